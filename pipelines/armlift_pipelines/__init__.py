@@ -1,0 +1,1 @@
+"""The jobs that run every night over a lab."""

@@ -1,0 +1,260 @@
+"""Aggregates over units, computed in the database: only they leave it.
+
+One pass over `unit_days`, in key order, gives each unit's totals from its first exposure on, as a temporary
+table; two more give means, then centred second moments and cross products, in double precision.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from sqlalchemy import (
+    CTE,
+    Column,
+    ColumnElement,
+    Connection,
+    Float,
+    FromClause,
+    Integer,
+    MetaData,
+    Select,
+    String,
+    Table,
+    and_,
+    case,
+    cast,
+    func,
+    literal_column,
+    or_,
+    select,
+    text,
+)
+
+from armlift.metric import Metric
+from armlift.stats.aggregates import Aggregates
+from armlift.store.tables import exposures, unit_days
+
+TOTALS = "unit_totals"
+
+
+class Stratum(NamedTuple):
+    """An arm's units of one generation and phase of first exposure."""
+
+    arm: str
+    generation: int
+    phase: int
+
+
+class Question(NamedTuple):
+    """What is asked of a run: its units up to a time (UTC milliseconds) and a day, both included."""
+
+    run: str
+    experiment: str
+    paired: bool
+    as_of: int
+    as_of_day: int
+
+
+def column(metric: str, part: str) -> str:
+    """Name the column of a metric's num or den in the table of totals."""
+    return f"{metric}:{part}"
+
+
+class UnitTotals:
+    """Each unit's totals of all metrics since its first exposure, as a temporary table of a connection.
+
+    Forced units are left out, and in runs that are not paired those that met several arms; `left_out` counts
+    them by reason. `sql` is what was asked, with its values.
+    """
+
+    def __init__(self, connection: Connection, question: Question, metrics: Mapping[str, Metric]) -> None:
+        self._connection = connection
+        self._question = question
+        self._metrics = metrics
+        self._columns = [column(name, part) for name in metrics for part in ("num", "den")]
+        query = _totals(question, metrics)
+        self.sql = str(query.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True}))
+        connection.execute(text(f"DROP TABLE IF EXISTS {TOTALS}"))
+        connection.exec_driver_sql(f"CREATE TEMPORARY TABLE {TOTALS} AS {self.sql}")
+        self._table = Table(
+            TOTALS,
+            MetaData(),
+            Column("unit_id", String),
+            Column("arm", String),
+            Column("generation", Integer),
+            Column("phase", Integer),
+            *(Column(name, Float) for name in self._columns),
+        )
+
+    def counts(self) -> dict[Stratum, int]:
+        """Count the units of each stratum."""
+        table = self._table
+        keys = (table.c.arm, table.c.generation, table.c.phase)
+        rows = self._connection.execute(select(*keys, func.count()).group_by(*keys).order_by(*keys))
+        return {Stratum(*row[:3]): row[3] for row in rows}
+
+    def carriers(self, metric: str) -> dict[str, int]:
+        """Count each arm's units with a denominator: those that a ratio rests on."""
+        table = self._table
+        rows = self._connection.execute(
+            select(table.c.arm, func.count()).where(table.c[column(metric, "den")] != 0).group_by(table.c.arm)
+        )
+        return {row[0]: row[1] for row in rows}
+
+    def left_out(self) -> dict[str, int]:
+        """Count the units that exposures name but the totals leave out."""
+        units = _exposed_units(self._question)
+        forced = func.coalesce(func.sum(case((units.c.forced == 1, 1), else_=0)), 0)
+        several = func.coalesce(func.sum(case((and_(units.c.forced == 0, units.c.arms > 1), 1), else_=0)), 0)
+        row = self._connection.execute(select(forced, several)).one()
+        if self._question.paired:
+            return {"forced": row[0]}
+        return {"forced": row[0], "several_arms": row[1]}
+
+    def by_stratum(self, metric: str) -> dict[Stratum, Aggregates]:
+        """Give a metric's aggregates over (num, den) by stratum.
+
+        Of ratios only units with a denominator count: the others do not move the ratio, and would make its
+        degrees of freedom look like more than they are.
+        """
+        rows = select(self._table)
+        if self._metrics[metric].kind == "ratio":
+            rows = rows.where(self._table.c[column(metric, "den")] != 0)
+        table = rows.subquery()
+        keys = [table.c.arm, table.c.generation, table.c.phase]
+        values = {part: table.c[column(metric, part)] for part in ("num", "den")}
+        found = _aggregates(self._connection, table, keys, values)
+        return {Stratum(*key): aggregates for key, aggregates in found.items()}
+
+    def pairs(self, metric: str, arm: str, control: str) -> Aggregates:
+        """Give a metric's aggregates over (num, den, control_num, control_den) of the units that met both.
+
+        Of ratios only units with a denominator in either arm count.
+        """
+        a, c = self._table.alias("a"), self._table.alias("c")
+        both = a.join(c, a.c.unit_id == c.c.unit_id)
+        pair = select(
+            *(a.c[column(metric, part)].label(part) for part in ("num", "den")),
+            *(c.c[column(metric, part)].label(f"control_{part}") for part in ("num", "den")),
+        )
+        pair = pair.select_from(both).where(a.c.arm == arm, c.c.arm == control)
+        if self._metrics[metric].kind == "ratio":
+            pair = pair.where(or_(a.c[column(metric, "den")] != 0, c.c[column(metric, "den")] != 0))
+        rows = pair.subquery()
+        names = ("num", "den", "control_num", "control_den")
+        found = _aggregates(self._connection, rows, [], {name: rows.c[name] for name in names})
+        return found.get((), Aggregates.empty(names))
+
+
+def _exposed_units(question: Question) -> CTE:
+    """Give each exposed unit once, with how many arms it met and the stratum of its first exposure."""
+    e = exposures.c
+    return (
+        select(
+            e.unit_id,
+            func.count(e.arm.distinct()).label("arms"),
+            func.max(cast(e.forced, Integer)).label("forced"),
+            # Phases and generations only ever rise, so the least is that of the first exposure.
+            func.min(e.generation).label("generation"),
+            func.min(e.phase).label("phase"),
+        )
+        .where(e.run == question.run, e.experiment == question.experiment, e.ts <= question.as_of)
+        .group_by(e.unit_id)
+        .cte("exposed_units")
+    )
+
+
+def _totals(question: Question, metrics: Mapping[str, Metric]) -> Select[tuple[object, ...]]:
+    units = _exposed_units(question)
+    e, d = exposures.c, unit_days.c
+    arms = (
+        select(e.unit_id, e.arm)
+        .where(e.run == question.run, e.experiment == question.experiment, e.ts <= question.as_of)
+        .distinct()
+        .cte("arms")
+    )
+    sums = (
+        select(
+            d.unit_id,
+            d.arm,
+            *(
+                func.sum(case((d.metric == name, d[part]), else_=0.0)).label(column(name, part))
+                for name in metrics
+                for part in ("num", "den")
+            ),
+        )
+        .where(
+            d.run == question.run,
+            d.experiment == question.experiment,
+            d.side == "post",
+            d.day <= question.as_of_day,
+        )
+        .group_by(d.unit_id, d.arm)
+        .cte("sums")
+    )
+    found = (
+        select(
+            arms.c.unit_id,
+            arms.c.arm,
+            units.c.generation,
+            units.c.phase,
+            *(
+                _value(sums.c[column(name, part)], metric, part).label(column(name, part))
+                for name, metric in metrics.items()
+                for part in ("num", "den")
+            ),
+        )
+        .join_from(arms, units, arms.c.unit_id == units.c.unit_id)
+        .outerjoin(sums, and_(sums.c.unit_id == arms.c.unit_id, sums.c.arm == arms.c.arm))
+        .where(units.c.forced == 0)
+    )
+    return found if question.paired else found.where(units.c.arms == 1)
+
+
+def _value(total: ColumnElement[float], metric: Metric, part: str) -> ColumnElement[float]:
+    """Turn a unit's total into its value: 0 without events; a proportion is 1 where something happened."""
+    if metric.kind == "proportion" and part == "num":
+        return case((total > 0, 1.0), else_=0.0)
+    return func.coalesce(total, 0.0)
+
+
+def _aggregates(
+    connection: Connection,
+    source: FromClause,
+    keys: Sequence[ColumnElement[Any]],
+    values: Mapping[str, ColumnElement[float]],
+) -> dict[tuple[Any, ...], Aggregates]:
+    """Compute n, means, and centred second moments of some columns, grouped by keys, in two passes."""
+    names = tuple(values)
+    means = select(*keys, func.count().label("n"), *(func.avg(values[name]).label(name) for name in names))
+    first: dict[tuple[Any, ...], tuple[int, Sequence[float]]] = {
+        tuple(row[: len(keys)]): (row[len(keys)], row[len(keys) + 1 :])
+        for row in connection.execute(means.select_from(source).group_by(*keys))
+        if row[len(keys)]
+    }
+    found = {}
+    for key, (n, centre) in first.items():
+        centred = {
+            name: values[name] - literal_column(repr(float(mean)), Float)
+            for name, mean in zip(names, centre, strict=True)
+        }
+        pairs = list(_pairs(names))
+        moments = select(*(func.sum(centred[a] * centred[b]) for a, b in pairs)).select_from(source)
+        where = [column == value for column, value in zip(keys, key, strict=True)]
+        row = connection.execute(moments.where(*where)).one()
+        found[key] = Aggregates(names, n, np.array(centre, dtype=np.float64), _matrix(names, pairs, row))
+    return found
+
+
+def _pairs(names: Sequence[str]) -> Iterable[tuple[str, str]]:
+    return ((a, b) for i, a in enumerate(names) for b in names[i:])
+
+
+def _matrix(
+    names: Sequence[str], pairs: Sequence[tuple[str, str]], row: Iterable[float]
+) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
+    matrix = np.zeros((len(names), len(names)), dtype=np.float64)
+    for (a, b), value in zip(pairs, row, strict=True):
+        i, j = names.index(a), names.index(b)
+        matrix[i, j] = matrix[j, i] = value
+    return matrix

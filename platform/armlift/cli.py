@@ -1,0 +1,83 @@
+"""The command line: `armlift`.
+
+Sub-commands are Typer apps announced under the entry-point group `armlift.commands`; those of the core are
+listed here. Modules of commands import what they need inside the commands, so that `armlift --help` answers
+at once.
+
+Exit codes: 0 fine, 1 the answer is no, 2 the input is wrong (one line on stderr, no traceback).
+"""
+
+import os
+import sys
+from importlib.metadata import entry_points
+
+import typer
+
+from armlift.commands import data, definitions, labs, replays
+from armlift.errors import ArmliftError
+
+GROUP = "armlift.commands"
+
+
+def build() -> typer.Typer:
+    """Put the commands together: the core's, then those of other packages."""
+    app = typer.Typer(
+        name="armlift",
+        help="Route users to recommender arms, stream what they do, and read which arm lifts engagement.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+    )
+    for part in (labs.app, definitions.app, replays.app, data.app):
+        app.add_typer(part)
+    for entry in entry_points(group=GROUP):
+        app.add_typer(entry.load())
+    return app
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line and give its exit code; whatever armlift raises on purpose becomes one line."""
+    try:
+        code = build()(arguments, standalone_mode=False, prog_name="armlift")
+    except typer.Exit as error:
+        return error.exit_code
+    except typer.TyperException as error:
+        return _complain(error.format_message())
+    except ArmliftError as error:
+        return _complain(str(error))
+    except (typer.Abort, KeyboardInterrupt):
+        print("armlift: stopped; start the same command again to go on", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output left, as `head` does; Python must not complain when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _complain(f"{error.filename or 'system'}: {error.strerror or error}")
+    except Exception as error:
+        line = _database_complaint(error)
+        if line is None:
+            raise
+        return _complain(line)
+    return code if isinstance(code, int) else 0
+
+
+def _complain(text: str) -> int:
+    print(f"armlift: {' '.join(text.split())}", file=sys.stderr)
+    return 2
+
+
+def _database_complaint(error: Exception) -> str | None:
+    """Put a database driver's error into one line; None for anything else, which is ours to mend."""
+    if "sqlalchemy" not in sys.modules:
+        return None
+    from sqlalchemy.exc import OperationalError
+
+    if not isinstance(error, OperationalError):
+        return None
+    return f"database: {error.orig}; nothing was lost, start the same command again"

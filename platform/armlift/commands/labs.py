@@ -1,0 +1,74 @@
+"""Commands that make and look after a lab: init, demo, schema, db upgrade."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from armlift.commands.options import DatabaseOption, LabOption, open_lab, progress_bar, say
+
+app = typer.Typer()
+database = typer.Typer(help="Look after the database.")
+app.add_typer(database, name="db")
+
+
+@app.command()
+def init(folder: Annotated[Path, typer.Argument(metavar="LAB", help="The folder to make.")]) -> None:
+    """Make a lab: stock arms, metrics, and the experiment `demo`."""
+    from armlift.lab import init_lab
+
+    for path in init_lab(folder):
+        say(f"made {path}")
+    say(f"next: armlift replay demo --lab {folder} --log FILE   or   armlift demo --lab {folder}")
+
+
+@app.command()
+def demo(
+    lab: Annotated[Path, typer.Option("--lab", help="The lab; it is made when it is not there.")] = Path(
+        "demo"
+    ),
+    users: Annotated[int, typer.Option(min=1, help="Users of the generated log.")] = 300,
+    days: Annotated[int, typer.Option(min=2, help="Days of the generated log.")] = 6,
+    seed: Annotated[int, typer.Option(min=0, help="Of the generated log.")] = 0,
+) -> None:
+    """Show the whole loop: make a lab, generate a Kuaishou-style log, replay it, print the lift report."""
+    from armlift.commands.replays import replay_logs, show
+    from armlift.lab import init_lab
+    from armlift.logs.generator import GeneratorSettings, generate
+    from armlift.settings import FILE
+
+    if not (lab / FILE).exists():
+        init_lab(lab)
+        say(f"made the lab {lab}")
+    log = lab / f"log-{users}-users-{days}-days-seed-{seed}.csv"
+    if not log.exists():
+        with progress_bar("generating a log") as tell:
+            generate(GeneratorSettings(users=users, days=days, seed=seed), log, progress=tell)
+        say(f"generated {log} (synthetic)")
+    opened = open_lab(lab)
+    show(replay_logs(opened, "demo", [log], mode="rerank", paired=False, k=10, seed=0), as_json=False)
+    say(f"\nlook again:    armlift report demo --lab {lab}")
+    say(f"your own log:  armlift replay demo --lab {lab} --log FILE")
+
+
+@app.command()
+def schema(
+    lab: LabOption = None,
+) -> None:
+    """Write the JSON Schemas of all definitions into the lab, for editors."""
+    from armlift.lab import SCHEMAS, write_schemas
+
+    for path in write_schemas(open_lab(lab).folder / SCHEMAS):
+        say(f"wrote {path}")
+
+
+@database.command("upgrade")
+def upgrade_database(lab: LabOption = None, database: DatabaseOption = None) -> None:
+    """Bring the database to the newest schema, with its rows."""
+    from armlift.store.database import connect, revision, shown, upgrade
+
+    opened = open_lab(lab, database)
+    engine = connect(opened.settings.database_url, opened.folder)
+    before = revision(engine)
+    upgrade(engine)
+    say(f"{shown(engine)}: schema {before or 'none'} -> {revision(engine)}")

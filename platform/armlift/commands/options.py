@@ -1,0 +1,75 @@
+"""What the commands share: their options, and how they write."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from armlift.lab import Lab
+    from armlift.streams.stream import EventStream
+
+LabOption = Annotated[
+    Path | None, typer.Option("--lab", help="The lab folder; default: the nearest parent with armlift.toml.")
+]
+DatabaseOption = Annotated[str | None, typer.Option("--database", help="Instead of database_url.")]
+StreamOption = Annotated[str | None, typer.Option("--stream", help="Instead of stream_url.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+def open_lab(lab: Path | None, database: str | None = None, stream: str | None = None) -> "Lab":
+    """Open the lab a command works in."""
+    from armlift.lab import Lab, find_lab
+
+    return Lab(find_lab(lab), database=database, stream=stream)
+
+
+def open_stream(lab: "Lab") -> "EventStream":
+    """Open the lab's event stream."""
+    from armlift.errors import InputError
+    from armlift.streams.embedded import EmbeddedStream
+
+    url = lab.settings.stream_url
+    if not url.startswith("local://"):
+        raise InputError(f"stream_url: {url!r} is not known, must be local://FOLDER")
+    return EmbeddedStream(lab.folder / url.removeprefix("local://"))
+
+
+def say(text: str) -> None:
+    """Write a line for people, on stderr."""
+    print(text, file=sys.stderr)
+
+
+def write_json(document: Any) -> None:
+    """Write the one document of a command, on stdout."""
+    json.dump(document, sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+@contextmanager
+def progress_bar(what: str) -> "Iterator[Callable[[int, int], None]]":
+    """Show a progress bar on stderr, where that is a terminal; gives the function to tell (done, total)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=1)
+
+        def tell(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=max(total, 1))
+
+        yield tell

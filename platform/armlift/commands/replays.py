@@ -1,0 +1,169 @@
+"""Commands that make and read runs: replay, report, train."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from armlift.commands.options import (
+    DatabaseOption,
+    JsonOption,
+    LabOption,
+    StreamOption,
+    open_lab,
+    open_stream,
+    progress_bar,
+    say,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from armlift.lab import Lab
+    from armlift.report import Report
+
+app = typer.Typer()
+
+Experiment = Annotated[str, typer.Argument(help="The experiment's name.")]
+Logs = Annotated[list[Path], typer.Option("--log", help="A log file; give the option again for more.")]
+HtmlOption = Annotated[Path | None, typer.Option("--html", help="Also write the report as one HTML file.")]
+
+
+class Mode(StrEnum):
+    """How the arms are asked."""
+
+    rerank = "rerank"
+    match = "match"
+
+
+@app.command()
+def replay(
+    experiment: Experiment,
+    log: Logs,
+    mode: Annotated[Mode, typer.Option(help="Order what the log shows, or recall and match.")] = Mode.rerank,
+    paired: Annotated[bool, typer.Option(help="Every arm answers every request.")] = False,
+    k: Annotated[int, typer.Option(min=1, max=1000, help="Items a slate has.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Of the arms' randomness.")] = 0,
+    html: HtmlOption = None,
+    lab: LabOption = None,
+    database: DatabaseOption = None,
+    stream: StreamOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Replay a log of impressions through an experiment and report the lift."""
+    opened = open_lab(lab, database, stream)
+    report = replay_logs(opened, experiment, log, mode=mode.value, paired=paired, k=k, seed=seed)
+    show(report, as_json=as_json, html=html)
+
+
+@app.command()
+def report(
+    experiment: Experiment,
+    run: Annotated[str | None, typer.Option("--run", help="Default: the newest.")] = None,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="A time or day; default: the run's end.")
+    ] = None,
+    html: HtmlOption = None,
+    lab: LabOption = None,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Report a run again."""
+    from armlift.errors import InputError
+    from armlift.report import make_report
+    from armlift.runs import latest
+    from armlift.store.database import open_database
+
+    opened = open_lab(lab, database)
+    engine = open_database(opened)
+    try:
+        at = opened.calendar.parse(as_of) if as_of is not None else None
+    except InputError as error:
+        raise InputError(f"--as-of: {error}") from error
+    with engine.connect() as connection:
+        found = latest(connection, experiment, run)
+    if not found.finished:
+        raise InputError(
+            f"run {found.run} of {experiment!r} was broken off; start its replay again to finish it"
+        )
+    show(make_report(engine, found, opened.calendar, as_of=at), as_json=as_json, html=html)
+
+
+@app.command()
+def train(
+    arm: Annotated[str, typer.Argument(help="The arm's name.")],
+    log: Logs,
+    until: Annotated[str, typer.Option("--until", help="A time or day; earlier rows train.")],
+    lab: LabOption = None,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit an arm on a log's earlier rows and store it as an artefact."""
+    from armlift.errors import InputError
+    from armlift.logs.reader import open_log
+    from armlift.store.database import open_database
+    from armlift.training import Trainer
+
+    opened = open_lab(lab, database)
+    config = opened.arm(arm)
+    try:
+        cut = opened.calendar.parse(until)
+    except InputError as error:
+        raise InputError(f"--until: {error}") from error
+    rows = open_log(log)
+    if cut <= rows.summary.first_ts:
+        first = opened.calendar.show(rows.summary.first_ts)
+        raise InputError(f"--until {until}: no row of the log is earlier, must be after {first}")
+    trainer = Trainer(opened, open_database(opened, create=True), rows, cut)
+    try:
+        version = trainer.arm(config).version
+    finally:
+        trainer.close()
+    folder = f"{opened.resolve(opened.settings.artefact_url)}/{arm}/{version}"
+    if as_json:
+        write_json({"arm": arm, "version": version, "data_until": cut, "artefact": folder})
+    else:
+        print(f"{arm} {version}: trained until {opened.calendar.show(cut)}, stored in {folder}")
+
+
+def replay_logs(
+    lab: "Lab",
+    experiment: str,
+    logs: list[Path],
+    *,
+    mode: Literal["rerank", "match"],
+    paired: bool,
+    k: int,
+    seed: int,
+) -> "Report":
+    """Replay log files through an experiment, with a progress bar, and give the report."""
+    from armlift.logs.reader import open_log
+    from armlift.replay import replay as replay_log
+    from armlift.replayer import ReplayOptions
+    from armlift.report import make_report
+    from armlift.store.database import open_database
+
+    found = lab.experiment(experiment)
+    log = open_log(logs)
+    if log.ignored:
+        say(f"columns not known and not read: {', '.join(log.ignored)}")
+    engine = open_database(lab, create=True)
+    with open_stream(lab) as stream, progress_bar(f"replaying {experiment}") as tell:
+        options = ReplayOptions(mode=mode, paired=paired, k=k, seed=seed)
+        run = replay_log(lab, found, log, engine, stream, options, progress=tell)
+    return make_report(engine, run, lab.calendar)
+
+
+def show(report: "Report", *, as_json: bool, html: Path | None = None) -> None:
+    """Write a report: for people, as JSON, and as HTML where asked."""
+    if html is not None:
+        from armlift.report_html import write_html
+
+        write_html(report, html)
+        say(f"wrote {html}")
+    if as_json:
+        write_json(report.as_dict())
+        return
+    from armlift.report_text import print_report
+
+    print_report(report)

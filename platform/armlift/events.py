@@ -1,0 +1,204 @@
+"""Events, their identity, and their form on the wire.
+
+One message carries the events of one request as msgspec JSON:
+
+    {"schema": 1, "events": [{"type": "exposure", ...}, {"type": "impression", ...}, ...]}
+
+A `request_id` is a UUIDv7 in hexadecimal: it begins with the request's time. An `event_id` begins with the
+same time and hashes what happened, so that a redelivery or a client's retry is the same event, and all
+events of a request live in the partition of its day.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from armlift.days import utc_day
+from armlift.hashing import digest
+
+SCHEMA = 1
+IMPRESSION_KIND = "impression"
+"""What metrics call an item shown; no feedback may bear this name."""
+
+KINDS = (
+    "click", "like", "follow", "comment", "forward", "hate",
+    "long_view", "play", "profile_enter", "purchase", "rating",
+)  # fmt: skip
+"""The preset feedback kinds; `play` is in seconds, `rating` in its own scale, the rest count 1 each."""
+
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Identity = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
+Millis = Annotated[int, Meta(ge=0, lt=1 << 48)]
+"""UTC milliseconds, as many as fit the 48 bits at the head of an id."""
+Count = Annotated[int, Meta(ge=0, lt=1 << 31)]
+
+
+class Exposure(msgspec.Struct, frozen=True, tag="exposure", tag_field="type", forbid_unknown_fields=True):
+    """An assigned unit meets its arm; the analysis counts from the first one of a unit."""
+
+    event_id: Identity
+    run: Name
+    ts: Millis
+    unit_id: Name
+    experiment: Name
+    generation: Count
+    phase: Count
+    arm: Name
+    arm_version: Name
+    forced: bool = False
+    fallback: bool = False
+
+
+class Impression(msgspec.Struct, frozen=True, tag="impression", tag_field="type", forbid_unknown_fields=True):
+    """An item of a slate was shown at a position (0 is the first), recalled in a step (0 is the first)."""
+
+    event_id: Identity
+    run: Name
+    ts: Millis
+    request_id: Identity
+    unit_id: Name
+    arm: Name
+    arm_version: Name
+    item_id: Name
+    position: Count
+    step: Count
+    score: float | None
+    propensity: Annotated[float, Meta(gt=0, le=1)] | None
+    fallback: bool = False
+
+
+class Feedback(msgspec.Struct, frozen=True, tag="feedback", tag_field="type", forbid_unknown_fields=True):
+    """A unit did something (kind, value) with an item; the n-th time has ordinal n, from 0."""
+
+    event_id: Identity
+    run: Name
+    ts: Millis
+    request_id: Identity
+    unit_id: Name
+    item_id: Name
+    kind: Name
+    value: float
+    ordinal: Count = 0
+
+
+Event = Exposure | Impression | Feedback
+
+
+class _Message(msgspec.Struct):
+    schema: int
+    events: list[Event]
+
+
+class _Envelope(msgspec.Struct):
+    """A message whose events are not yet looked at; names of later schemas are let through."""
+
+    schema: int
+    events: list[msgspec.Raw]
+
+
+class BadEvent(NamedTuple):
+    """One event that cannot be stored: its place in the message (-1: the message itself), why, its bytes."""
+
+    place: int
+    reason: str
+    raw: bytes
+
+
+class Codec:
+    """Encode and decode messages; not safe to share between threads."""
+
+    schemas: ClassVar[frozenset[int]] = frozenset({SCHEMA})
+
+    def __init__(self, kinds: Sequence[str]) -> None:
+        self._kinds = frozenset(kinds)
+        self._encoder = msgspec.json.Encoder()
+        self._message = msgspec.json.Decoder(_Message)
+        self._envelope = msgspec.json.Decoder(_Envelope)
+        self._event: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+    def encode(self, events: Sequence[Event]) -> bytes:
+        """Write the events of one request as one message."""
+        return self._encoder.encode({"schema": SCHEMA, "events": events})
+
+    def decode(self, raw: bytes) -> tuple[list[Event], list[BadEvent]]:
+        """Read a message; every event that is not valid is returned beside the good ones, with its reason."""
+        try:
+            message = self._message.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return self._decode_one_by_one(raw)
+        if message.schema not in self.schemas or any(map(self._objection, message.events)):
+            return self._decode_one_by_one(raw)
+        return message.events, []
+
+    def _objection(self, event: Event) -> str | None:
+        """Say what is wrong with an event of the right form, or None."""
+        if type(event) is Feedback:
+            if event.kind not in self._kinds:
+                return f"kind {event.kind!r} is not declared in armlift.toml [kinds]"
+            if not math.isfinite(event.value):
+                return f"value {event.value!r} is not finite"
+        return None
+
+    def _decode_one_by_one(self, raw: bytes) -> tuple[list[Event], list[BadEvent]]:
+        try:
+            envelope = self._envelope.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return [], [BadEvent(-1, f"not a message: {error}", raw)]
+        if envelope.schema not in self.schemas:
+            return [], [BadEvent(-1, f"schema {envelope.schema} is unknown, must be {SCHEMA}", raw)]
+        good: list[Event] = []
+        bad: list[BadEvent] = []
+        for index, part in enumerate(envelope.events):
+            try:
+                event = self._event.decode(part)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                bad.append(BadEvent(index, str(error), bytes(part)))
+                continue
+            if objection := self._objection(event):
+                bad.append(BadEvent(index, objection, bytes(part)))
+            else:
+                good.append(event)
+        return good, bad
+
+
+def request_identity(ts: int, content: str) -> str:
+    """Name a request: a UUIDv7 in hexadecimal whose random bits are a hash of `content`.
+
+    `ts` is in UTC milliseconds. The same time and content give the same name.
+    """
+    bits = digest(content)
+    variant = "89ab"[int(bits[3], 16) & 3]
+    return f"{ts:012x}7{bits[:3]}{variant}{bits[4:19]}"
+
+
+def event_identity(prefix: str, content: str) -> str:
+    """Name an event: the 12 digits of its request's time, then 20 of the hash of what happened."""
+    return prefix + digest(content)[:20]
+
+
+def feedback_identity(request_id: str, item_id: str, kind: str, ordinal: int) -> str:
+    """Name a feedback: the n-th of a kind on an item of a request is one event, however often it is sent."""
+    return event_identity(request_id[:12], f"{request_id}|{item_id}|{kind}|{ordinal}")
+
+
+def impression_identity(request_id: str, item_id: str) -> str:
+    """Name an impression: an item of a request."""
+    return event_identity(request_id[:12], f"{request_id}|{item_id}|{IMPRESSION_KIND}|0")
+
+
+def exposure_identity(ts: int, run: str, unit_id: str, experiment: str, arm: str) -> str:
+    """Name an exposure at a time (UTC milliseconds) of its request."""
+    return event_identity(f"{ts:012x}", f"{run}|{unit_id}|{experiment}|{arm}|{ts}|exposure")
+
+
+def request_time(identity: str) -> int:
+    """Read the request's time (UTC milliseconds) off a request's or an event's name."""
+    return int(identity[:12], 16)
+
+
+def request_day(identity: str) -> int:
+    """Read the UTC day (days since 1970-01-01) off a request's or an event's name."""
+    return utc_day(request_time(identity))

@@ -1,0 +1,50 @@
+"""Hashes and the integer mixer that turn a unit and a salt into 64 uniform bits.
+
+Two published functions do all the work: XXH3 (64 bit, seed 0, of the UTF-8 bytes) makes keys of strings,
+and the finaliser of SplitMix64 (Stafford's variant 13) mixes two keys. Their values are pinned by
+golden vectors for ever: an assignment made today must be the same in every later version and language.
+"""
+
+import numpy as np
+import numpy.typing as npt
+from xxhash import xxh3_64_intdigest, xxh3_128_hexdigest
+
+Keys = npt.NDArray[np.uint64]
+
+MASK = (1 << 64) - 1
+_M1 = 0xBF58476D1CE4E5B9
+_M2 = 0x94D049BB133111EB
+
+
+def key_of(text: str) -> int:
+    """Hash a string to 64 bits: XXH3 with seed 0 over its UTF-8 bytes."""
+    return xxh3_64_intdigest(text.encode())
+
+
+def keys_of(texts: list[str]) -> Keys:
+    """Hash strings to an array of 64-bit keys, shape [len(texts)]; equal to `key_of` of each."""
+    return np.fromiter(map(xxh3_64_intdigest, map(str.encode, texts)), dtype=np.uint64, count=len(texts))
+
+
+def mix(x: int) -> int:
+    """Mix 64 bits so that each input bit moves every output bit (SplitMix64 finaliser, variant 13)."""
+    x = (x ^ (x >> 30)) * _M1 & MASK
+    x = (x ^ (x >> 27)) * _M2 & MASK
+    return x ^ (x >> 31)
+
+
+def mix_many(x: Keys) -> Keys:
+    """Mix an array of keys, any shape; equal to `mix` of each."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(_M1)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(_M2)
+    return x ^ (x >> np.uint64(31))
+
+
+def uniforms(keys: Keys) -> npt.NDArray[np.float64]:
+    """Turn keys into numbers in [0, 1): the mixed top 53 bits, so that 1.0 cannot occur."""
+    return (mix_many(keys) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def digest(text: str) -> str:
+    """Hash a string to 32 hexadecimal digits (XXH3, 128 bit, UTF-8): a name for content, not a secret."""
+    return xxh3_128_hexdigest(text.encode())

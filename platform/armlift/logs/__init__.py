@@ -1,0 +1,1 @@
+"""Kuaishou-style logs: readers, sessions, and a generator."""

@@ -1,0 +1,200 @@
+"""Replay: the impressions of a log, routed through an experiment as if its arms had been asked.
+
+Rows before the cut are history and training, later ones are replayed. A request is a unit's session. In
+`rerank` its candidates are the items the log shows in that session, and the first k of the arm's order
+count; in `match` (Li et al. 2011) the arm recalls k of its catalogue, and what the log shows too counts.
+Either way an item counts with its logged outcome, once a session. The arms know nothing from the cut on but
+each unit's own earlier sessions.
+
+A replay is a pure function of its inputs: every message has the same bytes and the same place in the order.
+So a replay that was killed starts again, leaves out what the stream already has, and ends with the same
+tables.
+"""
+
+import gc
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+
+from sqlalchemy import Engine, select
+
+from armlift.arm import Arm
+from armlift.errors import InputError
+from armlift.events import Codec, Exposure, Impression, request_day
+from armlift.experiment import Experiment
+from armlift.ingest import Ingester
+from armlift.lab import Lab
+from armlift.logs.reader import Log
+from armlift.replayer import Asked, Message, Progress, Replayer, ReplayOptions
+from armlift.runs import Run, Subjects, begin, definition_of, find, finish, run_identity
+from armlift.store.database import writing
+from armlift.store.tables import exposures, impressions
+from armlift.streams.stream import EventStream
+from armlift.training import Trainer
+
+BATCH = 2_048
+"""Requests answered, published and ingested at a time."""
+
+
+def default_cut(log: Log, lab: Lab) -> int:
+    """Give the moment (UTC milliseconds) that halves the log's days; a log of one day is replayed whole."""
+    first, last = (lab.calendar.day(ts) for ts in (log.summary.first_ts, log.summary.last_ts))
+    if first == last:
+        return log.summary.first_ts
+    return lab.calendar.start_of(first + (last - first + 1) // 2)
+
+
+def cut_of(experiment: Experiment, log: Log, lab: Lab) -> int:
+    """Give the experiment's cut, or the default one; raises InputError when nothing is left to replay."""
+    until = experiment.replay.train_until
+    cut = default_cut(log, lab) if until is None else lab.calendar.parse(until)
+    if cut > log.summary.last_ts:
+        last = lab.calendar.show(log.summary.last_ts)
+        raise InputError(
+            f"replay.train_until: {lab.calendar.show(cut)} is after the log's last row, must be before {last}"
+        )
+    return max(cut, log.summary.first_ts)
+
+
+def replay(
+    lab: Lab,
+    experiment: Experiment,
+    log: Log,
+    engine: Engine,
+    stream: EventStream,
+    options: ReplayOptions,
+    *,
+    progress: Progress | None = None,
+) -> Run:
+    """Replay a log through an experiment and give the finished run.
+
+    The same inputs give the same run: a finished one is not run again, a broken-off one is completed.
+    """
+    cut = cut_of(experiment, log, lab)
+    with _fewer_collections():
+        arms = _fitted_arms(lab, experiment, log, engine, cut)
+        run = _describe(lab, experiment, log, cut, arms, options)
+        with writing(engine) as connection:
+            stored = begin(connection, run)
+        if stored.finished:
+            return stored
+        replayer = Replayer(lab, experiment, log, run.run, arms, options, cut)
+        _publish(lab, replayer, engine, stream, progress)
+    with writing(engine) as connection:
+        finish(connection, run.run, resolution=replayer.comparison.result(), dropped=replayer.dropped())
+        done = find(connection, run.run)
+    assert done is not None
+    return done
+
+
+def _fitted_arms(lab: Lab, experiment: Experiment, log: Log, engine: Engine, cut: int) -> dict[str, Arm]:
+    trainer = Trainer(lab, engine, log, cut)
+    versions = experiment.replay.versions
+    try:
+        return {name: trainer.arm(lab.arm(name), version=versions.get(name)) for name in experiment.arms}
+    finally:
+        trainer.close()
+
+
+def _publish(
+    lab: Lab, replayer: Replayer, engine: Engine, stream: EventStream, progress: Progress | None
+) -> None:
+    """Answer, publish and ingest in batches, first what an earlier attempt left in the stream."""
+    kinds = lab.settings.kinds.names
+    ingester = Ingester(engine, stream, Codec(kinds), lab.calendar, Subjects())
+    ingester.drain()
+    codec = Codec(kinds)
+    for batch in _chunks(replayer.asked(progress), BATCH):
+        for unit, events in _unsent(engine, replayer.messages(batch)):
+            stream.publish(unit, codec.encode(events))
+        stream.flush()
+        ingester.step(timeout=0.0)
+    ingester.drain()
+
+
+@contextmanager
+def _fewer_collections() -> Iterator[None]:
+    """Look for reference cycles less often: a replay makes millions of small objects, and no cycle."""
+    before = gc.get_threshold()
+    gc.set_threshold(200_000, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+def _describe(
+    lab: Lab,
+    experiment: Experiment,
+    log: Log,
+    cut: int,
+    arms: Mapping[str, Arm],
+    options: ReplayOptions,
+) -> Run:
+    metrics = lab.metrics_of(experiment)
+    definition = definition_of(experiment, metrics)
+    versions = {name: arm.version for name, arm in arms.items()}
+    summary = log.summary
+    identity = {
+        "definition": definition,
+        "holdout": lab.settings.holdout.model_dump(mode="json"),
+        "timezone": lab.settings.timezone,
+        "history_limit": lab.settings.history_limit,
+        "arms": versions,
+        "log": summary.sha256,
+        "cut": cut,
+        **options._asdict(),
+    }
+    described = {
+        "files": list(summary.files),
+        "format": summary.format,
+        "sha256": summary.sha256,
+        "rows": summary.rows,
+        "first_ts": summary.first_ts,
+        "last_ts": summary.last_ts,
+        "kinds": sorted(summary.kinds),
+        "random_rows": summary.random_rows,
+        "cut": cut,
+    }
+    return Run(
+        run=run_identity(identity),
+        number=0,
+        experiment=experiment.name,
+        state="running",
+        synthetic=summary.synthetic,
+        definition=definition,
+        arms=versions,
+        log=described,
+        resolution={},
+        dropped={},
+        **options._asdict(),
+    )
+
+
+def _unsent(engine: Engine, messages: Iterable[Message]) -> list[Message]:
+    """Leave out messages that carry nothing, and those the tables hold already (of a replay broken off).
+
+    A message is stored whole or not at all, so its first event tells.
+    """
+    full = [message for message in messages if message[1]]
+    names = {Exposure: exposures, Impression: impressions}
+    stored: set[str] = set()
+    with engine.connect() as connection:
+        for kind, table in names.items():
+            ids = [message[1][0].event_id for message in full if type(message[1][0]) is kind]
+            for start in range(0, len(ids), 500):
+                some = ids[start : start + 500]
+                stored.update(
+                    connection.scalars(
+                        select(table.c.event_id).where(
+                            table.c.request_day.in_({request_day(identity) for identity in some}),
+                            table.c.event_id.in_(some),
+                        )
+                    )
+                )
+    return [message for message in full if message[1][0].event_id not in stored]
+
+
+def _chunks(items: Iterator[Asked], size: int) -> Iterator[list[Asked]]:
+    while chunk := list(islice(items, size)):
+        yield chunk

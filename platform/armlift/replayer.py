@@ -1,0 +1,203 @@
+"""The work of one replay: a log's sessions become requests, arms answer them, answers become events."""
+
+from bisect import bisect_right
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from armlift.arm import Arm, Behaviour, Request, Slate
+from armlift.events import (
+    Event,
+    Exposure,
+    Feedback,
+    Impression,
+    exposure_identity,
+    feedback_identity,
+    impression_identity,
+    request_identity,
+)
+from armlift.experiment import Experiment
+from armlift.lab import Lab
+from armlift.logs.reader import Log
+from armlift.logs.sessions import LoggedImpression, Session, sessions
+from armlift.resolution import SlateComparison
+from armlift.splitter import Assignment, Split, assign
+
+Mode = Literal["rerank", "match"]
+
+Progress = Callable[[int, int], None]
+"""Told the rows done and the rows in all."""
+
+Message = tuple[str, list[Event]]
+"""A unit and the events of one of its requests."""
+
+
+class ReplayOptions(NamedTuple):
+    """How a log is replayed."""
+
+    mode: Mode = "rerank"
+    paired: bool = False
+    k: int = 10
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A session as a request: who is asked, and what the log shows."""
+
+    unit: str
+    ts: int
+    number: int
+    assignment: Assignment
+    exposes: bool
+    history: tuple[Behaviour, ...]
+    shown: Mapping[str, LoggedImpression]
+
+
+class Replayer:
+    """The work of one replay: sessions in, messages out, and what was counted on the way."""
+
+    def __init__(
+        self,
+        lab: Lab,
+        experiment: Experiment,
+        log: Log,
+        run: str,
+        arms: Mapping[str, Arm],
+        options: ReplayOptions,
+        cut: int,
+    ) -> None:
+        self._log = log
+        self._run = run
+        self._arms = arms
+        self._options = options
+        self._cut = cut
+        self._gap = round(experiment.replay.session_gap * 60_000)
+        self._experiment = experiment
+        self._split: Split = lab.split(experiment)
+        starts = [phase.start for phase in experiment.phases]
+        self._starts = [lab.calendar.parse(start) if start is not None else 0 for start in starts]
+        self._limit = lab.settings.history_limit
+        self._histories: dict[str, deque[Behaviour]] = {}
+        self._assigned: dict[str, Assignment] = {}
+        self._left_out: Counter[str] = Counter()
+        self.comparison = SlateComparison(experiment.control, experiment.arms)
+
+    def dropped(self) -> dict[str, int]:
+        """Count what was left out, by reason: rows of the log, then requests."""
+        return {**self._log.dropped, **self._log.noted, **dict(sorted(self._left_out.items()))}
+
+    def asked(self, progress: Progress | None) -> Iterator[Asked]:
+        """Turn the log into requests of the units that take part; keeps each unit's history meanwhile."""
+        total, done, number = self._log.summary.rows, 0, 0
+        for session in sessions(self._log.batches(), self._gap, cut=self._cut):
+            done += len(session.impressions)
+            if session.impressions[0].ts >= self._cut:
+                asked = self._ask(session, number)
+                if asked is not None:
+                    number += 1
+                    yield asked
+            self._remember(session)
+            if progress is not None and done % 4096 < len(session.impressions):
+                progress(done, total)
+        if progress is not None:
+            progress(total, total)
+
+    def messages(self, batch: Sequence[Asked]) -> Iterator[Message]:
+        """Answer requests; gives each message's unit and events, in the order of the requests."""
+        if self._options.paired:
+            return self._paired(batch)
+        return self._routed(batch)
+
+    def _ask(self, session: Session, number: int) -> Asked | None:
+        unit, ts = session.unit, session.impressions[0].ts
+        phase = bisect_right(self._starts, ts) - 1
+        if phase < 0:
+            self._left_out["request_before_first_phase"] += 1
+            return None
+        first = self._assigned.get(unit)
+        assignment = assign(self._split, phase, unit, None, stored=first)
+        if not assignment.exposed:
+            self._left_out[f"request_{assignment.rule}"] += 1
+            return None
+        if first is None:
+            self._assigned[unit] = assignment
+        shown: dict[str, LoggedImpression] = {}
+        for impression in session.impressions:
+            shown.setdefault(impression.item, impression)
+        repeats = len(session.impressions) - len(shown)
+        if repeats:
+            self._left_out["repeat_in_session"] += repeats
+        history = tuple(self._histories.get(unit, ()))
+        return Asked(unit, ts, number, assignment, first is None, history, shown)
+
+    def _remember(self, session: Session) -> None:
+        history = self._histories.get(session.unit)
+        if history is None:
+            history = self._histories[session.unit] = deque(maxlen=self._limit)
+        for item, ts, _, feedback in session.impressions:
+            for kind, value in feedback:
+                history.append(Behaviour(item, kind, value, ts))
+
+    def _request(self, asked: Asked, arm: str) -> Request:
+        content = f"{self._run}|{asked.unit}|{asked.ts}"
+        if self._options.paired:
+            content = f"{content}|{arm}"
+        # The order of the log says what its own policy preferred; the arms must not see it.
+        candidates = sorted(asked.shown) if self._options.mode == "rerank" else None
+        identity = request_identity(asked.ts, content)
+        return Request(identity, asked.unit, asked.ts, self._options.k, asked.history, candidates)
+
+    def _answer(self, arm: str, batch: Sequence[Asked]) -> list[tuple[Request, Slate]]:
+        requests = [self._request(asked, arm) for asked in batch]
+        return list(zip(requests, self._arms[arm].recommend(requests), strict=True))
+
+    def _paired(self, batch: Sequence[Asked]) -> Iterator[Message]:
+        answers = {arm: self._answer(arm, batch) for arm in self._arms}
+        self.comparison.add({arm: [slate for _, slate in answer] for arm, answer in answers.items()})
+        for index, asked in enumerate(batch):
+            for arm, answer in answers.items():
+                yield asked.unit, self._events(asked, arm, *answer[index])
+
+    def _routed(self, batch: Sequence[Asked]) -> Iterator[Message]:
+        answers: dict[int, tuple[Request, Slate]] = {}
+        for arm in self._arms:
+            own = [asked for asked in batch if asked.assignment.arm == arm]
+            answers.update(zip((asked.number for asked in own), self._answer(arm, own), strict=True))
+        self._compare([asked for asked in batch if self.comparison.takes(asked.number)], answers)
+        for asked in batch:
+            yield asked.unit, self._events(asked, asked.assignment.arm, *answers[asked.number])
+
+    def _compare(self, batch: Sequence[Asked], answers: Mapping[int, tuple[Request, Slate]]) -> None:
+        slates: dict[str, list[Slate]] = {}
+        for arm in self._arms:
+            others = [asked for asked in batch if asked.assignment.arm != arm]
+            given = iter(self._answer(arm, others))
+            slates[arm] = [
+                answers[asked.number][1] if asked.assignment.arm == arm else next(given)[1] for asked in batch
+            ]
+        self.comparison.add(slates)
+
+    def _events(self, asked: Asked, arm: str, request: Request, slate: Slate) -> list[Event]:
+        """Give the events of one answer: the exposure when it is the unit's first, then what counts."""
+        run, unit, request_id = self._run, asked.unit, request.request_id
+        version = self._arms[arm].version
+        events: list[Event] = []
+        if asked.exposes:
+            name, place = self._experiment.name, asked.assignment
+            identity = exposure_identity(asked.ts, run, unit, name, arm)
+            where = (name, place.generation, place.phase, arm, version, place.forced)
+            events.append(Exposure(identity, run, asked.ts, unit, *where))
+        done: list[Event] = []
+        answer = zip(slate.items, slate.scores, slate.steps, slate.propensities, strict=True)
+        for position, (item, score, step, propensity) in enumerate(answer):
+            logged = asked.shown.get(item)
+            if logged is None:
+                continue
+            what = (request_id, unit, arm, version, item, position, step, score, propensity)
+            events.append(Impression(impression_identity(request_id, item), run, logged.ts, *what))
+            for kind, value in logged.feedback:
+                identity = feedback_identity(request_id, item, kind, 0)
+                done.append(Feedback(identity, run, logged.ts, request_id, unit, item, kind, value))
+        return events + done

@@ -1,0 +1,92 @@
+"""The report as text for the terminal; it fits 80 columns."""
+
+from itertools import groupby
+
+from rich.console import Console
+from rich.text import Text
+
+from armlift.report import Check, Comparison, Report
+from armlift.words import VERDICTS, count, percent, plain, signed
+
+_ROW = "{:<16}{:>8}{:>9}{:>8}{:>20}{:>9}{:>9}"
+_STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+def print_report(report: Report, console: Console | None = None) -> None:
+    """Print a report: resolution first, then checks, comparisons, what was dropped, and the verdict."""
+    out = console or Console(highlight=False)
+    run = report.run
+    pairing = "paired" if run.paired else "split by unit"
+    out.print(Text(f"{run.experiment}, run {run.run}: {run.mode}, k = {run.k}, {pairing}", style="bold"))
+    if run.synthetic:
+        out.print(
+            Text("SYNTHETIC DATA: the log was generated, its figures say nothing of real users", "yellow")
+        )
+    out.print(Text(f"as of {report.as_of}; control {report.experiment.control}"))
+    _print_resolution(report, out)
+    _print_checks(report, out)
+    _print_comparisons(report, out)
+    dropped = [f"{reason} {number:,}" for reason, number in report.dropped.items() if number]
+    out.print(Text(f"Left out or noted: {', '.join(dropped) or 'nothing'}"))
+    out.print(Text(f"\nVerdict: {VERDICTS[report.verdict.status]} ({report.verdict.status})", style="bold"))
+    for reason in report.verdict.reasons:
+        out.print(Text(f"  - {reason}"))
+
+
+def _print_resolution(report: Report, out: Console) -> None:
+    resolution = report.resolution
+    out.print(
+        Text.assemble(
+            "\n",
+            ("Resolution", "bold"),
+            f"  smallest detectable lift {percent(resolution['mde'])}; slates differ on "
+            f"{percent(resolution['differing_requests'])} of "
+            f"{count(resolution['compared_requests'])} compared requests",
+        )
+    )
+    for arm, own in resolution["by_arm"].items():
+        differing = own["differing_requests"]
+        parts = [f"{count(own['matched'])} matched impressions"]
+        parts.append("control" if differing is None else f"differs on {percent(differing)}")
+        if own["mde"] is not None:
+            parts.append(f"detects {percent(own['mde'])}")
+        out.print(Text(f"  {arm}: {', '.join(parts)}"))
+
+
+def _print_checks(report: Report, out: Console) -> None:
+    out.print(Text("\nChecks", style="bold"))
+    for check in report.checks:
+        status = Text(f"  {check.status} ", style=_STYLES.get(check.status, "dim"))
+        out.print(status, Text(f"{check.name}{_value(check)}: {check.meaning}"), sep="")
+
+
+def _value(check: Check) -> str:
+    return "" if check.value is None else f" = {plain(check.value)}"
+
+
+def _print_comparisons(report: Report, out: Console) -> None:
+    interval = f"{1 - report.experiment.analysis.alpha:.0%} interval"
+    out.print(Text("\nLift against the control", style="bold"))
+    out.print(Text(_ROW.format("", "units", "mean", "lift", interval, "p", "adj. p"), style="dim"))
+    for metric, group in groupby(report.comparisons, key=lambda one: one.metric):
+        rows = list(group)
+        first = rows[0]
+        out.print(Text(f"{metric} ({first.role})", style="bold"))
+        control = (f"  {first.control}", count(first.control_units), plain(first.control_mean))
+        out.print(Text(_ROW.format(*control, "", "control", "", "").rstrip()))
+        for one in rows:
+            out.print(Text(_ROW.format(*_cells(one)).rstrip(), style="" if one.status == "ok" else "dim"))
+
+
+def _cells(one: Comparison) -> list[str]:
+    """Give a row's cells; where there is no interval to show, the status stands in its place."""
+    known = one.lift_low is not None and one.lift_high is not None
+    return [
+        f"  {one.arm}",
+        count(one.units),
+        plain(one.mean),
+        signed(one.lift),
+        f"{signed(one.lift_low)} .. {signed(one.lift_high)}" if known else one.status,
+        plain(one.p_value),
+        plain(one.p_adjusted),
+    ]

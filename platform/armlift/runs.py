@@ -1,0 +1,119 @@
+"""Runs: each replay's identity, what it was run with, and what became of it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from armlift.errors import InputError
+from armlift.experiment import Experiment
+from armlift.hashing import digest
+from armlift.metric import METRICS, Metric, Metrics
+from armlift.rollup import Subject
+from armlift.store.tables import runs
+
+
+class Run(NamedTuple):
+    """A row of `runs`; `definition` holds {"experiment": ..., "metrics": ...} as they were."""
+
+    run: str
+    number: int
+    experiment: str
+    mode: str
+    paired: bool
+    k: int
+    seed: int
+    state: str
+    synthetic: bool
+    definition: Mapping[str, object]
+    arms: Mapping[str, str]
+    log: Mapping[str, object]
+    resolution: Mapping[str, object]
+    dropped: Mapping[str, int]
+
+    @property
+    def finished(self) -> bool:
+        """Tell whether the run came to its end."""
+        return self.state == "finished"
+
+    def parsed(self) -> tuple[Experiment, Metrics]:
+        """Give the experiment and the metrics as they were."""
+        experiment = Experiment.model_validate(self.definition["experiment"])
+        return experiment, METRICS.validate_python(self.definition["metrics"])
+
+
+def definition_of(experiment: Experiment, metrics: Mapping[str, Metric]) -> dict[str, object]:
+    """Give an experiment and its metrics as plain data."""
+    return {
+        "experiment": experiment.model_dump(mode="json"),
+        "metrics": {name: metric.model_dump(mode="json") for name, metric in metrics.items()},
+    }
+
+
+def run_identity(parts: Mapping[str, object]) -> str:
+    """Name a run by what determines it: 16 hexadecimal digits of the hash of `parts`."""
+    return digest(json.dumps(parts, sort_keys=True, separators=(",", ":")))[:16]
+
+
+def begin(connection: Connection, run: Run) -> Run:
+    """Store a run that starts, or give the stored one of the same identity."""
+    found = find(connection, run.run)
+    if found is not None:
+        return found
+    number = connection.execute(select(func.coalesce(func.max(runs.c.number), 0))).scalar_one() + 1
+    run = run._replace(number=number)
+    connection.execute(insert(runs).values(run._asdict()))
+    return run
+
+
+def finish(
+    connection: Connection, run: str, *, resolution: Mapping[str, object], dropped: Mapping[str, int]
+) -> None:
+    """Mark a run as finished, with what it counted."""
+    connection.execute(
+        update(runs)
+        .where(runs.c.run == run)
+        .values(state="finished", resolution=dict(resolution), dropped=dict(dropped))
+    )
+
+
+def find(connection: Connection, run: str) -> Run | None:
+    """Read one run."""
+    row = connection.execute(select(runs).where(runs.c.run == run)).first()
+    return Run(*row) if row else None
+
+
+def latest(connection: Connection, experiment: str, run: str | None) -> Run:
+    """Give a run of an experiment, the newest when none is named; raises InputError that lists them."""
+    rows = connection.execute(
+        select(runs).where(runs.c.experiment == experiment).order_by(runs.c.number)
+    ).all()
+    found = [Run(*row) for row in rows]
+    if not found:
+        raise InputError(
+            f"experiment {experiment!r} has no run yet; make one with `armlift replay {experiment}`"
+        )
+    if run is None:
+        return found[-1]
+    for one in found:
+        if one.run == run:
+            return one
+    known = ", ".join(f"{one.run} ({one.mode})" for one in found)
+    raise InputError(f"--run {run!r} is not a run of {experiment!r}, must be one of {known}")
+
+
+class Subjects:
+    """Say in which experiment and metrics a run's events count; remembers what it has read."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Subject] = {}
+
+    def __call__(self, connection: Connection, names: set[str]) -> Sequence[Subject]:
+        """Give the subjects of some runs; events of runs that are not stored count in no metric."""
+        for name in sorted(names - self._known.keys()):
+            run = find(connection, name)
+            if run is not None:
+                _, metrics = run.parsed()
+                self._known[name] = Subject(name, run.experiment, metrics, run.paired)
+        return [self._known[name] for name in sorted(names) if name in self._known]

@@ -1,0 +1,9 @@
+"""Statistics of experiments: aggregates over units in, frozen results out; no SQL, no clock, no randomness.
+
+Sources of the formulas: Chan, Golub & LeVeque (1983), merging of moments; Welch (1947) and Satterthwaite
+(1946), unequal variances and degrees of freedom; Fieller (1954) and Deng, Knoblich & Lu (KDD 2018,
+"Applying the delta method in metric analytics"), ratios with units as clusters; Wilson (1927), the score
+interval; Fabijan et al. (KDD 2019), sample ratio mismatch; Holm (1979) and Benjamini & Hochberg (1995),
+multiplicity. Import from the modules: `aggregates`, `results`, `means`, `ratios`, `paired`, `srm`,
+`multiplicity`, `power`.
+"""

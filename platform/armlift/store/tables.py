@@ -1,0 +1,162 @@
+"""The tables, defined once; Alembic makes them (`armlift db upgrade`), nothing else does.
+
+Events are keyed by (request_day, event_id): the UTC day of their request, which PostgreSQL partitions by, and
+an id that begins with the request's time, so that new rows land together. `day` is the day of the event in
+the lab's time zone, counted from 1970-01-01. Times are UTC milliseconds.
+"""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+)
+
+SCHEMA_REVISION = "0001"
+"""The newest Alembic revision; a test holds it against the migrations."""
+
+metadata = MetaData(
+    naming_convention={"ix": "ix_%(column_0_label)s", "pk": "pk_%(table_name)s", "uq": "uq_%(table_name)s"}
+)
+
+NAME = String(200)
+IDENTITY = String(32)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("run", NAME, primary_key=True),
+    Column("number", Integer, nullable=False, unique=True, comment="1 for the first run of this database"),
+    Column("experiment", NAME, nullable=False),
+    Column("mode", NAME, nullable=False),
+    Column("paired", Boolean, nullable=False),
+    Column("k", Integer, nullable=False),
+    Column("seed", BigInteger, nullable=False),
+    Column("state", NAME, nullable=False, comment="running or finished"),
+    Column("synthetic", Boolean, nullable=False),
+    Column("definition", JSON, nullable=False, comment="the experiment and its metrics as they were"),
+    Column("arms", JSON, nullable=False, comment="arm to version"),
+    Column("log", JSON, nullable=False, comment="files, sha256, rows, times, kinds, the cut"),
+    Column("resolution", JSON, nullable=False, comment="requests compared and differing, by arm"),
+    Column("dropped", JSON, nullable=False, comment="what was left out, and how often"),
+)
+
+
+def _event_columns() -> list[Column[object]]:
+    return [
+        Column("request_day", Integer, nullable=False),
+        Column("event_id", IDENTITY, nullable=False),
+        Column("run", NAME, nullable=False),
+        Column("day", Integer, nullable=False),
+        Column("ts", BigInteger, nullable=False),
+        Column("unit_id", NAME, nullable=False),
+    ]
+
+
+exposures = Table(
+    "exposures",
+    metadata,
+    *_event_columns(),
+    Column("experiment", NAME, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("phase", Integer, nullable=False),
+    Column("arm", NAME, nullable=False),
+    Column("arm_version", NAME, nullable=False),
+    Column("forced", Boolean, nullable=False),
+    Column("fallback", Boolean, nullable=False),
+    PrimaryKeyConstraint("request_day", "event_id"),
+    Index("ix_exposures_unit", "run", "experiment", "unit_id", "ts"),
+    sqlite_with_rowid=False,
+)
+
+impressions = Table(
+    "impressions",
+    metadata,
+    *_event_columns(),
+    Column("request_id", IDENTITY, nullable=False),
+    Column("arm", NAME, nullable=False),
+    Column("arm_version", NAME, nullable=False),
+    Column("item_id", NAME, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("score", Float),
+    Column("propensity", Float),
+    Column("fallback", Boolean, nullable=False),
+    PrimaryKeyConstraint("request_day", "event_id"),
+    Index("ix_impressions_unit", "run", "unit_id", "day"),
+    sqlite_with_rowid=False,
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    *_event_columns(),
+    Column("request_id", IDENTITY, nullable=False),
+    Column("item_id", NAME, nullable=False),
+    Column("kind", NAME, nullable=False),
+    Column("value", Float, nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    PrimaryKeyConstraint("request_day", "event_id"),
+    Index("ix_feedback_unit", "run", "unit_id", "day"),
+    sqlite_with_rowid=False,
+)
+
+unit_days = Table(
+    "unit_days",
+    metadata,
+    Column("run", NAME, nullable=False),
+    Column("experiment", NAME, nullable=False),
+    Column("unit_id", NAME, nullable=False),
+    Column("day", Integer, nullable=False),
+    Column("metric", NAME, nullable=False),
+    Column("side", String(4), nullable=False, comment="pre or post the unit's first exposure"),
+    Column("arm", NAME, nullable=False, comment="the arm of the unit's exposure"),
+    Column("num", Float, nullable=False),
+    Column("den", Float, nullable=False),
+    Column("num_sq", Float, nullable=False, comment="sum of squares of the numerator's events"),
+    # A unit's rows lie together, so that one pass in key order gives its totals of all metrics.
+    PrimaryKeyConstraint("run", "experiment", "unit_id", "day", "metric", "side", "arm"),
+    sqlite_with_rowid=False,
+)
+
+stream_offsets = Table(
+    "stream_offsets",
+    metadata,
+    Column("stream_id", NAME, primary_key=True),
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("next", BigInteger, nullable=False, comment="offset of the first record not yet in these tables"),
+)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("stream_id", NAME, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("index", Integer, nullable=False, comment="of the event in its message; -1: the message itself"),
+    Column("reason", Text, nullable=False),
+    Column("bytes", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("stream_id", "partition", "offset", "index"),
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("arm", NAME, primary_key=True),
+    Column("scope", NAME, primary_key=True, comment="an experiment's name, or * for every one"),
+    Column("version", NAME, primary_key=True),
+    Column("state", NAME, nullable=False, comment="candidate, promoted, retired or refused"),
+    Column("data_hash", NAME, nullable=False),
+    Column("data_until", BigInteger, nullable=False),
+    Column("definition_hash", NAME, nullable=False),
+    Column("parent", NAME),
+)

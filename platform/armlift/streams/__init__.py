@@ -1,0 +1,1 @@
+"""Event streams: the port (`stream`) and its implementations, the embedded log first."""

@@ -1,0 +1,33 @@
+"""How reports write numbers and verdicts: the same in the terminal, in HTML and on pages."""
+
+VERDICTS = {
+    "ship": "ship",
+    "do_not_ship": "do not ship",
+    "keep_running": "keep running",
+    "broken": "broken, do not read the lift",
+    "cannot_tell": "this cannot be told from the data",
+}
+
+
+def percent(value: float | None) -> str:
+    """Write a fraction as a percentage."""
+    return "unknown" if value is None else f"{value:.2%}" if abs(value) < 0.1 else f"{value:.1%}"
+
+
+def signed(value: float | None) -> str:
+    """Write a lift, a fraction, as a percentage with its sign."""
+    return "-" if value is None else f"{value:+.2%}" if abs(value) < 0.1 else f"{value:+.1%}"
+
+
+def plain(value: float | None) -> str:
+    """Write a number with four significant digits."""
+    if value is None:
+        return "-"
+    if value != 0 and abs(value) < 1e-4:
+        return f"{value:.1e}"
+    return f"{value:.4g}"
+
+
+def count(value: int) -> str:
+    """Write a whole number with separators."""
+    return f"{value:,}"
