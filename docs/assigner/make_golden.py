@@ -17,9 +17,11 @@ Json = dict[str, Any]
 
 LENGTHS = (*range(18), 31, 32, 33, 63, 64, 65, 96, 97, 127, 128, 129, 144, 160, 161, 192, 239, 240, 241,
            255, 256, 257, 319, 320, 321, 512, 1023, 1024, 1025, 1088, 1089, 1100)  # fmt: skip
-TEXTS = ("é", "e\u0301", "\ufeff1", "用户42", "👩\u200d🔬", "a\u0000b", " u1 ", "快手" * 50, "layer:default", "holdout:lab")
+TEXTS = ("é", "e\u0301", "\ufeff1", "用户42", "👩\u200d🔬", "a\u0000b", " u1 ", "快手" * 50,
+         "layer:default", "holdout:lab")  # fmt: skip
 MIXED = (0, 1, 2, 2**32, 2**53 + 1, 2**63, 2**64 - 1, 0x9E3779B97F4A7C15)
-SPECIAL_UNITS = ("", "0", "42", "constructor", "__proto__", "用户42", "👩\u200d🔬", "4f9619ff-8b86-d011-b42d", "long" * 80)
+SPECIAL_UNITS = ("", "0", "42", "constructor", "__proto__", "用户42", "👩\u200d🔬", "4f9619ff-8b86-d011-b42d",
+                 "long" * 80)  # fmt: skip
 UNITS = (*(f"u{number}" for number in range(31)), *SPECIAL_UNITS)
 
 AB = [["a", 1], ["b", 1]]
@@ -45,7 +47,12 @@ EXPERIMENTS: tuple[Json, ...] = (
     {"name": "small", "arms": [["10", 3e-7], ["2", 1e-7], ["9", 2.5e-6]]},
     {"name": "large", "arms": [["c", 1.5e21], ["b", 123456789012345680000], ["a", 7e20]]},
     {"name": "zero", "arms": [["a", 1], ["b", 0], ["c", 1]], "phases": [{"traffic": 0}, {"traffic": 1}]},
-    {"name": "slice", "arms": AB, "layer": {"name": "ranking", "slice": [0.2, 0.7]}, "phases": [{"traffic": 0.8}]},
+    {
+        "name": "slice",
+        "arms": AB,
+        "layer": {"name": "ranking", "slice": [0.2, 0.7]},
+        "phases": [{"traffic": 0.8}],
+    },
     {"name": "held", "arms": AB, "holdout": {"name": "lab", "share": 0.25}},
     {"name": "pinned", "arms": AB, "forced": {"u3": "b", "__proto__": "b", "用户42": "a"}},
     {"name": "chosen", "arms": AB, "audience": "in_audience"},
@@ -58,7 +65,7 @@ EXPERIMENTS: tuple[Json, ...] = (
         "holdout": {"name": "lab", "share": 0.1},
         "phases": [{"traffic": 0.3}, {"traffic": 0.7}, {"traffic": 0.7, "weights": [["a", 0.6], ["b", 0.4]]}],
     },
-)  # fmt: skip
+)
 
 
 def text_of(length: int) -> str:
@@ -87,7 +94,7 @@ def split_of(group: Json) -> Split:
 
 
 def answer(split: Split, case: Json) -> Json:
-    """Assign the unit of a case; its `in_audience` is the attribute that audiences of golden vectors ask for."""
+    """Assign the unit of a case; its `in_audience` is the attribute that the vectors' audiences ask for."""
     stored = Assignment(**case["stored"], exposed=True, rule="range") if "stored" in case else None
     attributes = {"in_audience": case.get("in_audience")}
     return assign(

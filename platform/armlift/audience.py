@@ -19,6 +19,9 @@ from armlift.errors import InputError
 
 Value = str | int | float | bool
 Mask = npt.NDArray[np.bool_]
+Column = Sequence[object] | npt.NDArray[Any]
+Columns = Mapping[str, Column]
+"""Attributes of n units, by name: sequences or arrays of length n."""
 
 _OPERATORS: dict[type[ast.cmpop], str] = {
     ast.Eq: "==",
@@ -98,8 +101,14 @@ class Audience:
         """Tell whether one unit's attributes meet the condition."""
         return _holds(self.node, attributes or {})
 
-    def matches_many(self, attributes: Mapping[str, Sequence[object]] | None, n: int) -> Mask:
-        """Tell it for n units given as columns of length n; equal to `matches` of each."""
+    def matches_many(self, attributes: Columns | None, n: int) -> Mask:
+        """Tell it for n units given as columns of length n; equal to `matches` of each.
+
+        Raises InputError for a column of another length.
+        """
+        for name, column in (attributes or {}).items():
+            if len(column) != n:
+                raise InputError(f"attribute {name!r} has {len(column)} values, must be {n}, one a unit")
         return _holds_many(self.node, attributes or {}, n)
 
     @property
@@ -111,10 +120,14 @@ class Audience:
 def parse_audience(text: str) -> Audience:
     """Parse a condition; raises InputError that shows the part that is not understood."""
     try:
-        tree = ast.parse(text.strip(), mode="eval")
+        tree = ast.parse(text.replace("\n", " ").strip(), mode="eval")
+        return Audience(text, _node(tree.body))
     except SyntaxError as error:
         raise InputError(f"audience {text!r} is not a condition ({error.msg}), must be {_FORMS}") from error
-    return Audience(text, _node(tree.body))
+    except (RecursionError, MemoryError) as error:
+        raise InputError(
+            "audience is nested too deeply, must be a condition that a person can read"
+        ) from error
 
 
 def _node(tree: ast.expr) -> Node:
@@ -146,7 +159,8 @@ def _comparison(left: ast.expr, op: ast.cmpop, right: ast.expr) -> Node:
     if symbol and isinstance(right, ast.Name):
         mirrored = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}.get(symbol, symbol)
         return Compare(right.id, mirrored, _value(left))
-    raise InputError(f"audience: {ast.unparse(left)!r} is not an attribute, must be {_FORMS}")
+    shown = ast.unparse(ast.Compare(left, [op], [right]))
+    raise InputError(f"audience: {shown!r} is not understood, must be {_FORMS}")
 
 
 def _value(tree: ast.expr) -> Value:
@@ -177,9 +191,8 @@ def _missing(value: object) -> bool:
 
 
 def _compare(actual: object, symbol: str, value: Value) -> bool:
-    if _missing(actual) or isinstance(actual, str) != isinstance(value, str):
-        return False
-    return bool(_COMPARE[symbol](actual, value))
+    kind = str if isinstance(value, str) else (int, float)  # truth values are numbers, as in Python
+    return isinstance(actual, kind) and not _missing(actual) and bool(_COMPARE[symbol](actual, value))
 
 
 def _test(node: Compare | Within | Holds, actual: object) -> bool:
@@ -203,7 +216,7 @@ def _holds(node: Node, attributes: Mapping[str, object]) -> bool:
             return _test(node, attributes.get(node.attribute))
 
 
-def _holds_many(node: Node, attributes: Mapping[str, Sequence[object]], n: int) -> Mask:
+def _holds_many(node: Node, attributes: Columns, n: int) -> Mask:
     match node:
         case All(parts):
             masks = [_holds_many(part, attributes, n) for part in parts]
@@ -217,7 +230,7 @@ def _holds_many(node: Node, attributes: Mapping[str, Sequence[object]], n: int) 
             return _test_many(node, attributes.get(node.attribute), n)
 
 
-def _test_many(node: Compare | Within | Holds, column: Sequence[object] | None, n: int) -> Mask:
+def _test_many(node: Compare | Within | Holds, column: Column | None, n: int) -> Mask:
     if column is None:
         return np.zeros(n, dtype=np.bool_)
     if isinstance(column, np.ndarray) and column.dtype.kind in "biufU":

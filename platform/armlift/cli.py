@@ -24,7 +24,6 @@ def build() -> typer.Typer:
     app = typer.Typer(
         name="armlift",
         help="Route users to recommender arms, stream what they do, and read which arm lifts engagement.",
-        no_args_is_help=True,
         pretty_exceptions_enable=False,
         add_completion=False,
     )
@@ -42,12 +41,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line and give its exit code; whatever armlift raises on purpose becomes one line."""
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        code = build()(arguments, standalone_mode=False, prog_name="armlift")
+        # Whoever asks for nothing is shown what there is to ask for.
+        code = build()(given or ["--help"], standalone_mode=False, prog_name="armlift")
     except typer.Exit as error:
         return error.exit_code
     except typer.TyperException as error:
-        return _complain(error.format_message())
+        return _complain(_usage_complaint(error))
     except ArmliftError as error:
         return _complain(str(error))
     except (typer.Abort, KeyboardInterrupt):
@@ -72,12 +73,27 @@ def _complain(text: str) -> int:
     return 2
 
 
+def _usage_complaint(error: typer.TyperException) -> str:
+    """Say what is wrong with the words of a command: the option, its value, and what it must be."""
+    from pydantic import ValidationError
+
+    from armlift.complaints import first_complaint
+
+    cause, parameter = error.__cause__, getattr(error, "param", None)
+    if isinstance(cause, ValidationError) and parameter is not None:
+        return f"{parameter.get_error_hint().strip(chr(39))}: {first_complaint(cause, None, None).text}"
+    context = getattr(error, "ctx", None)
+    hint = f"; see `{context.command_path} --help`" if context is not None else ""
+    return error.format_message().rstrip(".") + hint
+
+
 def _database_complaint(error: Exception) -> str | None:
     """Put a database driver's error into one line; None for anything else, which is ours to mend."""
     if "sqlalchemy" not in sys.modules:
         return None
-    from sqlalchemy.exc import OperationalError
+    from sqlalchemy.exc import DatabaseError, OperationalError
 
-    if not isinstance(error, OperationalError):
-        return None
-    return f"database: {error.orig}; nothing was lost, start the same command again"
+    if isinstance(error, OperationalError):
+        return f"database: {error.orig}; nothing was lost, start the same command again"
+    # A file that is damaged; a subclass, such as a constraint's, comes from a statement of ours.
+    return f"database: {error.orig}" if type(error) is DatabaseError else None

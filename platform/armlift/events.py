@@ -9,9 +9,9 @@ same time and hashes what happened, so that a redelivery or a client's retry is 
 events of a request live in the partition of its day.
 """
 
-import math
+import json
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -30,9 +30,10 @@ KINDS = (
 """The preset feedback kinds; `play` is in seconds, `rating` in its own scale, the rest count 1 each."""
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
-Identity = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
-Millis = Annotated[int, Meta(ge=0, lt=1 << 48)]
-"""UTC milliseconds, as many as fit the 48 bits at the head of an id."""
+Identity = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", max_length=32)]
+"""32 hexadecimal digits; the length says so again because `$` lets a line end pass."""
+Millis = Annotated[int, Meta(ge=0, lt=253_402_214_400_000)]
+"""UTC milliseconds before 9999-12-31: the last that have a day everywhere, and fit the 48 bits of an id."""
 Count = Annotated[int, Meta(ge=0, lt=1 << 31)]
 
 
@@ -86,6 +87,14 @@ class Feedback(msgspec.Struct, frozen=True, tag="feedback", tag_field="type", fo
 
 Event = Exposure | Impression | Feedback
 
+SMALLEST, LARGEST = 1e-100, 1e100
+"""The size of values other than 0: their squares and the squares' sums must be numbers in every database."""
+REASON = 500
+"""Characters of a reason that are kept; it may quote the event."""
+_NUL = b"\\u0000"
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What reading bytes that nobody vouches for may raise; the last is for nesting without end."""
+
 
 class _Message(msgspec.Struct):
     schema: int
@@ -99,8 +108,18 @@ class _Envelope(msgspec.Struct):
     events: list[msgspec.Raw]
 
 
+class _Parts(msgspec.Struct):
+    """An envelope read by a parser that lets more pass."""
+
+    schema: int
+    events: list[Any]
+
+
 class BadEvent(NamedTuple):
-    """One event that cannot be stored: its place in the message (-1: the message itself), why, its bytes."""
+    """One event that cannot be stored: its place in the message (-1: the message itself), why, its bytes.
+
+    The bytes are those of the message; of one that is not strict JSON, the event's, written anew.
+    """
 
     place: int
     reason: str
@@ -127,9 +146,9 @@ class Codec:
         """Read a message; every event that is not valid is returned beside the good ones, with its reason."""
         try:
             message = self._message.decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except _UNREADABLE:
             return self._decode_one_by_one(raw)
-        if message.schema not in self.schemas or any(map(self._objection, message.events)):
+        if message.schema not in self.schemas or _NUL in raw or any(map(self._objection, message.events)):
             return self._decode_one_by_one(raw)
         return message.events, []
 
@@ -138,30 +157,58 @@ class Codec:
         if type(event) is Feedback:
             if event.kind not in self._kinds:
                 return f"kind {event.kind!r} is not declared in armlift.toml [kinds]"
-            if not math.isfinite(event.value):
-                return f"value {event.value!r} is not finite"
+            if event.value and not SMALLEST <= abs(event.value) <= LARGEST:
+                return f"value {event.value!r}, must be 0 or {SMALLEST} to {LARGEST} in size"
         return None
 
     def _decode_one_by_one(self, raw: bytes) -> tuple[list[Event], list[BadEvent]]:
         try:
-            envelope = self._envelope.decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            return [], [BadEvent(-1, f"not a message: {error}", raw)]
+            envelope = self._split(raw)
+        except _UNREADABLE as error:
+            return [], [BadEvent(-1, _reason(f"not a message: {error}"), raw)]
         if envelope.schema not in self.schemas:
-            return [], [BadEvent(-1, f"schema {envelope.schema} is unknown, must be {SCHEMA}", raw)]
+            return [], [BadEvent(-1, _reason(f"schema must be {SCHEMA}, is {envelope.schema}"), raw)]
         good: list[Event] = []
         bad: list[BadEvent] = []
         for index, part in enumerate(envelope.events):
             try:
                 event = self._event.decode(part)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                bad.append(BadEvent(index, str(error), bytes(part)))
+            except _UNREADABLE as error:
+                bad.append(BadEvent(index, _reason(str(error)), bytes(part)))
                 continue
-            if objection := self._objection(event):
+            if objection := _nul(event) or self._objection(event):
                 bad.append(BadEvent(index, objection, bytes(part)))
             else:
                 good.append(event)
         return good, bad
+
+    def _split(self, raw: bytes) -> _Envelope:
+        """Give the bytes of each event.
+
+        NaN, or half of a surrogate pair, which clients do write, make the whole message unreadable to the
+        strict parser; the lenient one tells whose fault it is.
+        """
+        try:
+            return self._envelope.decode(raw)
+        except _UNREADABLE as error:
+            try:
+                message = msgspec.convert(json.loads(raw.decode()), _Parts)
+                parts = [msgspec.Raw(json.dumps(event).encode()) for event in message.events]
+            except (ValueError, RecursionError):  # msgspec's errors are ValueErrors too
+                raise error from None
+            return _Envelope(message.schema, parts)
+
+
+def _nul(event: Event) -> str | None:
+    """Say which text holds a NUL, which PostgreSQL cannot store, or None."""
+    for name, value in msgspec.structs.asdict(event).items():
+        if isinstance(value, str) and "\0" in value:
+            return f"{name} {value!r} holds a NUL"
+    return None
+
+
+def _reason(text: str) -> str:
+    return text[:REASON].replace("\0", "\\0")
 
 
 def request_identity(ts: int, content: str) -> str:

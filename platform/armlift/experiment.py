@@ -1,4 +1,7 @@
-"""The experiment definition: arms, weights, a control, phases, an audience, metrics and an analysis plan."""
+"""The experiment definition: arms, weights, a control, phases, an audience, metrics and an analysis plan.
+
+A validator's message that begins with a key, as in `phases.1.start: ...`, stands at that key in the file.
+"""
 
 from datetime import date, datetime
 from fractions import Fraction
@@ -7,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     field_validator,
@@ -15,7 +19,9 @@ from pydantic import (
 
 from armlift.arm import Name
 from armlift.audience import Audience, parse_audience
+from armlift.days import read_time
 from armlift.errors import InputError
+from armlift.hashing import digest
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -36,6 +42,17 @@ def _some_weight(weights: Weights) -> Weights:
 
 
 CheckedWeights = Annotated[Weights, AfterValidator(_some_weight)]
+
+
+def _written_time(value: object) -> object:
+    try:
+        return read_time(value) if isinstance(value, str) else value
+    except InputError as error:
+        raise ValueError(str(error)) from error
+
+
+Time = Annotated[datetime | date, BeforeValidator(_written_time)]
+"""ISO 8601, nothing else; a date alone means its first moment in the lab's time zone."""
 
 
 class _Part(BaseModel):
@@ -59,7 +76,7 @@ class Layer(_Part):
 class Phase(_Part):
     """A period with constant traffic share. New `weights` start a new generation."""
 
-    start: datetime | date | None = Field(
+    start: Time | None = Field(
         default=None, description="When it begins, in the lab's time zone; the first phase may leave it out."
     )
     traffic: Share = Field(default=1.0, description="Share of the eligible units that take part.")
@@ -77,10 +94,14 @@ class ExperimentMetrics(_Part):
 
     @model_validator(mode="after")
     def _once_each(self) -> Self:
-        names = [*self.primary, *self.secondary, *self.guardrails]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"metric {name!r} stands twice, must have one role")
+        seen: dict[str, str] = {}
+        for role in ("primary", "secondary", "guardrails"):
+            for index, name in enumerate(getattr(self, role)):
+                if name in seen:
+                    raise ValueError(
+                        f"{role}.{index}: metric {name!r} stands twice, must have one role, has {seen[name]}"
+                    )
+                seen[name] = role
         return self
 
     @property
@@ -105,11 +126,13 @@ class AnalysisPlan(_Part):
 class ReplaySettings(_Part):
     """How a log is cut and grouped."""
 
-    train_until: datetime | date | None = Field(
+    train_until: Time | None = Field(
         default=None,
         description="Earlier rows are history and training, later ones are replayed; default: half the days.",
     )
-    session_gap: float = Field(default=30, gt=0, description="Minutes without a row that end a session.")
+    session_gap: float = Field(
+        default=30, gt=0, allow_inf_nan=False, description="Minutes without a row that end a session."
+    )
     versions: dict[Name, str] = Field(
         default_factory=dict, description="Artefacts to use as they are, by arm; others are fitted."
     )
@@ -138,28 +161,29 @@ class Experiment(_Part):
             try:
                 parse_audience(text)
             except InputError as error:
-                raise ValueError(str(error)) from error
+                raise ValueError(str(error).removeprefix("audience: ")) from error
         return text
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        names = ", ".join(self.arms)
-        if self.control not in self.arms:
-            raise ValueError(f"control {self.control!r} is not an arm, must be one of {names}")
+        self._arms_only("control", self.control)
         for unit, arm in self.forced.items():
-            if arm not in self.arms:
-                raise ValueError(f"forced {unit!r} gets {arm!r}, which is not an arm, must be one of {names}")
+            self._arms_only(f"forced.{unit}", arm)
         for arm in self.replay.versions:
-            if arm not in self.arms:
-                raise ValueError(
-                    f"replay.versions names {arm!r}, which is not an arm, must be one of {names}"
-                )
+            self._arms_only(f"replay.versions.{arm}", arm)
         for index, phase in enumerate(self.phases):
             if phase.weights is not None and set(phase.weights) != set(self.arms):
-                raise ValueError(f"phases.{index}.weights must name the experiment's arms: {names}")
+                raise ValueError(
+                    f"phases.{index}.weights: name {', '.join(phase.weights)}, "
+                    f"must name the experiment's arms: {', '.join(self.arms)}"
+                )
             if index and phase.start is None:
-                raise ValueError(f"phases.{index}.start is missing; only the first phase may leave it out")
+                raise ValueError(f"phases.{index}.start: is missing; only the first phase may leave it out")
         return self
+
+    def _arms_only(self, key: str, arm: str) -> None:
+        if arm not in self.arms:
+            raise ValueError(f"{key}: {arm!r} is not an arm, must be one of {', '.join(self.arms)}")
 
     @property
     def parsed_audience(self) -> Audience | None:
@@ -170,3 +194,8 @@ class Experiment(_Part):
     def challengers(self) -> list[str]:
         """List the arms other than the control."""
         return [arm for arm in self.arms if arm != self.control]
+
+    @property
+    def content_hash(self) -> str:
+        """Name the content, defaults filled in: 32 hexadecimal digits. The order of arms is a part of it."""
+        return digest(self.model_dump_json())

@@ -4,68 +4,93 @@ The SVG is styled by report.css and drawn for one width, which the page scales: 
 figures side by side, `NARROW` has the bar below them.
 """
 
-import math
 from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
 
+from armlift.forest_axis import make_axis, tick_label
 from armlift.markup import Markup, join, tag
 from armlift.metric import Metric
-from armlift.reading import ROLES, Reading, interval_of, name_of, read, sign_of, wanted
+from armlift.reading import (
+    ROLES,
+    Effect,
+    Reading,
+    interval_name,
+    interval_of,
+    margin_end,
+    name_of,
+    read,
+    traits,
+)
 from armlift.report import Comparison, Report
 from armlift.words import signed
 
-AXIS_ROOM = 3.0
-"""The axis reaches at most this many times the farthest end of a primary interval; beyond, bars are clipped."""
-GUARDRAIL_ROOM = 10.0
-"""The same where it must hold a guardrail's point or margin."""
-NAME_LENGTH = 26
-"""Characters of a name that fit beside the figures."""
-ROLE_HEIGHT, METRIC_HEIGHT, AXIS_HEIGHT = 38.0, 28.0, 30.0
+EDGE, ROLE_HEIGHT, AXIS_HEIGHT, STAMP_HEIGHT = 16.0, 38.0, 30.0, 28.0
 
 
 class Layout(NamedTuple):
-    """Where things stand, in units of the SVG: x of the plot's ends, a row's height, y of text and bar in it."""
+    """Where things stand, in the SVG's units.
+
+    `left` and `right` are x of the axis' ends; `letters` fit into an arm's name. A metric's title is `metric`
+    high and has its note at `note_x` and `note_y`; a comparison is `row` high and has its text at `text` and
+    its bar at `bar`.
+    """
 
     name: str
     width: float
     left: float
     right: float
+    ticks: int
+    letters: int
+    metric: float
+    note_x: float
+    note_y: float
     row: float
     text: float
     bar: float
-    ticks: int
+
+    @property
+    def stacked(self) -> bool:
+        """Tell whether the bars stand below the text."""
+        return self.bar > self.text
 
 
-WIDE = Layout("wide", width=960, left=230, right=700, row=28, text=19, bar=14, ticks=7)
-NARROW = Layout("narrow", width=360, left=22, right=338, row=46, text=16, bar=31, ticks=4)
+WIDE = Layout("wide", 960, 230, 700, 7, 24, metric=28, note_x=944, note_y=19, row=28, text=19, bar=14)
+NARROW = Layout("narrow", 360, 26, 334, 4, 17, metric=44, note_x=16, note_y=37, row=46, text=16, bar=31)
 
 
-class Axis(NamedTuple):
-    """The lifts at the plot's ends, and those that have a tick."""
-
-    low: float
-    high: float
-    ticks: Sequence[float]
-
-    def holds(self, lift: float) -> bool:
-        """Tell whether a lift lies on the axis."""
-        return self.low <= lift <= self.high
-
-    def x(self, lift: float, layout: Layout) -> float:
-        """Give the x of a lift; of one beyond the axis that of its end."""
-        share = (min(max(lift, self.low), self.high) - self.low) / (self.high - self.low)
-        return round(layout.left + share * (layout.right - layout.left), 1)
+def figure(report: Report) -> Markup:
+    """Write a report's plot for wide and narrow screens, of which the page shows one, with a legend."""
+    samples = (
+        ("better", join(_bar(2, 32, 8), point(17, 8, "better")), "better beyond chance"),
+        ("worse", join(_bar(2, 32, 8), point(17, 8, "worse")), "worse beyond chance"),
+        ("open", join(_bar(2, 32, 8), point(17, 8, "open")), "may be 0"),
+        ("open", join(_bar(2, 24, 8), _arrow(24, 8, 1)), "interval goes on beyond the axis"),
+        ("", tag("line", class_="margin", x1=17, x2=17, y1=0, y2=16), "margin of a guardrail"),
+    )
+    legend = (
+        tag("li", tag("svg", drawn, class_=effect or None, viewBox="0 0 34 16", aria_hidden="true"), text)
+        for effect, drawn, text in samples
+    )
+    caption = (
+        f"Points are lifts, bars their {interval_name(report)}s. Beyond chance: the p-value, adjusted for "
+        f"several comparisons (of guardrails as it is), is below {report.experiment.analysis.alpha:g}."
+    )
+    return tag(
+        "figure",
+        tag("figcaption", tag("p", caption), tag("ul", *legend, class_="legend")),
+        forest_plot(report, WIDE),
+        forest_plot(report, NARROW),
+    )
 
 
 def forest_plot(report: Report, layout: Layout) -> Markup:
     """Draw every comparison of a report."""
-    axis = make_axis(report, layout.ticks)
-    plot = _Plot(report, layout, axis)
+    plot = _Plot(report, layout)
     control = report.experiment.control
     described = (
-        f"{len(report.comparisons)} comparisons with {control}. Each row has a bar from the lower to the upper "
-        "end of the lift's interval, a point at the lift, and the same figures as text."
+        f"{len(report.comparisons)} comparisons with {control}. Each row has a bar from the lower to the "
+        "upper end of the lift's interval, a point at the lift, and the same figures as text."
     )
     return tag(
         "svg",
@@ -81,69 +106,28 @@ def forest_plot(report: Report, layout: Layout) -> Markup:
     )
 
 
-def make_axis(report: Report, ticks: int) -> Axis:
-    """Choose an axis for a report: it holds 0 and every primary interval, and clips what dwarfs them."""
-    known = [
-        (one, (one.lift_low, one.lift, one.lift_high))
-        for one in report.comparisons
-        if one.lift_low is not None and one.lift is not None and one.lift_high is not None
-    ]
-    ends = [end for _, numbers in known for end in numbers]
-    if not any(ends):
-        return Axis(-0.01, 0.01, [0.0])
-    primary = [abs(end) for one, numbers in known for end in numbers if one.role == "primary"]
-    near = max(primary, default=0.0) or max(map(abs, ends))
-    guards = [(one.lift or 0.0, _bad_end(report.metrics[one.metric])) for one, _ in known if _guards(one)]
-    deciding = max((1.25 * abs(number) for pair in guards for number in pair), default=0.0)
-    limit = max(AXIS_ROOM * near, min(deciding, GUARDRAIL_ROOM * near))
-    shown = [0.0, *ends, *(margin for _, margin in guards if abs(margin) <= limit)]
-    low, high = max(min(shown), -limit), min(max(shown), limit)
-    room = 0.04 * (high - low)
-    low, high = (low - room if low > -limit else low), (high + room if high < limit else high)
-    return Axis(low, high, tick_values(low, high, ticks))
-
-
-def tick_values(low: float, high: float, most: int) -> list[float]:
-    """Choose at most `most` + 1 round numbers from `low` to `high` (low < high), all multiples of one step."""
-    rough = (high - low) / most
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(size * power for size in (1, 2, 2.5, 5, 10) if size * power >= rough * (1 - 1e-9))
-    return [number * step for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
-
-
-def tick_label(lift: float) -> str:
-    """Write a tick as a percentage with its sign, 0 without."""
-    return f"{lift * 100:+.6g}%" if lift else "0%"
-
-
-def _guards(one: Comparison) -> bool:
-    return one.role == "guardrail"
-
-
-def _bad_end(metric: Metric) -> float:
-    """Give the lift at which a guardrail's margin ends."""
-    return -sign_of(metric) * metric.margin
-
-
-def fitted(name: str) -> str:
-    """Shorten a name in its middle so that it fits into its column."""
-    if len(name) <= NAME_LENGTH:
+def fitted(name: str, letters: int) -> str:
+    """Shorten a name in its middle to so many letters, for two names may begin alike."""
+    if len(name) <= letters:
         return name
-    half = (NAME_LENGTH - 1) // 2
+    half = (letters - 1) // 2
     return f"{name[:half]}…{name[-half:]}"
 
 
 class _Plot:
     """The rows from top to bottom; `height` grows with them."""
 
-    def __init__(self, report: Report, layout: Layout, axis: Axis) -> None:
+    def __init__(self, report: Report, layout: Layout) -> None:
         self._report = report
         self._layout = layout
-        self._axis = axis
+        self._axis = make_axis(report, layout.ticks)
         self.parts: list[Markup] = []
-        self.height = AXIS_HEIGHT
+        self._top = STAMP_HEIGHT if report.run.synthetic else 0.0
+        self.height = self._top + AXIS_HEIGHT
         for role, of_role in groupby(report.comparisons, key=lambda one: one.role):
-            self._role(role)
+            self._blank(ROLE_HEIGHT)
+            self.parts.append(_text("role", ROLES.get(role, role), EDGE, self.height + 26))
+            self.height += ROLE_HEIGHT
             for name, of_metric in groupby(of_role, key=lambda one: one.metric):
                 self._metric(report.metrics[name], list(of_metric))
         self._end = self.height + 6
@@ -151,85 +135,102 @@ class _Plot:
 
     def frame(self) -> Markup:
         """Draw what stands behind the rows: gridlines, the line at 0, and the ticks' labels at both ends."""
-        top, bottom = AXIS_HEIGHT - 6, self._end
+        top, bottom, width = self._top + AXIS_HEIGHT - 6, self._end, self._layout.width
         parts = []
-        for lift in self._axis.ticks:
-            x = self._axis.x(lift, self._layout)
-            kind = "grid" if lift else "zero"
-            parts.append(tag("line", class_=kind, x1=x, x2=x, y1=top, y2=bottom))
-            for y in (top - 8, bottom + 17):
-                parts.append(tag("text", tick_label(lift), class_=f"tick {kind}-label", x=x, y=y))
         if self._report.run.synthetic:
-            parts.append(tag("text", "SYNTHETIC", class_="stamp", x=self._layout.width - 16, y=top - 8))
-        return tag("g", *parts, class_="frame", aria_hidden="true")
+            parts.append(tag("rect", class_="stamp-back", width=width, height=STAMP_HEIGHT - 6))
+            parts.append(_text("stamp", "SYNTHETIC DATA", width / 2, 16))
+        for lift in self._axis.ticks:
+            x, kind = self._x(lift), "grid" if lift else "zero"
+            parts.append(_upright(kind, x, top, bottom))
+            parts += [_text(f"tick {kind}-label", tick_label(lift), x, y) for y in (top - 8, bottom + 17)]
+        return tag("g", *parts, aria_hidden="true")
 
-    def _role(self, role: str) -> None:
-        y = self.height + 26
-        title = ROLES.get(role, role)
-        self.parts.append(tag("text", title, class_="role", x=self._layout.left if False else 16, y=y))
-        self.height += ROLE_HEIGHT
+    def _blank(self, height: float) -> None:
+        """Hide the lines behind text, where it stands in the plot: one at a minus would make it a plus."""
+        if self._layout.stacked:
+            size = {"y": self.height, "width": self._layout.width, "height": height}
+            self.parts.append(tag("rect", class_="blank", **size))
+
+    def _x(self, lift: float) -> float:
+        left, right = self._layout.left, self._layout.right
+        return round(left + self._axis.share(lift) * (right - left), 1)
 
     def _metric(self, metric: Metric, rows: Sequence[Comparison]) -> None:
-        note, y = wanted(metric), self.height + 19
-        guardrail = _guards(rows[0])
-        if guardrail:
-            off = "" if self._axis.holds(_bad_end(metric)) else ", off the axis"
-            note += f", margin {signed(_bad_end(metric))}{off}"
-        self.parts.append(tag("text", fitted(rows[0].metric), class_="metric", x=16, y=y))
-        self.parts.append(tag("text", note, class_="note", x=self._layout.width - 16, y=y))
-        self.height += METRIC_HEIGHT
-        if guardrail and self._axis.holds(_bad_end(metric)):
-            x, end = self._axis.x(_bad_end(metric), self._layout), self.height + len(rows) * self._layout.row
-            self.parts.append(tag("line", class_="margin", x1=x, x2=x, y1=self.height, y2=end))
+        """Draw a metric's title and rows; a guardrail's margin runs through its rows."""
+        first, layout = rows[0], self._layout
+        self._blank(layout.metric)
+        guards = first.role == "guardrail" and any(one.lift_low is not None for one in rows)
+        held = self._axis.holds(margin_end(metric))
+        note = traits(first, metric) + (", off the axis" if guards and not held else "")
+        self.parts.append(_text("metric", fitted(first.metric, 2 * layout.letters), EDGE, self.height + 19))
+        self.parts.append(_text("note", note, layout.note_x, self.height + layout.note_y))
+        self.height += layout.metric
+        if guards and held:
+            end = self.height + len(rows) * layout.row
+            self.parts.append(_upright("margin", self._x(margin_end(metric)), self.height, end))
         for one in rows:
             self._comparison(one, read(one, metric, self._report.experiment.analysis.alpha))
 
     def _comparison(self, one: Comparison, reading: Reading) -> None:
         """Draw one row: the arm's name, the bar or the status, and the figures."""
-        layout, name = self._layout, name_of(one)
+        layout, name, top = self._layout, name_of(one), self.height
         known = one.lift_low is not None and one.lift_high is not None
         figures = f"{signed(one.lift)} ({interval_of(one)})" if known else signed(one.lift)
         spoken = f"{one.metric}, {name}: lift {figures}, {reading.words}"
-        y = self.height
+        y = top + layout.bar
+        self._blank(layout.text + 4)
         parts = [
             tag("title", spoken),
-            tag("rect", class_="hover", x=8, y=y, width=layout.width - 16, height=layout.row),
-            tag("text", fitted(name), class_="arm", x=28, y=y + layout.text),
-            *(self._interval(one, y + layout.bar) if known else [self._status(reading, y + layout.bar)]),
-            tag("text", figures, class_="figures", x=layout.width - 16, y=y + layout.text),
+            tag("rect", class_="hover", x=8, y=top, width=layout.width - 16, height=layout.row),
+            _text("arm", fitted(name, layout.letters), EDGE + 12, top + layout.text),
+            _text("figures", figures, layout.width - EDGE, top + layout.text),
+            *(self._interval(one, reading.effect, y) if known else [self._status(reading.words, y)]),
         ]
-        self.parts.append(
-            tag("g", *parts, class_=f"row {reading.effect}", role="img", aria_label=spoken),
-        )
+        self.parts.append(tag("g", *parts, class_=f"row {reading.effect}", role="img", aria_label=spoken))
         self.height += layout.row
 
-    def _status(self, reading: Reading, y: float) -> Markup:
+    def _status(self, words: str, y: float) -> Markup:
         """Write why there is no bar, on the side of the line at 0 that has more room."""
-        x = self._axis.x(0.0, self._layout)
-        right = x <= (self._layout.left + self._layout.right) / 2
-        place = {"x": x + 8 if right else x - 8, "y": y + 5}
-        return tag("text", reading.words, class_="status" if right else "status left", **place)
+        x = self._x(0.0)
+        if self._axis.share(0.0) > 0.5:
+            return _text("status left", words, x - 8, y + 5)
+        return _text("status", words, x + 8, y + 5)
 
-    def _interval(self, one: Comparison, y: float) -> list[Markup]:
+    def _interval(self, one: Comparison, effect: Effect, y: float) -> list[Markup]:
         """Draw bar and point; an arrow stands where the interval goes on beyond the axis."""
         axis, layout = self._axis, self._layout
         low, lift, high = (float(end or 0.0) for end in (one.lift_low, one.lift, one.lift_high))
-        start, end = axis.x(low, layout), axis.x(high, layout)
-        parts = [tag("line", class_="bar", x1=start, x2=end, y1=y, y2=y)]
-        for beyond, x, way in ((low < axis.low, layout.left, -1), (high > axis.high, layout.right, 1)):
-            if beyond:
-                parts.append(tag("path", class_="clipped", d=f"M{x + 9 * way:g} {y:g}l{-10 * way} -6v12z"))
-        for inside, x in ((axis.holds(low), start), (axis.holds(high), end)):
-            if inside:
-                parts.append(tag("line", class_="cap", x1=x, x2=x, y1=y - 4, y2=y + 4))
+        parts = [_bar(self._x(low), self._x(high), y)]
+        parts += [_upright("cap", self._x(end), y - 4, y + 4) for end in (low, high) if axis.holds(end)]
+        if low < axis.low:
+            parts.append(_arrow(layout.left, y, -1))
+        if high > axis.high:
+            parts.append(_arrow(layout.right, y, 1))
         if axis.holds(lift):
-            parts.append(tag("g", _point(axis.x(lift, layout), y), class_="point"))
+            parts.append(point(self._x(lift), y, effect))
         return parts
 
 
-def _point(x: float, y: float) -> Markup:
-    """Draw all three shapes of a point; the row's class shows the one of its effect."""
-    return join(
-        tag("circle", cx=x, cy=y, r=5),
-        tag("path", d=f"M{x:g} {y - 6.5:g}l6.5 6.5l-6.5 6.5l-6.5 -6.5z"),
-    )
+def point(x: float, y: float, effect: Effect) -> Markup:
+    """Draw a point: a diamond where the arm is worse, else a circle (hollow by its class where open)."""
+    if effect == "worse":
+        return tag("path", class_="point", d=f"M{x:g} {y - 7:g}l7 7l-7 7l-7 -7z")
+    return tag("circle", class_="point", cx=x, cy=y, r=5.5)
+
+
+def _text(kind: str, text: str, x: float, y: float) -> Markup:
+    return tag("text", text, class_=kind, x=x, y=y)
+
+
+def _upright(kind: str, x: float, top: float, bottom: float) -> Markup:
+    return tag("line", class_=kind, x1=x, x2=x, y1=top, y2=bottom)
+
+
+def _bar(start: float, end: float, y: float) -> Markup:
+    return tag("line", class_="bar", x1=start, x2=end, y1=y, y2=y)
+
+
+def _arrow(x: float, y: float, way: int) -> Markup:
+    """Draw an arrow that goes on from x to the left (way -1) or right (1)."""
+    return tag("path", class_="clipped", d=f"M{x + 9 * way:g} {y:g}l{-10 * way} -6v12z")

@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Engine, Table, insert, select, update
+from sqlalchemy import Connection, Engine, Table, select, update
 
 from armlift.days import Calendar
+from armlift.errors import StreamError
 from armlift.events import Codec, Event, Exposure, Feedback, Impression, request_day
-from armlift.rollup import Cell, Subject, roll_up
+from armlift.rollup import Cell, Exposed, Subject, roll_up
 from armlift.store import tables
 from armlift.store.database import writing
 from armlift.streams.stream import EventStream, Record
@@ -46,9 +47,9 @@ class _Batch:
         self.exposures: list[tuple[object, ...]] = []
         self.impressions: list[tuple[object, ...]] = []
         self.feedback: list[tuple[object, ...]] = []
-        self.dead: list[dict[str, object]] = []
+        self.dead: list[tuple[object, ...]] = []
         self.cells: set[Cell] = set()
-        self.exposed: list[tuple[str, str, str, int]] = []
+        self.exposed: list[Exposed] = []
         self.runs: set[str] = set()
         self._day = calendar.day
 
@@ -79,7 +80,7 @@ class _Batch:
                 )
             )
         elif type(event) is Exposure:
-            self.exposed.append((event.run, event.experiment, event.unit_id, event.ts))
+            self.exposed.append(Exposed(event.run, event.experiment, event.unit_id, event.arm, event.ts))
             self.exposures.append(
                 (
                     *head,
@@ -102,29 +103,41 @@ class _Batch:
 class Ingester:
     """Moves records of one stream into one database; use it from one thread.
 
-    `subjects` names the experiments a run's events count in; see `runs.subjects_of`.
+    `subjects` names the experiments a run's events count in (see `runs.Subjects`); a transaction takes at
+    most `batch` records.
     """
 
     def __init__(
-        self, engine: Engine, stream: EventStream, codec: Codec, calendar: Calendar, subjects: Subjects
+        self,
+        engine: Engine,
+        stream: EventStream,
+        codec: Codec,
+        calendar: Calendar,
+        subjects: Subjects,
+        *,
+        batch: int = BATCH,
     ) -> None:
         self._engine = engine
         self._stream = stream
         self._codec = codec
         self._calendar = calendar
         self._subjects = subjects
+        self._batch = batch
         self._next: dict[int, int] = {}
         self.total: Counter[str] = Counter()
         stream.subscribe(GROUP, self._assigned, self._revoked)
 
     def step(self, timeout: float = 0.5) -> Ingested:
-        """Move one batch; waits up to `timeout` seconds for records."""
-        records = self._stream.poll(BATCH, timeout)
+        """Move one batch; waits up to `timeout` seconds for records.
+
+        Raises StreamError when the stored offset is not in the stream.
+        """
+        records = self._stream.poll(self._batch, timeout)
         if not records:
             return Ingested(0, 0, 0)
-        batch = self._read(records)
         reached = {record.partition: record.offset + 1 for record in records}
         try:
+            batch = self._read(records)
             with writing(self._engine) as connection:
                 self._move_offsets(connection, reached)
                 self._write(connection, batch)
@@ -133,8 +146,8 @@ class Ingester:
             return Ingested(0, 0, 0)
         except BaseException:
             # Nothing was stored: the next poll must bring these records again.
-            for partition in reached:
-                self._stream.seek(partition, self._next.get(partition, 0))
+            for record in reversed(records):
+                self._stream.seek(record.partition, record.offset)
             raise
         self._next.update(reached)
         done = Ingested(len(records), batch.events, len(batch.dead))
@@ -144,9 +157,10 @@ class Ingester:
     def drain(self, *, wait: float = 60.0) -> Ingested:
         """Move everything up to the stream's present end, also what another ingester of the group moves.
 
-        Raises TimeoutError when nothing moves for `wait` seconds.
+        Raises TimeoutError when nothing moves for `wait` seconds, StreamError when the stored offset is not
+        in the stream.
         """
-        ends = self._stream.end_offsets()
+        ends = self._ends()
         before = Counter(self.total)
         moved_at, seen = time.monotonic(), -1
         while True:
@@ -158,7 +172,20 @@ class Ingester:
             if (here := sum(stored.values())) != seen:
                 moved_at, seen = time.monotonic(), here
             elif time.monotonic() - moved_at > wait:
-                raise TimeoutError(f"no record of {self._stream.stream_id} was ingested for {wait:.0f} s")
+                raise TimeoutError(f"no record of {self._stream.stream_id} was ingested for {wait:g} s")
+
+    def _ends(self) -> dict[int, int]:
+        """Give the end of each partition that has records; what is stored must not lie beyond."""
+        stored = self.stored()
+        ends = self._stream.end_offsets()
+        for partition, offset in stored.items():
+            if offset > ends.get(partition, 0):
+                raise StreamError(
+                    f"{self._stream.stream_id}: stored offset {offset} of partition {partition} is out of "
+                    f"range, must be at most {ends.get(partition, 0)}"
+                )
+        beginnings = self._stream.beginning_offsets()
+        return {partition: end for partition, end in ends.items() if end > beginnings[partition]}
 
     def stored(self) -> dict[int, int]:
         """Read the stored offsets of this stream, by partition."""
@@ -179,10 +206,11 @@ class Ingester:
             self._next.pop(partition, None)
 
     def _return_to_stored(self, partitions: Sequence[int] | Mapping[int, int]) -> None:
-        stored = self.stored()
+        """Read on where the tables end; what was never read begins at its beginning."""
+        stored, beginnings = self.stored(), self._stream.beginning_offsets()
         for partition in partitions:
             self._next[partition] = stored.get(partition, 0)
-            self._stream.seek(partition, self._next[partition])
+            self._stream.seek(partition, stored.get(partition, beginnings[partition]))
 
     def _read(self, records: Sequence[Record]) -> _Batch:
         batch = _Batch(self._calendar)
@@ -191,33 +219,31 @@ class Ingester:
             for event in events:
                 batch.add(event)
             for index, reason, raw in bad:
-                place = (self._stream.stream_id, record.partition, record.offset, index, reason, raw)
-                batch.dead.append(dict(zip(tables.dead_letters.c.keys(), place, strict=True)))
+                batch.dead.append(
+                    (self._stream.stream_id, record.partition, record.offset, index, reason, raw)
+                )
         return batch
 
     def _move_offsets(self, connection: Connection, reached: Mapping[int, int]) -> None:
         """Move each partition's offset from where we left it, or find that somebody else did."""
         offsets = tables.stream_offsets
-        for partition, end in reached.items():
-            place = (offsets.c.stream_id == self._stream.stream_id, offsets.c.partition == partition)
+        # In one order for all, so that two ingesters wait for each other instead of deadlocking.
+        for partition, end in sorted(reached.items()):
             expected = self._next.get(partition, 0)
+            if not expected:
+                add(connection, offsets, [(self._stream.stream_id, partition, 0)])
+            place = (offsets.c.stream_id == self._stream.stream_id, offsets.c.partition == partition)
             moved = connection.execute(
                 update(offsets).where(*place, offsets.c.next == expected).values(next=end)
-            ).rowcount
-            if moved:
-                continue
-            if expected or connection.execute(select(offsets.c.next).where(*place)).first():
-                raise PartitionLostError(partition)
-            connection.execute(
-                insert(offsets).values(stream_id=self._stream.stream_id, partition=partition, next=end)
             )
+            if not moved.rowcount:
+                raise PartitionLostError(partition)
 
     def _write(self, connection: Connection, batch: _Batch) -> None:
         add(connection, tables.exposures, batch.exposures)
         add(connection, tables.impressions, batch.impressions)
         add(connection, tables.feedback, batch.feedback)
-        if batch.dead:
-            connection.execute(insert(tables.dead_letters), batch.dead)
+        add(connection, tables.dead_letters, batch.dead)
         if batch.events:
             subjects = self._subjects(connection, batch.runs)
             roll_up(connection, subjects, list(batch.cells), batch.exposed)

@@ -1,7 +1,7 @@
 """The lab: the user's folder of settings, arms, experiments and metrics."""
 
-import difflib
-from collections.abc import Mapping
+import json
+from datetime import date, datetime
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -9,12 +9,21 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from armlift.arm import ArmConfig, arm_class, arm_classes
+from armlift.complaints import Location, choices
 from armlift.days import Calendar
 from armlift.errors import InputError
 from armlift.events import IMPRESSION_KIND
 from armlift.experiment import Experiment
 from armlift.metric import METRICS, Metric, Metrics, measures
-from armlift.settings import FILE, Settings, read_settings
+from armlift.settings import (
+    FILE,
+    Settings,
+    SettingsFile,
+    check_database_url,
+    check_stream_url,
+    read_settings,
+    setting_error,
+)
 from armlift.splitter import Holdout, Split
 from armlift.yamlfile import Source, read_yaml
 
@@ -29,10 +38,8 @@ class Lab:
         if not (folder / FILE).is_file():
             raise InputError(f"{folder}: is not a lab (no {FILE}); make one with `armlift init {folder}`")
         self.folder = folder
-        given = {"database_url": database, "stream_url": stream}
-        self.settings: Settings = read_settings(folder).model_copy(
-            update={key: value for key, value in given.items() if value is not None}
-        )
+        self._given = _given_urls(database, stream)
+        self.settings: Settings = read_settings(folder).model_copy(update=self._given)
         self.calendar = Calendar(self.settings.timezone)
 
     @cached_property
@@ -46,16 +53,16 @@ class Lab:
                 if measure.event not in known:
                     part = {"num": "numerator", "den": "denominator"}[column]
                     place = (name, part if metric.kind == "ratio" else "of", "event")
-                    raise source.error(place, f"{measure.event!r} {_allowed(measure.event, known)}")
+                    raise source.error(place, f"{measure.event!r} {choices(measure.event, known)}")
         return found
 
     def arm_names(self) -> list[str]:
         """List the arms of the lab by their files."""
-        return sorted(path.stem for path in (self.folder / "arms").glob("*.yaml"))
+        return self._names("arms")
 
     def experiment_names(self) -> list[str]:
         """List the experiments of the lab by their files."""
-        return sorted(path.stem for path in (self.folder / "experiments").glob("*.yaml"))
+        return self._names("experiments")
 
     def arm(self, name: str) -> ArmConfig:
         """Read an arm definition with the configuration class of its model."""
@@ -72,7 +79,7 @@ class Lab:
         for index, history_kind in enumerate(config.history_kinds):
             if history_kind not in known:
                 raise source.error(
-                    ("history_kinds", index), f"{history_kind!r} {_allowed(history_kind, known)}"
+                    ("history_kinds", index), f"{history_kind!r} {choices(history_kind, known)}"
                 )
         return config
 
@@ -83,12 +90,12 @@ class Lab:
         _same_name(source, experiment.name, name)
         for arm in experiment.arms:
             if arm not in self.arm_names():
-                raise source.error(("arms", arm), f"is not an arm, {_allowed(arm, self.arm_names())}")
+                raise source.error(("arms", arm), f"is not an arm, {choices(arm, self.arm_names())}")
         for role in ("primary", "secondary", "guardrails"):
             for index, metric in enumerate(getattr(experiment.metrics, role)):
                 if metric not in self.metrics:
                     raise source.error(
-                        ("metrics", role, index), f"{metric!r} {_allowed(metric, list(self.metrics))}"
+                        ("metrics", role, index), f"{metric!r} {choices(metric, self.metrics)}"
                     )
         self._check_times(source, experiment)
         self._check_layer(source, experiment)
@@ -96,10 +103,14 @@ class Lab:
 
     def split(self, experiment: Experiment) -> Split:
         """Prepare an experiment for assignment with the lab's default arm and holdout."""
-        holdout = self.settings.holdout
+        default, holdout = self.settings.default_arm, self.settings.holdout
+        if default not in self.arm_names():
+            raise self.setting_error(
+                "default_arm", f"{default!r} is not an arm, {choices(default, self.arm_names())}"
+            )
         return Split.of(
             experiment,
-            default_arm=self.settings.default_arm,
+            default_arm=default,
             holdout=Holdout(holdout.name, holdout.share),
         )
 
@@ -111,18 +122,42 @@ class Lab:
         """Make a relative artefact folder or `local://` path one inside the lab; leave other URLs alone."""
         return url if "://" in url else str(self.folder / url)
 
+    def setting_error(self, key: str, text: str) -> InputError:
+        """Build the error of a setting: with the option, the variable, or the file and line that gives it."""
+        if key in self._given:
+            return InputError(f"--{key.removesuffix('_url')}: {text}")
+        return setting_error(self.folder, (key,), text)
+
+    def _names(self, folder: str) -> list[str]:
+        # A dot begins the names of what editors leave behind.
+        found = (self.folder / folder).glob("*.yaml")
+        return sorted(path.stem for path in found if not path.name.startswith("."))
+
     def _definition(self, folder: str, name: str, known: list[str]) -> Path:
         path = self.folder / folder / f"{name}.yaml"
         if name not in known:
             word = folder.removesuffix("s")
-            raise InputError(f"{self.folder}: has no {word} {name!r}, {_allowed(name, known)}")
+            raise InputError(f"{self.folder}: has no {word} {name!r}, {choices(name, known)}")
         return path
 
     def _check_times(self, source: Source, experiment: Experiment) -> None:
-        starts = [self.calendar.parse(p.start) if p.start is not None else -1 for p in experiment.phases]
-        for index in range(1, len(starts)):
-            if starts[index] <= starts[index - 1]:
-                raise source.error(("phases", index, "start"), "must be later than the phase before")
+        latest: int | None = None
+        for index, phase in enumerate(experiment.phases):
+            start = self._time(source, ("phases", index, "start"), phase.start)
+            if latest is not None and start is not None and start <= latest:
+                raise source.error(
+                    ("phases", index, "start"),
+                    f"{self.calendar.show(start)} must be later than the phase before, "
+                    f"{self.calendar.show(latest)}",
+                )
+            latest = start
+        self._time(source, ("replay", "train_until"), experiment.replay.train_until)
+
+    def _time(self, source: Source, location: Location, written: date | datetime | None) -> int | None:
+        try:
+            return self.calendar.parse(written) if written is not None else None
+        except InputError as error:
+            raise source.error(location, str(error)) from error
 
     def _check_layer(self, source: Source, experiment: Experiment) -> None:
         low, high = experiment.layer.slice
@@ -164,25 +199,19 @@ def init_lab(folder: Path) -> list[Path]:
     Returns the files made.
     """
     if (folder / FILE).exists():
-        raise InputError(f"{folder}: is a lab already ({FILE} is there)")
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is a file, must be a folder to make or an empty one")
+        raise InputError(f"{folder}: is a lab already ({FILE} is there), must be a new or empty folder")
     stock = files("armlift") / "stock"
-    made = {
-        FILE: (stock / FILE).read_text(),
-        METRICS_FILE: (stock / METRICS_FILE).read_text(),
-        "experiments/demo.yaml": (stock / "demo.yaml").read_text(),
-    }
-    for name, text in stock_arms().items():
-        made[f"arms/{name}.yaml"] = text
-    written = []
-    for name, text in made.items():
+    texts = {f"arms/{name}.yaml": text for name, text in stock_arms().items()}
+    texts["experiments/demo.yaml"] = (stock / "demo.yaml").read_text(encoding="utf-8")
+    texts[METRICS_FILE] = (stock / METRICS_FILE).read_text(encoding="utf-8")
+    texts |= {f"{SCHEMAS}/{name}": text for name, text in _schema_texts().items()}
+    # The last file makes the folder a lab, so that an init that was broken off can be done again.
+    texts[FILE] = (stock / FILE).read_text(encoding="utf-8")
+    for name, text in texts.items():
         path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        written.append(path)
-    written += write_schemas(folder / SCHEMAS)
-    return written
+        if path.is_file() and path.read_bytes() != text.encode():
+            raise InputError(f"{path}: is there already with other content, must not be: it is yours to move")
+    return [_write(folder / name, text) for name, text in texts.items()]
 
 
 def stock_arms() -> dict[str, str]:
@@ -192,7 +221,7 @@ def stock_arms() -> dict[str, str]:
     for package in sorted(packages):
         folder = files(package) / "definitions"
         if folder.is_dir():
-            for entry in folder.iterdir():
+            for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
                 if entry.name.endswith(".yaml"):
                     found[entry.name.removesuffix(".yaml")] = entry.read_text(encoding="utf-8")
     return found
@@ -203,7 +232,7 @@ def schemas() -> dict[str, dict[str, object]]:
     found = {
         "experiment": Experiment.model_json_schema(),
         "metrics": METRICS.json_schema(),
-        "armlift": Settings.model_json_schema(),
+        "armlift": SettingsFile.model_json_schema(),
     }
     for model, kind in sorted(arm_classes().items()):
         found[f"arm-{model}"] = kind.config_class.model_json_schema()
@@ -212,23 +241,39 @@ def schemas() -> dict[str, dict[str, object]]:
 
 def write_schemas(folder: Path) -> list[Path]:
     """Write the JSON Schemas, so that editors complete and check definitions."""
-    import json
+    return [_write(folder / name, text) for name, text in _schema_texts().items()]
 
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, schema in schemas().items():
-        path = folder / f"{name}.json"
-        path.write_text(json.dumps(schema, indent=2) + "\n", encoding="utf-8")
-        written.append(path)
-    return written
+
+def _schema_texts() -> dict[str, str]:
+    return {f"{name}.json": json.dumps(schema, indent=2) + "\n" for name, schema in schemas().items()}
+
+
+def _write(path: Path, text: str) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}), the lab must be a folder that can be"
+        ) from error
+    return path
+
+
+def _given_urls(database: str | None, stream: str | None) -> dict[str, str]:
+    """Check the URLs that were given in place of the settings' own."""
+    found = {}
+    for option, url, check in (
+        ("database", database, check_database_url),
+        ("stream", stream, check_stream_url),
+    ):
+        if url is not None:
+            try:
+                found[f"{option}_url"] = check(url)
+            except ValueError as error:
+                raise InputError(f"--{option}: {error}") from error
+    return found
 
 
 def _same_name(source: Source, name: str, expected: str) -> None:
     if name != expected:
         raise source.error(("name",), f"{name!r} must equal the file's name, {expected!r}")
-
-
-def _allowed(value: str, known: "list[str] | tuple[str, ...] | Mapping[str, object]") -> str:
-    near = difflib.get_close_matches(value, list(known), n=1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
-    return f"must be one of {', '.join(known)}{hint}"

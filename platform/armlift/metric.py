@@ -1,8 +1,8 @@
 """Metric definitions: a number per unit (mean, proportion) or a ratio of two."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, model_validator
 
 from armlift.arm import Name
 
@@ -19,8 +19,14 @@ class Measure(_Part):
 
     event: str = Field(description="A feedback kind, or `impression`.")
     aggregate: Literal["count", "sum", "days"] = "count"
-    minimum: float | None = Field(default=None, description="Only events of at least this value.")
-    maximum: float | None = Field(default=None, description="Only events of at most this value.")
+    minimum: FiniteFloat | None = Field(default=None, description="Only events of at least this value.")
+    maximum: FiniteFloat | None = Field(default=None, description="Only events of at most this value.")
+
+    @model_validator(mode="after")
+    def _some_value(self) -> Self:
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError(f"minimum: {self.minimum} must be at most the maximum, {self.maximum}")
+        return self
 
 
 class _Metric(_Part):

@@ -3,7 +3,7 @@
 from typing import Literal, NamedTuple
 
 from armlift.metric import Metric
-from armlift.report import Comparison
+from armlift.report import Comparison, Report
 from armlift.words import signed
 
 Effect = Literal["better", "worse", "open", "unknown"]
@@ -20,7 +20,7 @@ STATUSES = {
 
 
 class Reading(NamedTuple):
-    """The effect as a class of its own, and in words; of guardrails the words speak of the margin."""
+    """The effect, and in words, which for guardrails speak of the margin as well."""
 
     effect: Effect
     words: str
@@ -31,12 +31,14 @@ def read(one: Comparison, metric: Metric, alpha: float) -> Reading:
     if one.lift is None or one.lift_low is None or one.lift_high is None:
         return Reading("unknown", one.status.replace("_", " "))
     effect = _effect(one, metric, alpha)
+    words = "may be 0" if effect == "open" else effect
     if one.role != "guardrail":
-        return Reading(effect, {"open": "may be 0"}.get(effect, effect))
+        return Reading(effect, words)
     harms = [sign_of(metric) * -end for end in (one.lift_low, one.lift_high)]
     if min(harms) > metric.margin:
-        return Reading(effect, "past its margin")
-    return Reading(effect, "within its margin" if max(harms) <= metric.margin else "margin not proven")
+        return Reading(effect, f"{words}, past its margin")
+    kept = "within its margin" if max(harms) <= metric.margin else "margin not proven"
+    return Reading(effect, f"{words}, {kept}")
 
 
 def sign_of(metric: Metric) -> int:
@@ -56,9 +58,20 @@ def interval_of(one: Comparison) -> str:
     return f"{signed(one.lift_low)} to {signed(one.lift_high)}"
 
 
-def wanted(metric: Metric) -> str:
-    """Say which way is better."""
-    return "higher is better" if metric.direction == "increase" else "lower is better"
+def traits(one: Comparison, metric: Metric) -> str:
+    """Say which way is better, and of a guardrail where its margin ends."""
+    way = "higher is better" if metric.direction == "increase" else "lower is better"
+    return f"{way}, margin {signed(margin_end(metric))}" if one.role == "guardrail" else way
+
+
+def margin_end(metric: Metric) -> float:
+    """Give the lift at which a guardrail's margin ends, on its bad side."""
+    return -sign_of(metric) * metric.margin
+
+
+def interval_name(report: Report) -> str:
+    """Name the intervals of a report, such as `95% interval`."""
+    return f"{100 * (1 - report.experiment.analysis.alpha):g}% interval"
 
 
 def _effect(one: Comparison, metric: Metric, alpha: float) -> Effect:

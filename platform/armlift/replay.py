@@ -32,16 +32,19 @@ from armlift.store.tables import exposures, impressions
 from armlift.streams.stream import EventStream
 from armlift.training import Trainer
 
-BATCH = 2_048
+BATCH = 1_024
 """Requests answered, published and ingested at a time."""
 
 
 def default_cut(log: Log, lab: Lab) -> int:
-    """Give the moment (UTC milliseconds) that halves the log's days; a log of one day is replayed whole."""
+    """Give the moment (UTC milliseconds) after the first half, rounded up, of the log's days.
+
+    A log of one day is replayed whole.
+    """
     first, last = (lab.calendar.day(ts) for ts in (log.summary.first_ts, log.summary.last_ts))
     if first == last:
         return log.summary.first_ts
-    return lab.calendar.start_of(first + (last - first + 1) // 2)
+    return lab.calendar.start_of(first + (last - first + 2) // 2)
 
 
 def cut_of(experiment: Experiment, log: Log, lab: Lab) -> int:

@@ -7,7 +7,7 @@ touched.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     CTE,
@@ -22,16 +22,20 @@ from sqlalchemy import (
     Table,
     and_,
     case,
+    cast,
     delete,
     func,
     insert,
     literal,
-    null,
     or_,
     select,
     tuple_,
     union_all,
 )
+
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import ReturnTypeFromArgs
 
 from armlift.events import IMPRESSION_KIND
 from armlift.metric import Measure, Metric, measures
@@ -51,6 +55,16 @@ Cell = tuple[str, str, int]
 """Run, unit and day."""
 
 
+class Exposed(NamedTuple):
+    """What the rollup must know of a new exposure; `ts` is in UTC milliseconds."""
+
+    run: str
+    experiment: str
+    unit_id: str
+    arm: str
+    ts: int
+
+
 class Subject(NamedTuple):
     """What the rollup must know of a run: its experiment, its metrics, and whether its arms are paired."""
 
@@ -64,12 +78,12 @@ def roll_up(
     connection: Connection,
     subjects: Sequence[Subject],
     cells: Sequence[Cell],
-    exposed: Sequence[tuple[str, str, str, int]],
+    exposed: Sequence[Exposed],
 ) -> None:
     """Compute the touched cells again.
 
-    `cells` are those of the new events; `exposed` holds (run, experiment, unit, ts) of the new exposures,
-    whose units have all their days touched when the exposure is their first.
+    `cells` are those of the new events; `exposed` are the new exposures, whose units have all their days
+    touched when the exposure is the unit's first to its arm.
     """
     touched.create(connection, checkfirst=True)
     connection.execute(delete(touched))
@@ -82,29 +96,16 @@ def roll_up(
         connection.execute(insert(unit_days).from_select(list(unit_days.c), _rows(subject)))
 
 
-def _touch_all_days(
-    connection: Connection, subject: Subject, exposed: Sequence[tuple[str, str, str, int]]
-) -> None:
-    """Touch every day of the units whose first exposure is among the new ones."""
-    earliest: dict[str, int] = {}
-    for run, experiment, unit, ts in exposed:
+def _touch_all_days(connection: Connection, subject: Subject, exposed: Sequence[Exposed]) -> None:
+    """Touch every day of the units whose first exposure to an arm is among the new ones."""
+    earliest: dict[tuple[str, str], int] = {}
+    for run, experiment, unit, arm, ts in exposed:
         if (run, experiment) == (subject.run, subject.experiment):
-            earliest[unit] = min(ts, earliest.get(unit, ts))
-    units = sorted(earliest)
+            earliest[unit, arm] = min(ts, earliest.get((unit, arm), ts))
+    units = sorted({unit for unit, _ in earliest})
     for start in range(0, len(units), 500):  # as many as any database takes in one list
-        some = units[start : start + 500]
-        first = dict(
-            connection.execute(
-                select(exposures.c.unit_id, func.min(exposures.c.ts))
-                .where(
-                    exposures.c.run == subject.run,
-                    exposures.c.experiment == subject.experiment,
-                    exposures.c.unit_id.in_(some),
-                )
-                .group_by(exposures.c.unit_id)
-            ).all()
-        )
-        moved = [unit for unit in some if first[unit] == earliest[unit]]
+        first = _firsts(connection, subject, units[start : start + 500])
+        moved = sorted({unit for (unit, arm), ts in first.items() if earliest.get((unit, arm)) == ts})
         days = union_all(
             *(
                 select(table.c.run, table.c.unit_id, table.c.day).where(
@@ -116,6 +117,17 @@ def _touch_all_days(
         known = select(touched.c.run, touched.c.unit_id, touched.c.day)
         fresh = select(days).distinct().where(tuple_(days.c.run, days.c.unit_id, days.c.day).not_in(known))
         connection.execute(insert(touched).from_select(["run", "unit_id", "day"], fresh))
+
+
+def _firsts(connection: Connection, subject: Subject, units: Sequence[str]) -> dict[tuple[str, str], int]:
+    """Read the first exposure (UTC milliseconds) of some units to each arm they met."""
+    e = exposures.c
+    rows = connection.execute(
+        select(e.unit_id, e.arm, func.min(e.ts))
+        .where(e.run == subject.run, e.experiment == subject.experiment, e.unit_id.in_(units))
+        .group_by(e.unit_id, e.arm)
+    )
+    return {(unit, arm): ts for unit, arm, ts in rows}
 
 
 def _forget(connection: Connection, subject: Subject) -> None:
@@ -200,8 +212,8 @@ def _sums(subject: Subject, asked: dict[Asked, int]) -> CTE:
             select(
                 literal(number, Integer).label("asked"),
                 literal(kind).label("kind"),
-                (literal(low, Float) if low is not None else null()).label("low"),
-                (literal(high, Float) if high is not None else null()).label("high"),
+                cast(low, Float).label("low"),
+                cast(high, Float).label("high"),
             )
             for (kind, low, high), number in asked.items()
         )
@@ -223,14 +235,35 @@ def _sums(subject: Subject, asked: dict[Asked, int]) -> CTE:
             side,
             asks.c.asked,
             (func.count() * literal(1.0)).label("events"),
-            func.sum(events.c.value).label("total"),
-            func.sum(events.c.value * events.c.value).label("squares"),
+            _Sum(events.c.value, events.c.event_id).label("total"),
+            _Sum(events.c.value * events.c.value, events.c.event_id).label("squares"),
         )
         .join_from(events, first, same_unit)
         .join(asks, within)
         .group_by(events.c.unit_id, first.c.arm, events.c.day, side, asks.c.asked)
         .cte("sums")
     )
+
+
+class _Sum(ReturnTypeFromArgs[float]):
+    """A sum (values, ids) that adds in one order whatever the batches were, so that it is equal bit for bit.
+
+    SQLite reads a cell's events by index, in the order of their ids; PostgreSQL in the order of their arrival.
+    """
+
+    inherit_cache = True
+
+
+@compiles(_Sum)  # type: ignore[no-untyped-call, untyped-decorator]
+def _sum(element: _Sum, compiler: SQLCompiler, **options: Any) -> str:
+    values, _ = element.clauses
+    return f"sum({compiler.process(values, **options)})"
+
+
+@compiles(_Sum, "postgresql")  # type: ignore[no-untyped-call, untyped-decorator]
+def _sum_in_order(element: _Sum, compiler: SQLCompiler, **options: Any) -> str:
+    values, ids = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"sum({values} ORDER BY {ids})"
 
 
 def _first_exposures(subject: Subject) -> CTE:
@@ -263,6 +296,7 @@ def _events(subject: Subject) -> CTE:
     of_run = touched.c.run == subject.run
     shown = (
         select(
+            impressions.c.event_id,
             impressions.c.unit_id,
             impressions.c.day,
             impressions.c.ts,
@@ -279,6 +313,7 @@ def _events(subject: Subject) -> CTE:
         from_cells = from_cells.outerjoin(arms, arms.c.request_id == feedback.c.request_id)
     done = (
         select(
+            feedback.c.event_id,
             feedback.c.unit_id,
             feedback.c.day,
             feedback.c.ts,

@@ -1,18 +1,57 @@
 """The lab's settings: environment `ARMLIFT_*`, then `armlift.toml`, then these defaults."""
 
+import difflib
+import os
+import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from armlift.arm import Name
+from armlift.complaints import Location, first_complaint
 from armlift.days import Calendar
 from armlift.errors import InputError
 from armlift.events import IMPRESSION_KIND, KINDS
 from armlift.yamlfile import read_toml
 
 FILE = "armlift.toml"
+PREFIX = "ARMLIFT_"
+
+
+def check_database_url(url: str) -> str:
+    """Take the URL of an SQLite file or a PostgreSQL database; raises ValueError, which shows no password."""
+    scheme, sign, rest = url.partition("://")
+    if not sign or scheme not in ("sqlite", "postgresql+psycopg"):
+        raise ValueError(
+            f"{scheme + sign!r} is no database, must be sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
+        )
+    if scheme == "sqlite" and not rest.removeprefix("/"):
+        raise ValueError(f"{url!r} names no file, must be like sqlite:///armlift.db")
+    return url
+
+
+def check_stream_url(url: str) -> str:
+    """Take the URL of an event stream; raises ValueError, which shows no password."""
+    scheme, sign, rest = url.partition("://")
+    if scheme not in ("local", "kafka") or not rest:
+        raise ValueError(f"{scheme + sign!r} is no stream, must be local://FOLDER or kafka://HOST:PORT/TOPIC")
+    return url
+
+
+def _check_timezone(name: str) -> str:
+    try:
+        Calendar(name)
+    except InputError as error:
+        raise ValueError(str(error).removeprefix("timezone: ")) from error
+    return name
 
 
 class HoldoutSettings(BaseModel):
@@ -35,23 +74,25 @@ class KindSettings(BaseModel):
     @classmethod
     def _not_reserved(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if IMPRESSION_KIND in names:
-            raise ValueError(f"{IMPRESSION_KIND!r} is reserved for items shown")
+            raise ValueError(f"{IMPRESSION_KIND!r} is reserved for items shown, must not stand here")
         return names
 
 
-class Settings(BaseSettings):
-    """What changes between a laptop and production: three URLs; and the lab's own choices."""
+class SettingsFile(BaseModel):
+    """What `armlift.toml` may hold: three URLs that change between a laptop and production, and choices."""
 
-    model_config = SettingsConfigDict(
-        extra="forbid", frozen=True, env_prefix="ARMLIFT_", env_nested_delimiter="__"
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    database_url: Annotated[str, AfterValidator(check_database_url)] = Field(
+        default="sqlite:///armlift.db", description="sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME."
     )
-
-    database_url: str = Field(default="sqlite:///armlift.db", description="Any SQLAlchemy URL.")
-    stream_url: str = Field(
+    stream_url: Annotated[str, AfterValidator(check_stream_url)] = Field(
         default="local://stream", description="local://FOLDER or kafka://HOST:PORT/TOPIC."
     )
-    artefact_url: str = Field(default="models", description="A folder or any fsspec URL.")
-    timezone: str = Field(default="UTC", description="Defines the day everywhere.")
+    artefact_url: str = Field(default="models", min_length=1, description="A folder or any fsspec URL.")
+    timezone: Annotated[str, AfterValidator(_check_timezone)] = Field(
+        default="UTC", description="Defines the day everywhere."
+    )
     default_arm: Name = Field(default="popularity", description="Serves whoever takes no part.")
     holdout: HoldoutSettings = HoldoutSettings()
     kinds: KindSettings = KindSettings()
@@ -59,14 +100,13 @@ class Settings(BaseSettings):
         default=200, ge=1, description="Behaviours an arm is shown of a unit, at most."
     )
 
-    @field_validator("timezone")
-    @classmethod
-    def _known_zone(cls, name: str) -> str:
-        try:
-            Calendar(name)
-        except InputError as error:
-            raise ValueError(str(error).removeprefix("timezone: ")) from error
-        return name
+
+class Settings(SettingsFile, BaseSettings):
+    """The settings in force."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix=PREFIX, env_nested_delimiter="__"
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -84,23 +124,50 @@ class Settings(BaseSettings):
 def read_settings(folder: Path) -> Settings:
     """Read a lab's settings; raises InputError with file, line and key, or the environment variable."""
     source = read_toml(folder / FILE)
-    data = source.data
-    assert isinstance(data, dict)
+    source.validate(SettingsFile)
+    _refuse_misspelt()
     try:
-        return Settings(**data)
+        return Settings.model_validate(source.data)
+    except SettingsError as error:
+        # The message names the field alone; a variable of it holds what is not JSON.
+        field = re.search(r'field "(\w+)"', str(error))
+        variable = _variable((field[1],)) if field else PREFIX
+        raise InputError(f'{variable}: is not JSON, must be like ["click", "like"] or {{"share": 0.1}}') from error
     except ValidationError as error:
-        variable = "ARMLIFT_" + "__".join(str(step).upper() for step in error.errors()[0]["loc"])
-        if _from_environment(data, error):
-            first = error.errors(include_url=False)[0]
-            raise InputError(f"{variable}: {first['input']!r} {first['msg'].lower()}") from error
-        raise source.complaint(error, Settings) from error
+        # The file is right by itself, so this comes from the environment.
+        complaint = first_complaint(error, Settings, EnvSettingsSource(Settings)())
+        raise InputError(f"{_variable(complaint.location)}: {complaint.text}") from error
 
 
-def _from_environment(data: dict[str, object], error: ValidationError) -> bool:
-    """Tell whether the value complained about came from the environment, not from the file."""
-    value: object = data
-    for step in error.errors()[0]["loc"]:
-        if not isinstance(value, dict) or step not in value:
-            return error.errors()[0]["type"] != "missing"
-        value = value[step]
-    return False
+def setting_error(folder: Path, location: Location, text: str) -> InputError:
+    """Build the error of a setting that a lab's other files contradict: with its variable, or file and line."""
+    variable = _variable(location)
+    if variable in _variables():
+        return InputError(f"{variable}: {text}")
+    return read_toml(folder / FILE).error(location, text)
+
+
+def _variables() -> list[str]:
+    """List the environment variables of ours that are set; their case does not matter."""
+    return sorted(name.upper() for name in os.environ if name.upper().startswith(PREFIX))
+
+
+def _variable(location: Location) -> str:
+    """Name the variable that gives a setting: the one set for it, its parent or a part of it."""
+    name = PREFIX + "__".join(str(step).upper() for step in location if isinstance(step, str))
+    known = [one for one in _variables() if one == name or f"{name}__".startswith(f"{one}__")]
+    parts = [one for one in _variables() if one.startswith(f"{name}__")]
+    return max(known, default=parts[0] if parts else name, key=len)
+
+
+def _refuse_misspelt() -> None:
+    """Refuse a variable that is nearly one of ours; others may be somebody else's, as Kubernetes sets some."""
+    fields = list(SettingsFile.model_fields)
+    for variable in _variables():
+        name = variable.removeprefix(PREFIX).partition("__")[0].lower()
+        for near in difflib.get_close_matches(name, fields, n=1, cutoff=0.8):
+            if near != name:
+                allowed = ", ".join(PREFIX + field.upper() for field in fields)
+                raise InputError(
+                    f"{variable}: unknown variable (did you mean {PREFIX}{near.upper()}?), must be one of {allowed}"
+                )

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from armlift.audience import Audience
+from armlift.audience import Audience, Columns
 from armlift.errors import InputError
 from armlift.experiment import Experiment, Phase, Weights, exact
 from armlift.hashing import MASK, Keys, key_of, keys_of, mix, mix_many
@@ -203,24 +203,28 @@ def assign(
     if high - low != _SPAN and not low <= mix(key ^ split.layer_salt) < high:
         return here.not_in_layer
     if stored is not None:
+        if stored.arm not in split.arms:
+            raise _not_an_arm(split, "stored", stored.arm)
         return stored if stored.rule == "stored" else stored._replace(rule="stored")
     return here.outcomes[bisect_right(here.bounds, mix(key ^ here.salt))]
 
 
 def _forced(split: Split, arm: str, phase: int) -> Assignment:
     if arm not in split.arms:
-        allowed = ", ".join(split.arms)
-        raise InputError(
-            f"forced arm {arm!r} is not in experiment {split.experiment}, must be one of {allowed}"
-        )
+        raise _not_an_arm(split, "forced", arm)
     return Assignment(arm, True, "forced", phase, split.phases[phase].generation, forced=True)
+
+
+def _not_an_arm(split: Split, what: str, arm: str) -> InputError:
+    allowed = ", ".join(split.arms)
+    return InputError(f"{what} arm {arm!r} is not in experiment {split.experiment}, must be one of {allowed}")
 
 
 def assign_many(
     split: Split,
     phase: int,
     units: Sequence[str] | Keys,
-    attributes: Mapping[str, Sequence[object]] | None = None,
+    attributes: Columns | None = None,
     *,
     stored: Sequence[str | None] | None = None,
 ) -> Assignments:
@@ -228,7 +232,7 @@ def assign_many(
 
     `attributes` are columns of length n; `stored` holds each unit's stored arm or None.
     """
-    keys = units if isinstance(units, np.ndarray) else keys_of(list(units))
+    keys = units if isinstance(units, np.ndarray) and units.dtype == np.uint64 else keys_of(list(units))
     n = len(keys)
     arms = (*split.arms, split.default_arm)
     here = split.phases[phase]
@@ -238,6 +242,8 @@ def assign_many(
     rule = np.where(arm >= 0, RULES.index("range"), RULES.index("outside")).astype(np.int8)
     if stored is not None:
         index = {name: code for code, name in enumerate(split.arms)} | {None: -1}
+        for name in set(stored) - index.keys():
+            raise _not_an_arm(split, "stored", str(name))
         kept = np.fromiter((index[name] for name in stored), np.int16, n)
         arm, rule = np.where(kept >= 0, kept, arm), np.where(kept >= 0, np.int8(RULES.index("stored")), rule)
     for name, out in _refusals(split, keys, attributes):
@@ -251,14 +257,15 @@ def assign_many(
 
 
 def _refusals(
-    split: Split, keys: Keys, attributes: Mapping[str, Sequence[object]] | None
+    split: Split, keys: Keys, attributes: Columns | None
 ) -> list[tuple[str, npt.NDArray[np.bool_]]]:
     """Give the rules that keep units out, the first of `RULES` last, so that it has the last word."""
     found = []
     low, high = split.layer
     if high - low != _SPAN:
         x = mix_many(keys ^ np.uint64(split.layer_salt))
-        found.append(("layer", ~((x >= np.uint64(low)) & (x <= np.uint64(high - 1)))))
+        # What lies below wraps round to a distance beyond the slice; `high` itself may need 65 bits.
+        found.append(("layer", x - np.uint64(low) >= np.uint64(high - low)))
     if split.audience is not None:
         found.append(("audience", ~split.audience.matches_many(attributes, len(keys))))
     if split.holdout_below:

@@ -25,7 +25,7 @@ from armlift.logs.reader import Log
 from armlift.store.database import writing
 from armlift.store.tables import models
 
-BUCKET_ROWS = 1_000_000
+BUCKET_ROWS = 100_000
 """Log rows that are grouped by unit in memory at once; longer logs are grouped bucket by bucket."""
 EVERY_EXPERIMENT = "*"
 

@@ -1,26 +1,44 @@
 """Read YAML and TOML definitions so that every complaint names file, line, key, value and what is allowed."""
 
-import difflib
+import json
 import re
 import tomllib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import Any, ClassVar, TypeVar
 
 import yaml
-from pydantic import BaseModel, TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import TypeAdapter, ValidationError
 
+from armlift.complaints import Location, first_complaint
 from armlift.errors import InputError
 
 T = TypeVar("T")
-Location = Sequence[int | str]
+
+_TAG = "tag:yaml.org,2002:"
+_TEXT, _MERGE, _MAPPING, _LIST = f"{_TAG}str", f"{_TAG}merge", f"{_TAG}map", f"{_TAG}seq"
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads plain words as YAML 1.2 and editors do: `no` and `on` are text, 1e-3 is a number, a day is text."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+
+for _name, _pattern, _starts in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?(0|[1-9][0-9]{0,17})|0o[0-7]{1,20}|0x[0-9a-fA-F]{1,15}", list("-+0123456789")),
+    ("float", r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
+    ("merge", r"<<", ["<"]),
+):
+    _Loader.add_implicit_resolver(f"{_TAG}{_name}", re.compile(rf"^(?:{_pattern})$"), _starts)
 
 
 class Source:
     """A definition file: its data, and where each key stands."""
 
-    def __init__(self, path: Path, data: object, root: yaml.Node | None, text: str) -> None:
+    def __init__(self, path: Path, data: dict[str, object], root: yaml.Node | None, text: str) -> None:
         self.path = path
         self.data = data
         self._root = root
@@ -34,7 +52,7 @@ class Source:
         for step in location:
             found = _child(node, step)
             if found is None:
-                continue  # a step that only the model knows, such as the tag of a union
+                break
             key, node = found
             line = key.start_mark.line + 1
         return line
@@ -44,58 +62,42 @@ class Source:
         key = ".".join(map(str, location))
         return InputError(f"{self.path}:{self.line(location)}: {key + ': ' if key else ''}{text}")
 
-    def validate(self, kind: type[T], location: Location = ()) -> T:
-        """Turn the data below a location into a model; raises InputError of the first complaint."""
-        data = self.data
-        for step in location:
-            data = data[step]  # type: ignore[index]
+    def validate(self, kind: type[T]) -> T:
+        """Turn the data into a model; raises InputError of the first complaint.
+
+        It is read as JSON, strictly: what is exported as JSON Schema is what is accepted, and neither is
+        `true` a number nor "1".
+        """
         try:
-            return TypeAdapter(kind).validate_python(data)
+            return TypeAdapter(kind).validate_json(json.dumps(self.data, default=str), strict=True)
         except ValidationError as error:
-            raise self.complaint(error, kind, location) from error
-
-    def complaint(self, error: ValidationError, kind: object, location: Location = ()) -> InputError:
-        """Turn the first complaint about the model below a location into one line."""
-        details = error.errors(include_url=False)
-        first = details[0]
-        where = [*location, *self._real(location, first["loc"])]
-        more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
-        return self.error(where, _complaint(first, kind) + more)
-
-    def _real(self, base: Location, found: Location) -> list[int | str]:
-        """Leave out of a location the steps that only the model knows, such as the tag of a union."""
-        data: object = self.data
-        for step in base:
-            data = data[step]  # type: ignore[index]
-        real: list[int | str] = []
-        for index, step in enumerate(found):
-            inside = isinstance(data, dict) and step in data
-            inside = inside or (isinstance(data, list) and isinstance(step, int) and step < len(data))
-            if inside:
-                data = data[step]  # type: ignore[index]
-                real.append(step)
-            elif index == len(found) - 1 and isinstance(data, dict):
-                real.append(step)
-        return real
+            raise self.error(*first_complaint(error, kind, self.data)) from error
 
 
 def read_yaml(path: Path) -> Source:
     """Read a YAML file; raises InputError when it is missing, not YAML, empty, or names a key twice."""
     text = read_text(path)
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
+        loader = _Loader(text)
+        root = loader.get_single_node()
+        if root is None:
+            raise InputError(f"{path}:1: is empty, must hold a definition")
+        _check(path, loader, root)
+        if not isinstance(root, yaml.MappingNode):
+            what = "a list" if isinstance(root, yaml.SequenceNode) else f"just {root.value!r}"
+            raise InputError(f"{path}:{root.start_mark.line + 1}: is {what}, must be a mapping of keys to values")
+        data: dict[str, object] = loader.construct_document(root)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
-        raise InputError(f"{path}:{line}: is not YAML: {error.problem or error.context}") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"{path}:1: is not YAML: {' '.join(str(error).split())}") from error
-    if root is None:
-        raise InputError(f"{path}:1: is empty, must hold a definition")
-    _refuse_repeated_keys(path, root)
-    if not isinstance(data, dict):
-        raise InputError(f"{path}:1: is a {type(data).__name__}, must be a mapping of keys to values")
+        reason = ", ".join(filter(None, (error.context, error.problem)))
+        raise InputError(f"{path}:{mark.line + 1 if mark else 1}: is not YAML: {reason}") from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise InputError(
+            f"{path}:{line}: is not YAML: character #x{ord(text[error.position]):04x} is not allowed"
+        ) from error
+    except RecursionError as error:
+        raise InputError(f"{path}:1: is nested too deeply to be a definition") from error
     return Source(path, data, root, text)
 
 
@@ -105,96 +107,92 @@ def read_toml(path: Path) -> Source:
     try:
         return Source(path, tomllib.loads(text), None, text)
     except tomllib.TOMLDecodeError as error:
-        line = re.search(r"at line (\d+)", str(error))
-        raise InputError(f"{path}:{line[1] if line else 1}: is not TOML: {error}") from error
+        reason, _, where = str(error).partition(" (at ")
+        line = re.match(r"line (\d+)", where)
+        number = line[1] if line else str(len(text.splitlines()) or 1)
+        raise InputError(f"{path}:{number}: is not TOML: {reason}") from error
 
 
 def read_text(path: Path) -> str:
     """Read a text file in UTF-8; raises InputError that names it."""
     try:
-        return path.read_text(encoding="utf-8")
+        raw = path.read_bytes()
+        return raw.decode("utf-8-sig")
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no such file") from error
     except IsADirectoryError as error:
         raise InputError(f"{path}: is a folder, must be a file") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 text (byte {error.start})") from error
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}:{line}: byte 0x{raw[error.start]:02x} is not UTF-8, the file must be") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _child(node: yaml.Node, step: int | str) -> tuple[yaml.Node, yaml.Node] | None:
     if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            if key.value == str(step):
+        for key, value in reversed(node.value):  # keys merged in by `<<` come first, and the last one counts
+            if key.value == step:
                 return key, value
     if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
         return node.value[step], node.value[step]
     return None
 
 
-def _refuse_repeated_keys(path: Path, node: yaml.Node) -> None:
-    if isinstance(node, yaml.MappingNode):
+def _check(
+    path: Path, loader: _Loader, node: yaml.Node, location: Location = (), above: tuple[yaml.Node, ...] = ()
+) -> None:
+    """Refuse what YAML allows and a definition does not: odd tags, keys that are no text or stand twice."""
+
+    def refuse(at: yaml.Node, place: Location, text: str) -> InputError:
+        key = "".join(f"{step}." for step in place).removesuffix(".")
+        return InputError(f"{path}:{at.start_mark.line + 1}: {key + ': ' if key else ''}{text}")
+
+    if node in above:
+        raise refuse(node, location, "refers to itself, must not")
+    if not _is_plain(loader, node):
+        raise refuse(node, location, f"tag {node.tag.replace(_TAG, '!!')} is not known, leave it out")
+    inside = (*above, node)
+    if isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            _check(path, loader, value, (*location, index), inside)
+    elif isinstance(node, yaml.MappingNode):
         seen: dict[str, int] = {}
         for key, value in node.value:
-            line = key.start_mark.line + 1
-            if key.value in seen:
-                raise InputError(f"{path}:{line}: {key.value}: stands twice, first in line {seen[key.value]}")
-            seen[key.value] = line
-            _refuse_repeated_keys(path, value)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            _refuse_repeated_keys(path, value)
+            if key.tag not in (_TEXT, _MERGE):
+                shown = key.value if isinstance(key, yaml.ScalarNode) else "a list or mapping"
+                raise refuse(key, location, f"key {shown} is not text, must be: put it in quotes")
+            place = (*location, key.value)
+            if key.value in seen and key.tag != _MERGE:
+                raise refuse(key, place, f"stands twice, first in line {seen[key.value]}")
+            seen[key.value] = key.start_mark.line + 1
+            _check(path, loader, value, place, inside)
+
+
+def _is_plain(loader: _Loader, node: yaml.Node) -> bool:
+    """Tell whether a node is a text, a mapping, a list, or what its plain text looks like."""
+    if isinstance(node, yaml.ScalarNode):
+        return node.tag in (_TEXT, loader.resolve(yaml.ScalarNode, node.value, (True, False)))
+    return bool(node.tag == (_MAPPING if isinstance(node, yaml.MappingNode) else _LIST))
 
 
 def _toml_line(text: str, location: Location) -> int:
-    """Find a key's line in TOML, whose parser keeps no positions: the last step that stands as a key."""
-    lines = text.splitlines()
-    for step in reversed(list(location)):
-        pattern = re.compile(rf"""^\s*\[*\s*(?:[\w.-]+\.)?["']?{re.escape(str(step))}["']?\s*(=|\])""")
-        for number, line in enumerate(lines, 1):
-            if pattern.match(line):
-                return number
-    return 1
+    """Find a key's line in TOML, whose parser keeps no positions: the line that names most of its steps."""
+    steps = list(map(str, location))
+    table: list[str] = []
+    best, known = 1, 0
+    for number, line in enumerate(text.splitlines(), 1):
+        header = re.match(r"\s*\[+([^\]=]+)\]", line)
+        key = re.match(r"\s*([\w.\"'-]+)\s*=", line)
+        if header:
+            table = _toml_steps(header[1])
+        elif not key:
+            continue
+        path = table if header else [*table, *_toml_steps(key[1] if key else "")]
+        if len(path) > known and steps[: len(path)] == path:
+            best, known = number, len(path)
+    return best
 
 
-def _complaint(error: ErrorDetails, kind: object) -> str:
-    """Put pydantic's complaint into our form: the value, then what it must be."""
-    value, message = error["input"], error["msg"]
-    match error["type"]:
-        case "extra_forbidden":
-            allowed = _keys_at(kind, error["loc"][:-1])
-            near = difflib.get_close_matches(str(error["loc"][-1]), allowed, n=1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            return f"unknown key{hint}, must be one of {', '.join(allowed)}"
-        case "missing":
-            return "is missing"
-        case "union_tag_not_found":
-            return "kind is missing"
-        case "union_tag_invalid":
-            return f"kind {error['ctx']['tag']!r} is unknown, must be one of {error['ctx']['expected_tags']}"
-        case "value_error":
-            return message.removeprefix("Value error, ")
-    must = re.sub(r"^(Input|String|Value) should ", "must ", message)
-    if error["type"] == "string_pattern_mismatch" and "a-z0-9" in message:
-        must = "must be lower-case letters, digits, _ or -, at most 63"
-    return f"{value!r}: {must}" if must == message else f"{value!r} {must}"
-
-
-def _keys_at(kind: object, location: Location) -> list[str]:
-    """List the keys a model takes at a location inside it."""
-    models = _models(kind)
-    for step in location:
-        inner = [m.model_fields[f].annotation for m in models for f in m.model_fields if _alias(m, f) == step]
-        models = [model for annotation in inner for model in _models(annotation)] or models
-    return sorted({_alias(model, name) for model in models for name in model.model_fields})
-
-
-def _alias(model: type[BaseModel], name: str) -> str:
-    return model.model_fields[name].alias or name
-
-
-def _models(annotation: object) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in get_args(annotation) for model in _models(part)]
+def _toml_steps(text: str) -> list[str]:
+    return [step.strip().strip("\"'") for step in text.split(".")]

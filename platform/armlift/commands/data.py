@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from armlift.commands.options import (
+    MAX_SEED,
     DatabaseOption,
     JsonOption,
     LabOption,
@@ -31,7 +32,7 @@ def generate(
     videos: Annotated[int, typer.Option(min=10)] = 3000,
     days: Annotated[int, typer.Option(min=1)] = 7,
     random_share: Annotated[float, typer.Option(min=0, max=1, help="Share of random exposure.")] = 0.0037,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED)] = 0,
     calibration: Annotated[bool, typer.Option(help="Compare it with Kuaishou's published figures.")] = True,
 ) -> None:
     """Generate a log in KuaiRand's columns, calibrated to the published figures, marked synthetic."""

@@ -1,10 +1,15 @@
 """Commands on definitions: arm, experiment, explain."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from armlift.commands.options import JsonOption, LabOption, open_lab, write_json
+from armlift.commands.options import JsonOption, LabOption, open_lab, say, write_json
+
+if TYPE_CHECKING:
+    from armlift.experiment import Experiment
+    from armlift.lab import Lab
+    from armlift.splitter import Split
 
 app = typer.Typer()
 arm = typer.Typer(help="Look at the lab's arms.")
@@ -19,9 +24,11 @@ Names = Annotated[list[str] | None, typer.Argument(help="Default: all of the lab
 def check_arms(names: Names = None, lab: LabOption = None) -> None:
     """Check arm definitions; the first complaint names file, line, key, value and what is allowed."""
     opened = open_lab(lab)
-    for name in names or opened.arm_names():
-        opened.arm(name)
-        print(f"arm {name}: fine")
+    checked = [opened.arm(name) for name in names or opened.arm_names()]
+    if not checked:
+        say(f"{opened.folder}: has no arms to check")
+    for config in checked:
+        print(f"arm {config.name}: fine")
 
 
 @arm.command("list")
@@ -40,11 +47,33 @@ def list_arms(lab: LabOption = None, as_json: JsonOption = False) -> None:
 def check_experiments(names: Names = None, lab: LabOption = None) -> None:
     """Check experiments against the lab's arms, metrics and layers."""
     opened = open_lab(lab)
-    for name in names or opened.experiment_names():
-        found = opened.experiment(name)
-        for arm_name in found.arms:
-            opened.arm(arm_name)
-        print(f"experiment {name}: fine ({', '.join(found.arms)}; control {found.control})")
+    checked = [_checked(opened, name) for name in names or opened.experiment_names()]
+    if not checked:
+        say(f"{opened.folder}: has no experiments to check")
+    for found in checked:
+        print(f"experiment {found.name}: fine ({', '.join(found.arms)}; control {found.control})")
+        for doubt in _doubts(found):
+            say(f"experiment {found.name}: {doubt}")
+
+
+def _checked(lab: "Lab", name: str) -> "Experiment":
+    found = lab.experiment(name)
+    for arm_name in found.arms:
+        lab.arm(arm_name)
+    lab.split(found)
+    return found
+
+
+def _doubts(found: "Experiment") -> list[str]:
+    """Say what is allowed in an experiment and yet hardly meant."""
+    from armlift.splitter import generations
+
+    weights = [weights for _, weights in generations(found)]
+    idle = [arm for arm in found.arms if not any(one[arm] for one in weights)]
+    doubts = [f"arm {arm} has weight 0 in every phase, no unit meets it" for arm in idle]
+    if not any(phase.traffic for phase in found.phases):
+        doubts.append("traffic is 0 in every phase, no unit takes part")
+    return doubts
 
 
 @experiment.command("list")
@@ -57,6 +86,81 @@ def list_experiments(lab: LabOption = None, as_json: JsonOption = False) -> None
         return
     for one in found:
         print(f"{one.name}  {' : '.join(one.arms)}  {one.description}")
+
+
+@experiment.command("show")
+def show_experiment(
+    name: Annotated[str, typer.Argument(help="The experiment.")],
+    lab: LabOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show an experiment with its defaults filled in, and which units each phase gives to each arm."""
+    opened = open_lab(lab)
+    found = opened.experiment(name)
+    phases = _phases(opened, found)
+    if as_json:
+        definition = found.model_dump(mode="json")
+        write_json({"experiment": definition, "hash": found.content_hash, "phases": phases})
+        return
+    print("\n".join([*_facts(found), *(line for phase in phases for line in _phase_lines(phase))]))
+
+
+def _phases(lab: "Lab", found: "Experiment") -> list[dict[str, Any]]:
+    """Give each phase's generation and, by arm, the share of eligible units with its range of draws.
+
+    A range is [from, to) of the 2^64 draws as two texts, since JSON's readers often round whole numbers; an
+    arm that no unit meets has none.
+    """
+    from armlift.splitter import generations
+
+    split = lab.split(found)
+    phases = []
+    for index, (phase, (generation, _)) in enumerate(zip(found.phases, generations(found), strict=True)):
+        start = lab.calendar.show(lab.calendar.parse(phase.start)) if phase.start is not None else None
+        given = _ranges(split, index)
+        arms = {
+            arm: {
+                "share": (given[arm][1] - given[arm][0]) / 2**64 if arm in given else 0.0,
+                "range": list(map(str, given[arm])) if arm in given else None,
+            }
+            for arm in found.arms
+        }
+        phases.append(
+            {"phase": index, "start": start, "traffic": phase.traffic, "generation": generation, "arms": arms}
+        )
+    return phases
+
+
+def _ranges(split: "Split", phase: int) -> dict[str, tuple[int, int]]:
+    """Give each arm's range of draws in a phase; an arm without one is left out."""
+    here = split.phases[phase]
+    edges = [0, *here.bounds, 2**64]
+    sides = zip(here.outcomes, edges, edges[1:], strict=False)
+    return {outcome.arm: (low, high) for outcome, low, high in sides if outcome.exposed}
+
+
+def _facts(found: "Experiment") -> list[str]:
+    low, high = found.layer.slice
+    rows = {
+        "hash": found.content_hash,
+        "control": found.control,
+        "layer": f"{found.layer.name}, slice [{low:g}, {high:g})",
+        "audience": found.audience or "everybody",
+        "forced": ", ".join(f"{unit} to {arm}" for unit, arm in found.forced.items()) or "nobody",
+        **{role: ", ".join(getattr(found.metrics, role)) for role in ("primary", "secondary", "guardrails")},
+        "training": found.training_data,
+        "analysis": f"alpha {found.analysis.alpha:g}, at least {found.analysis.minimum_units} units an arm",
+    }
+    return [f"{found.name}  {found.description}".rstrip(), *(f"  {key:<11} {rows[key]}" for key in rows)]
+
+
+def _phase_lines(phase: dict[str, Any]) -> list[str]:
+    start = f"from {phase['start']}" if phase["start"] else "from the beginning"
+    lines = [f"  phase {phase['phase']}     {start}, generation {phase['generation']}, traffic {phase['traffic']:g}"]
+    for arm, given in phase["arms"].items():
+        bounds = f"draws [{', '.join(given['range'])})" if given["range"] else "no draws"
+        lines.append(f"    {arm:<20} {given['share']:8.4%}  {bounds}")
+    return lines
 
 
 @app.command()

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from armlift.commands.options import DatabaseOption, LabOption, open_lab, progress_bar, say
+from armlift.commands.options import MAX_SEED, DatabaseOption, LabOption, open_lab, progress_bar, say
 
 app = typer.Typer()
 database = typer.Typer(help="Look after the database.")
@@ -29,7 +29,7 @@ def demo(
     ),
     users: Annotated[int, typer.Option(min=1, help="Users of the generated log.")] = 300,
     days: Annotated[int, typer.Option(min=2, help="Days of the generated log.")] = 6,
-    seed: Annotated[int, typer.Option(min=0, help="Of the generated log.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the generated log.")] = 0,
 ) -> None:
     """Show the whole loop: make a lab, generate a Kuaishou-style log, replay it, print the lift report."""
     from armlift.commands.replays import replay_logs, show

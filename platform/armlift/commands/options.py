@@ -20,6 +20,8 @@ LabOption = Annotated[
 ]
 DatabaseOption = Annotated[str | None, typer.Option("--database", help="Instead of database_url.")]
 StreamOption = Annotated[str | None, typer.Option("--stream", help="Instead of stream_url.")]
+MAX_SEED = 2**63 - 1
+"""The largest whole number that every database holds."""
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
@@ -32,13 +34,23 @@ def open_lab(lab: Path | None, database: str | None = None, stream: str | None =
 
 def open_stream(lab: "Lab") -> "EventStream":
     """Open the lab's event stream."""
-    from armlift.errors import InputError
     from armlift.streams.embedded import EmbeddedStream
 
     url = lab.settings.stream_url
-    if not url.startswith("local://"):
-        raise InputError(f"stream_url: {url!r} is not known, must be local://FOLDER")
-    return EmbeddedStream(lab.folder / url.removeprefix("local://"))
+    scheme, _, folder = url.partition("://")
+    if scheme != "local":
+        raise lab.setting_error("stream_url", f"{scheme + '://'!r} is no stream here, must be local://FOLDER")
+    return EmbeddedStream(lab.folder / folder)
+
+
+def check_html(html: Path | None) -> None:
+    """Refuse, before any work is done, a file that cannot be written for want of its folder."""
+    from armlift.errors import InputError
+
+    if html is not None and not html.parent.is_dir():
+        raise InputError(f"--html {html}: there is no folder {html.parent}, must be in one that exists")
+    if html is not None and html.is_dir():
+        raise InputError(f"--html {html}: is a folder, must be a file")
 
 
 def say(text: str) -> None:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from armlift.commands.options import (
+    MAX_SEED,
     DatabaseOption,
     JsonOption,
     LabOption,
     StreamOption,
+    check_html,
     open_lab,
     open_stream,
     progress_bar,
@@ -43,7 +45,7 @@ def replay(
     mode: Annotated[Mode, typer.Option(help="Order what the log shows, or recall and match.")] = Mode.rerank,
     paired: Annotated[bool, typer.Option(help="Every arm answers every request.")] = False,
     k: Annotated[int, typer.Option(min=1, max=1000, help="Items a slate has.")] = 10,
-    seed: Annotated[int, typer.Option(min=0, help="Of the arms' randomness.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the arms' randomness.")] = 0,
     html: HtmlOption = None,
     lab: LabOption = None,
     database: DatabaseOption = None,
@@ -51,6 +53,7 @@ def replay(
     as_json: JsonOption = False,
 ) -> None:
     """Replay a log of impressions through an experiment and report the lift."""
+    check_html(html)
     opened = open_lab(lab, database, stream)
     report = replay_logs(opened, experiment, log, mode=mode.value, paired=paired, k=k, seed=seed)
     show(report, as_json=as_json, html=html)
@@ -74,6 +77,7 @@ def report(
     from armlift.runs import latest
     from armlift.store.database import open_database
 
+    check_html(html)
     opened = open_lab(lab, database)
     engine = open_database(opened)
     try:
@@ -81,7 +85,13 @@ def report(
     except InputError as error:
         raise InputError(f"--as-of: {error}") from error
     with engine.connect() as connection:
-        found = latest(connection, experiment, run)
+        try:
+            found = latest(connection, experiment, run)
+        except InputError:
+            # An experiment that the lab does not know may have runs; without one it is the name that is wrong.
+            if run is None:
+                opened.experiment(experiment)
+            raise
     if not found.finished:
         raise InputError(
             f"run {found.run} of {experiment!r} was broken off; start its replay again to finish it"

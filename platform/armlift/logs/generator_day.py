@@ -130,7 +130,7 @@ def _tabs(rng: np.random.Generator, lengths: Ints, random: Bools) -> Ints:
     moves = rng.random(rows) < 1 / _TAB_STAY
     moves[(np.cumsum(lengths) - lengths)] = True
     stay = np.cumsum(moves) - 1
-    tab = _draw_tabs(rng, STANDARD, int(moves.sum()))[stay]
+    tab: Ints = _draw_tabs(rng, STANDARD, int(moves.sum()))[stay]
     tab[random] = _draw_tabs(rng, RANDOM, int(random.sum()))
     return tab
 
@@ -218,7 +218,8 @@ def _times(rng: np.random.Generator, shown: Shown, play_ms: Ints, length: int) -
     starts, order = _starts(rng, shown.owners, lasts, length)
     placed = np.empty_like(starts)
     placed[order] = starts
-    return np.repeat(placed, shown.lengths) + elapsed
+    times: Ints = np.repeat(placed, shown.lengths) + elapsed
+    return times
 
 
 def _starts(rng: np.random.Generator, owners: Ints, lasts: Ints, length: int) -> tuple[Ints, Ints]:

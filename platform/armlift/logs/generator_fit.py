@@ -67,8 +67,9 @@ def calibrate(settings: GeneratorSettings) -> Response:
     """Fit the response model to the published rates; the last few settings are remembered.
 
     The rates hold before planting: with `planted_lift`, only planted videos differ, by just that factor.
+    Where all exposure is random there is no standard exposure to fit, which saves most of the time.
     """
-    same = {"days": 1, "first_day": GeneratorSettings().first_day, "random_share": 0.0}
+    same = {"days": 1, "first_day": GeneratorSettings().first_day, "random_share": settings.random_share // 1}
     return _calibrate(settings.model_copy(update=same))
 
 
@@ -77,20 +78,19 @@ def _calibrate(settings: GeneratorSettings) -> Response:
     scene = _Scene(settings, catalogue_of(settings), population_of(settings), Tastes(settings).gains())
     ceiling = min(1.0, 1 / (1 + settings.planted_lift))
     rates = np.minimum(published.TAB_CLICK_RATES, 0.98 * ceiling)
+    levels, long_levels, sharpness = np.full(rates.shape, _LEVELS[0]), np.zeros(2), 0.0
     random = _random_pilot(scene)
-    levels = np.full(rates.shape, _LEVELS[0])
     levels[RANDOM] = [_level(random, ceiling, rate) for rate in rates[RANDOM]]
-    main = levels[RANDOM, published.TAB_MAIN]
-    sharpness = _sharpness(
-        scene, lambda affinity: ceiling * expit(main + affinity), rates[STANDARD, published.TAB_MAIN]
-    )
-    standard = _standard_pilot(scene, sharpness, _ROWS_LEVELS)
-    levels[STANDARD] = [_level(standard, ceiling, rate) for rate in rates[STANDARD]]
-    long_levels = [
-        _long_level(standard, STANDARD, levels, ceiling, published.LONG_VIEW_STANDARD),
-        _long_level(random, RANDOM, levels, ceiling, published.LONG_VIEW_RANDOM),
-    ]
-    return Response(sharpness, levels, np.array(long_levels), ceiling, settings.planted_lift)
+    long_levels[RANDOM] = _long_level(random, RANDOM, levels, ceiling, published.LONG_VIEW_RANDOM)
+    if settings.random_share < 1:
+        main = levels[RANDOM, published.TAB_MAIN]
+        sharpness = _sharpness(
+            scene, lambda affinity: ceiling * expit(main + affinity), rates[STANDARD, published.TAB_MAIN]
+        )
+        standard = _standard_pilot(scene, sharpness, _ROWS_LEVELS)
+        levels[STANDARD] = [_level(standard, ceiling, rate) for rate in rates[STANDARD]]
+        long_levels[STANDARD] = _long_level(standard, STANDARD, levels, ceiling, published.LONG_VIEW_STANDARD)
+    return Response(sharpness, levels, long_levels, ceiling, settings.planted_lift)
 
 
 def _solve(miss: Callable[[float], float], low: float, high: float, tolerance: float) -> float:
@@ -169,4 +169,5 @@ def _spread_users(population: Population, score: Floats, count: int) -> Ints:
     order = np.argsort(score, kind="stable")
     rows = np.cumsum((population.sessions * population.rows)[order])
     points = (np.arange(count) + 0.5) / count * rows[-1]
-    return order[np.minimum(np.searchsorted(rows, points), len(order) - 1)]
+    users: Ints = order[np.minimum(np.searchsorted(rows, points), len(order) - 1)]
+    return users

@@ -22,7 +22,9 @@ class Policy:
         self._categories = gains.shape[1]
         self._order = np.argsort(catalogue.category, kind="stable")
         weights = (catalogue.popularity * np.exp(sharpness * catalogue.quality))[self._order]
-        mass = np.bincount(catalogue.category[self._order], weights, minlength=self._categories)
+        mass = np.bincount(catalogue.category[self._order], weights, minlength=self._categories).astype(
+            np.float64
+        )
         sizes = np.bincount(catalogue.category, minlength=self._categories)
         self._end = np.cumsum(sizes)
         self._first = self._end - sizes
@@ -44,7 +46,8 @@ class Policy:
         category = flat - users * self._categories
         point = self._mass_end[category] - rng.random(len(users)) * self._mass[category]
         place = np.searchsorted(self._within, point, side="right")
-        return self._order[np.clip(place, self._first[category], self._end[category] - 1)]
+        videos: Ints = self._order[np.clip(place, self._first[category], self._end[category] - 1)]
+        return videos
 
 
 def _chances(gains: Floats, mass: Floats) -> Floats:
@@ -106,4 +109,5 @@ def _repeats(session: Ints, videos: Ints, place: Ints, random: Bools, first: Int
     keys = np.sort(((session * stride + videos) << (bits + 1)) | (~random).astype(np.int64) << bits | place)
     pairs = keys >> (bits + 1)
     repeated = keys[1:][pairs[1:] == pairs[:-1]]
-    return first[(repeated >> (bits + 1)) // stride] + (repeated & ((1 << bits) - 1))
+    rows: Ints = first[(repeated >> (bits + 1)) // stride] + (repeated & ((1 << bits) - 1))
+    return rows

@@ -77,11 +77,13 @@ _RANDOM_TABS = {1: (1_178_025, 208_847), 2: (764, 87), 11: (6_755, 0), 14: (515,
 
 
 def _shares(counts: Floats) -> Floats:
-    return counts / counts.sum()
+    shares: Floats = counts / counts.sum()
+    return shares
 
 
 def _rates(clicks: Floats, exposures: Floats) -> Floats:
-    return np.divide(clicks, exposures, out=np.zeros(len(clicks)), where=exposures > 0)
+    rates: Floats = np.divide(clicks, exposures, out=np.zeros(len(clicks)), where=exposures > 0)
+    return rates
 
 
 _STANDARD = np.array([_TAB_EXPOSURES, _TAB_CLICKS], dtype=np.float64)

@@ -67,7 +67,7 @@ class Log:
         return sort_externally(usable_frames(self._files, layout), bounds, self._temporary)
 
 
-def open_log(paths: Sequence[Path], *, batch_rows: int = 65_536, temporary: Path | None = None) -> Log:
+def open_log(paths: Sequence[Path], *, batch_rows: int = 16_384, temporary: Path | None = None) -> Log:
     """Open the files of one log: recognise the format by the header and read everything once.
 
     All files must have the same columns (in any order). `batch_rows` is the size of batches, `temporary` the

@@ -1,46 +1,65 @@
 """Engines, and the schema's version."""
 
+import re
 import sqlite3
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from armlift.errors import InputError, StoreError
 from armlift.lab import Lab
 from armlift.store.tables import SCHEMA_REVISION
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
 BUSY_SECONDS = 30
+UPGRADE_LOCK = 0x61726D6C
+"""PostgreSQL's advisory lock of whoever upgrades; SQLite has one writer anyway."""
 
 
 def open_database(lab: Lab, *, create: bool = False) -> Engine:
     """Open the lab's database at the current schema.
 
-    With `create` an empty database gets its tables. Raises InputError when it has none, or older ones.
+    With `create` an empty database gets its tables. Raises InputError when it has none, or those of another
+    version, or cannot be reached.
     """
     engine = connect(lab.settings.database_url, lab.folder)
-    found = revision(engine)
+    names, found = _look(engine)
     if found == SCHEMA_REVISION:
         return engine
-    if found is None and create and not inspect(engine).get_table_names():
+    if create and not names:
         upgrade(engine)
         return engine
-    state = "has no armlift tables" if found is None else f"has schema {found}, must be {SCHEMA_REVISION}"
-    raise InputError(f"database {shown(engine)} {state}; run `armlift db upgrade`")
+    if found is None:
+        raise InputError(f"database {shown(engine)} has no armlift tables; run `armlift db upgrade`")
+    _check_known(engine, found)
+    raise InputError(
+        f"database {shown(engine)} has schema {found}, must be {SCHEMA_REVISION}; run `armlift db upgrade`"
+    )
 
 
 def connect(url: str, folder: Path) -> Engine:
-    """Make an engine; a relative SQLite path lies in `folder`."""
+    """Make an engine; a relative SQLite path lies in `folder`.
+
+    Raises InputError, without the password, for a URL of another form or a driver that is not installed.
+    """
     try:
         parsed = make_url(url)
-        if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
-            parsed = parsed.set(database=str(folder / str(parsed.database)))
-        engine = create_engine(parsed)
-    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+    except (ArgumentError, ValueError) as error:  # whose text may hold a part of the password
         raise InputError(
-            f"database_url: {url!r} cannot be opened ({error}), must be like sqlite:///armlift.db"
+            f"database_url: {_hidden(url)!r} is not a URL, must be like sqlite:///armlift.db"
+        ) from error
+    if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
+        parsed = parsed.set(database=str(folder / str(parsed.database)))
+    try:
+        engine = create_engine(parsed)
+    except (NoSuchModuleError, ModuleNotFoundError) as error:
+        raise InputError(
+            f"database_url: {_hidden(url)!r} cannot be opened ({error}), must be like sqlite:///armlift.db"
         ) from error
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
@@ -50,20 +69,52 @@ def connect(url: str, folder: Path) -> Engine:
 
 def shown(engine: Engine) -> str:
     """Write a database's address without its password."""
-    return engine.url.render_as_string(hide_password=True)
+    return _hidden(engine.url.render_as_string(hide_password=True))
+
+
+def _hidden(url: str) -> str:
+    url = re.sub(r"://([^:/@]*):.*@", r"://\1:***@", url)
+    return re.sub(r"\bpassword=[^&]*", "password=***", url)
 
 
 def revision(engine: Engine) -> str | None:
-    """Read the schema's revision; None for a database that Alembic has not touched."""
-    with engine.connect() as connection:
-        if not inspect(connection).has_table("alembic_version"):
-            return None
-        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    """Read the schema's revision; None for a database that Alembic has not touched.
+
+    Raises InputError when the database cannot be reached.
+    """
+    return _look(engine)[1]
+
+
+def _look(engine: Engine) -> tuple[list[str], str | None]:
+    """Read the names of the tables and the revision; in this order, as another may just be making them."""
+    try:
+        with engine.connect() as connection:
+            names = inspect(connection).get_table_names()
+            if "alembic_version" not in names:
+                return names, None
+            return names, connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    except (DBAPIError, sqlite3.Error) as error:
+        reason = error.orig if isinstance(error, DBAPIError) else error
+        raise InputError(f"database {shown(engine)} cannot be read: {reason}") from error
 
 
 def upgrade(engine: Engine, target: str = "head") -> None:
-    """Bring the schema to a revision, with its rows."""
+    """Bring the schema to a revision, with its rows; raises InputError for a schema that is not known."""
     from alembic import command
+
+    found = revision(engine)
+    if found is not None:
+        _check_known(engine, found)
+    config = _history()
+    with writing(engine) as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({UPGRADE_LOCK})"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, target)
+
+
+def _history() -> "Config":
+    """Give Alembic's configuration: where the schema's history lies."""
     from alembic.config import Config
 
     spec = find_spec("armlift_migrations")
@@ -71,9 +122,18 @@ def upgrade(engine: Engine, target: str = "head") -> None:
         raise StoreError("armlift_migrations is not installed, it holds the schema's history")
     config = Config()
     config.set_main_option("script_location", spec.submodule_search_locations[0].replace("%", "%%"))
-    with writing(engine) as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, target)
+    return config
+
+
+def _check_known(engine: Engine, found: str) -> None:
+    from alembic.script import ScriptDirectory
+
+    known = {script.revision for script in ScriptDirectory.from_config(_history()).walk_revisions()}
+    if found not in known:
+        raise InputError(
+            f"database {shown(engine)} has schema {found!r}, must be at most {SCHEMA_REVISION}: "
+            "a newer armlift made it, or another program"
+        )
 
 
 def writing(engine: Engine) -> Any:
@@ -88,7 +148,7 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA temp_store = MEMORY")
-    connection.execute("PRAGMA cache_size = -65536")
+    connection.execute("PRAGMA cache_size = -16384")
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -1,0 +1,188 @@
+"""The report as one HTML file that needs nothing else: no network, no script, styles and plot inside."""
+
+import os
+from importlib.resources import files
+from pathlib import Path
+
+from armlift.errors import InputError
+from armlift.forest_plot import figure
+from armlift.markup import Markup, heads, join, numbers, scrolling, tag, titled
+from armlift.report import Check, Report
+from armlift.report_tables import comparisons, left_out, origin
+from armlift.verdict import LEAST_DIFFERING, LEAST_MATCHED
+from armlift.words import VERDICTS, count, percent, plain
+
+VERDICT_MEANINGS = {
+    "ship": "An arm is better than the control beyond chance, and its guardrails stay within their margins.",
+    "do_not_ship": "Every arm is worse than the control beyond chance, or past the margin of a guardrail.",
+    "keep_running": "No arm is proven better or worse yet.",
+    "broken": "A trust check failed: something is wrong with the run, so its figures mean nothing.",
+    "cannot_tell": "This run does not settle which arm is better. Read no winner into its figures.",
+}
+BADGES = {
+    "ok": ("✓", "ok"),
+    "warn": ("!", "warning"),
+    "fail": ("✕", "failed"),
+    "no_data": ("?", "no data"),
+    "not_applicable": ("–", "not applicable"),
+}
+CHECKS = {
+    "random_exposure": "Random exposure",
+    "srm": "Sample ratio",
+    "several_exposures": "Units in several arms",
+    "event_loss": "Exposed units without impressions",
+}
+POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+BY_ARM = ("Matched impressions", "Requests with another slate", "Smallest detectable lift")
+
+
+def write_html(report: Report, path: Path) -> None:
+    """Write a report to a file, which appears whole or not at all; raises InputError if it cannot."""
+    part = path.parent / f".{path.name}.{os.getpid()}.part"
+    # The name of a log file may hold bytes that are no text; they become question marks.
+    content = render(report).encode("utf-8", "replace")
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: cannot be written: it is not a file")
+        try:
+            part.write_bytes(content)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def render(report: Report) -> str:
+    """Give a report as the text of an HTML file."""
+    title = f"Lift report: {report.experiment.name}"
+    body = tag(
+        "body",
+        _banner() if report.run.synthetic else "",
+        tag(
+            "main",
+            _header(report, title),
+            _verdict(report),
+            *(_bias(check) for check in report.checks if check.name == "random_exposure"),
+            _resolution(report),
+            _checks(report),
+            titled(f"Lift against {report.experiment.control}", figure(report), name="lift"),
+            comparisons(report),
+            left_out(report),
+            origin(report),
+        ),
+    )
+    shown = f"SYNTHETIC: {title}" if report.run.synthetic else title
+    return f"<!DOCTYPE html>\n{tag('html', _head(shown), body, lang='en')}\n"
+
+
+def _head(title: str) -> Markup:
+    return tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        # Nothing is fetched or run, whatever a name in the report holds.
+        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("title", title),
+        tag("style", Markup((files("armlift") / "report.css").read_text(encoding="utf-8"))),
+    )
+
+
+def _banner() -> Markup:
+    text = ": the log was generated, its figures say nothing of real users."
+    return tag("p", tag("strong", "SYNTHETIC DATA"), text, class_="synthetic", role="note")
+
+
+def _header(report: Report, title: str) -> Markup:
+    run, described = report.run, report.experiment.description
+    pairing = "paired" if run.paired else "split by unit"
+    facts = f"Run {run.run} · {run.mode}, k = {run.k}, {pairing} · as of {report.as_of}"
+    paragraph = tag("p", described) if described else ""
+    return tag("header", tag("h1", title), paragraph, tag("p", facts, class_="facts"))
+
+
+def _verdict(report: Report) -> Markup:
+    status = report.verdict.status
+    return titled(
+        f"{_capital(VERDICTS[status])}.",
+        tag("p", VERDICT_MEANINGS[status], " (", tag("code", status), ")"),
+        tag("ul", *(tag("li", reason) for reason in report.verdict.reasons)),
+        name="verdict",
+        class_=f"verdict {status}",
+    )
+
+
+def _bias(check: Check) -> Markup:
+    """Warn of lifts that the log's own policy may have made; nothing where exposure was random."""
+    if check.status not in ("warn", "fail"):
+        return Markup("")
+    text = (
+        f"{_capital(check.meaning)}. Such a log tells only how units met what its policy chose for them, so "
+        "an arm may look better or worse here than it would in front of users."
+    )
+    return titled("Warning: these lifts may be biased", tag("p", text), name="bias", class_="bias")
+
+
+def _resolution(report: Report) -> Markup:
+    found, first = report.resolution, report.experiment.metrics.primary[0]
+    return titled(
+        "Resolution: what this run can tell apart",
+        tag(
+            "dl",
+            _card(
+                "Requests on which slates differ",
+                percent(found["differing_requests"]),
+                f"Of {count(found['compared_requests'])} compared requests. Where slates are the same, arms "
+                f"cannot differ; below {LEAST_DIFFERING:.0%} nothing can be told.",
+            ),
+            _card(
+                "Matched impressions",
+                count(found["matched"]),
+                "Of the arm that has fewest. Only what the log shows and the arm chose counts; below "
+                f"{LEAST_MATCHED} nothing can be told.",
+            ),
+            _card(
+                "Smallest detectable lift",
+                percent(found["mde"]),
+                f"Of {first}; a lift of this size is found in 80% of such runs, a smaller one less often.",
+            ),
+            class_="cards",
+        ),
+        _by_arm(report),
+        name="resolution",
+    )
+
+
+def _card(name: str, value: str, meaning: str) -> Markup:
+    return tag("div", tag("dt", name), tag("dd", value, class_="value"), tag("dd", meaning))
+
+
+def _by_arm(report: Report) -> Markup:
+    rows = []
+    for arm, own in report.resolution["by_arm"].items():
+        compared = (percent(own["differing_requests"]), percent(own["mde"]))
+        figures = ("control", "control") if arm == report.experiment.control else compared
+        rows.append(tag("tr", tag("th", arm, scope="row"), numbers(count(own["matched"]), *figures)))
+    head = heads("Arm", *BY_ARM, numbers=frozenset(BY_ARM))
+    return scrolling("Resolution by arm", head, tag("tbody", *rows))
+
+
+def _checks(report: Report) -> Markup:
+    return titled("Trust checks", tag("ul", *map(_check, report.checks), class_="checks"), name="checks")
+
+
+def _check(check: Check) -> Markup:
+    symbol, words = BADGES[check.status]
+    badge = tag("span", tag("span", f"{symbol} ", aria_hidden="true"), words, class_=f"badge {check.status}")
+    value = "" if check.value is None else f" = {plain(check.value)}"
+    title = join(
+        tag("strong", CHECKS.get(check.name, _capital(check.name.replace("_", " ")))),
+        " ",
+        tag("code", f"{check.name}{value}", class_="muted"),
+    )
+    return tag("li", badge, tag("div", tag("p", title), tag("p", f"{_capital(check.meaning)}.")))
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

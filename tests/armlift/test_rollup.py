@@ -1,0 +1,316 @@
+"""The rollup against plain Python over the same events, whatever the batches; and its cost."""
+
+import random
+import re
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection, Engine, Table, delete, event, select, text
+
+from armlift.days import DAY_MS, Calendar
+from armlift.events import Event, Exposure, Feedback, Impression, request_day, request_identity
+from armlift.hashing import digest
+from armlift.ingest import add
+from armlift.metric import METRICS, Measure, measures
+from armlift.rollup import Exposed, Subject, roll_up
+from armlift.store.database import writing
+from armlift.store.tables import exposures, feedback, impressions, unit_days
+
+CALENDAR = Calendar("Asia/Shanghai")
+START = CALENDAR.parse("2022-04-15")
+TABLES: dict[type, Table] = {Exposure: exposures, Impression: impressions, Feedback: feedback}
+METRICS_OF_ALL_KINDS = METRICS.validate_python(
+    {
+        "clicks": {"kind": "mean", "of": {"event": "click"}},
+        "play": {"kind": "mean", "of": {"event": "play", "aggregate": "sum"}},
+        "long_plays": {"kind": "mean", "of": {"event": "play", "minimum": 10}},
+        "short_play": {"kind": "mean", "of": {"event": "play", "aggregate": "sum", "maximum": 10}},
+        "middling": {
+            "kind": "mean",
+            "of": {"event": "rating", "aggregate": "sum", "minimum": -2, "maximum": 2},
+        },
+        "days": {"kind": "mean", "of": {"event": "click", "aggregate": "days"}},
+        "shown": {"kind": "mean", "of": {"event": "impression"}},
+        "clicked": {"kind": "proportion", "of": {"event": "click"}},
+        "never": {"kind": "proportion", "of": {"event": "purchase"}},
+        "ctr": {"kind": "ratio", "numerator": {"event": "click"}, "denominator": {"event": "impression"}},
+        "play_a_day": {
+            "kind": "ratio",
+            "numerator": {"event": "play", "aggregate": "sum"},
+            "denominator": {"event": "play", "aggregate": "days"},
+        },
+    }
+)
+SUBJECTS = [
+    Subject("routed", "demo", METRICS_OF_ALL_KINDS, False),
+    Subject("paired", "demo", METRICS_OF_ALL_KINDS, True),
+]
+Rows = list[tuple[Any, ...]]
+
+
+def store(engine: Engine, events: Sequence[Event], subjects: Sequence[Subject] = SUBJECTS) -> None:
+    """Store a batch of events as the ingester does."""
+    rows: dict[Table, Rows] = {table: [] for table in TABLES.values()}
+    for one in events:
+        table = TABLES[type(one)]
+        derived = {"request_day": request_day(one.event_id), "day": CALENDAR.day(one.ts)}
+        rows[table].append(tuple(derived.get(c) or getattr(one, c) for c in table.c.keys()))  # noqa: SIM118
+    cells = [(e.run, e.unit_id, CALENDAR.day(e.ts)) for e in events if not isinstance(e, Exposure)]
+    exposed = [
+        Exposed(e.run, e.experiment, e.unit_id, e.arm, e.ts) for e in events if isinstance(e, Exposure)
+    ]
+    with writing(engine) as connection:
+        for table, some in rows.items():
+            add(connection, table, some)
+        roll_up(connection, subjects, cells, exposed)
+
+
+def stored(engine: Engine) -> Rows:
+    with engine.connect() as connection:
+        return sorted(tuple(row) for row in connection.execute(select(unit_days)))
+
+
+def clear(engine: Engine) -> None:
+    with writing(engine) as connection:
+        for table in (*TABLES.values(), unit_days):
+            connection.execute(delete(table))
+
+
+def recomputed(engine: Engine) -> Rows:
+    """Compute `unit_days` from the event tables, one event at a time."""
+    with engine.connect() as connection:
+        return sorted(row for subject in SUBJECTS for row in recomputed_run(connection, subject))
+
+
+def recomputed_run(connection: Connection, subject: Subject) -> Iterator[tuple[Any, ...]]:
+    tables = [
+        connection.execute(select(table).where(table.c.run == subject.run)).all()
+        for table in (exposures, impressions, feedback)
+    ]
+    first: dict[tuple[str, str], int] = {}
+    for one in tables[0]:
+        if one.experiment == subject.experiment:
+            first[one.unit_id, one.arm] = min(one.ts, first.get((one.unit_id, one.arm), one.ts))
+    arms = defaultdict(set)
+    for one in tables[1]:
+        arms[one.unit_id, one.day, one.request_id].add(one.arm)
+    events = [(one, "impression", 1.0, {one.arm}) for one in tables[1]]
+    events += [(one, one.kind, one.value, arms[one.unit_id, one.day, one.request_id]) for one in tables[2]]
+    cells: dict[tuple[Any, ...], list[tuple[str, float]]] = defaultdict(list)
+    for (unit, arm), ts in first.items():
+        for one, kind, value, of_arms in events:
+            if one.unit_id == unit and (not subject.paired or arm in of_arms):
+                cells[unit, one.day, "post" if one.ts >= ts else "pre", arm].append((kind, value))
+    for (unit, day, side, arm), happened in cells.items():
+        for name, metric in subject.metrics.items():
+            parts = {part: matching(measure, happened) for part, measure in measures(metric).items()}
+            if any(parts.values()):
+                num, den = (
+                    taken(measures(metric).get(part), parts.get(part, [])) for part in ("num", "den")
+                )
+                squares = sum(value * value for value in parts["num"])
+                yield (subject.run, subject.experiment, unit, day, name, side, arm, num, den, squares)
+
+
+def matching(measure: Measure, happened: list[tuple[str, float]]) -> list[float]:
+    low = float("-inf") if measure.minimum is None else measure.minimum
+    high = float("inf") if measure.maximum is None else measure.maximum
+    return [value for kind, value in happened if kind == measure.event and low <= value <= high]
+
+
+def taken(measure: Measure | None, found: list[float]) -> float:
+    if measure is None or not found:
+        return 0.0
+    return {"count": float(len(found)), "sum": sum(found), "days": 1.0}[measure.aggregate]
+
+
+# Quarters: their sums and squares are exact in any order.
+amounts = st.integers(-100, 400).map(lambda n: n / 4)
+moments = st.integers(0, 4 * DAY_MS - 1).map(lambda n: START + n) | st.sampled_from(
+    [START + DAY_MS - 1, START + DAY_MS, START + 2 * DAY_MS]
+)
+runs = st.sampled_from(["routed", "routed", "paired", "paired", "unknown"])
+units = st.sampled_from(["u1", "u2", "ü|3"])
+arms = st.sampled_from(["a", "b"])
+requests = st.integers(0, 5).map(lambda n: request_identity(START, str(n)))
+
+
+def identity(*content: object) -> str:
+    return digest(repr(content))
+
+
+def exposure(run: str, unit: str, ts: int, arm: str, experiment: str) -> Event:
+    name = identity(run, unit, ts, arm, experiment)
+    return Exposure(name, run, ts, unit, experiment, 0, 0, arm, "1")
+
+
+def impression(run: str, unit: str, ts: int, arm: str, request: str, item: str) -> Event:
+    name = identity(run, unit, ts, arm, request, item)
+    return Impression(name, run, ts, request, unit, arm, "1", item, 0, 0, None, None)
+
+
+def reaction(run: str, unit: str, ts: int, request: str, kind: str, value: float) -> Event:
+    name = identity(run, unit, ts, request, kind, value)
+    return Feedback(name, run, ts, request, unit, "v", kind, value)
+
+
+anything = st.one_of(
+    st.builds(exposure, runs, units, moments, arms, st.sampled_from(["demo", "demo", "demo", "other"])),
+    st.builds(impression, runs, units, moments, arms, requests, st.sampled_from(["v", "w"])),
+    st.builds(
+        reaction, runs, units, moments, requests, st.sampled_from(["click", "play", "rating"]), amounts
+    ),
+)
+histories = st.lists(anything, max_size=40)
+
+
+def batches(events: Sequence[Event], rng: random.Random) -> Iterator[list[Event]]:
+    """Deliver the events in any order and in batches of any size, some of them again."""
+    order = [*events, *rng.sample(events, len(events) // 4)]
+    rng.shuffle(order)
+    while order:
+        size = rng.choice((1, 3, 10, len(order)))
+        yield order[:size]
+        order = order[size:]
+
+
+def of_hypothesis(examples: int) -> Callable[[Any], Any]:
+    shared = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    return settings(max_examples=examples, deadline=None, suppress_health_check=shared)
+
+
+@of_hypothesis(50)
+@given(events=histories, rng=st.randoms(use_true_random=False))
+def test_the_rollup_equals_plain_python_whatever_the_batches(
+    engine: Engine, events: list[Event], rng: random.Random
+) -> None:
+    clear(engine)
+    for batch in batches(events, rng):
+        store(engine, batch)
+    assert stored(engine) == recomputed(engine)
+
+
+def history(rng: random.Random, *, unit_count: int, days: int, run: str = "routed") -> list[Event]:
+    """Give units that meet an arm on some day, with impressions and feedback of any value on all days."""
+    events: list[Event] = []
+    for number in range(unit_count):
+        unit, arm = f"u{number}", rng.choice("ab")
+        events.append(exposure(run, unit, START + rng.randrange(days * DAY_MS), arm, "demo"))
+        for day in range(days):
+            request = request_identity(START + day * DAY_MS, f"{run}{unit}")
+            for place in range(6):
+                ts = START + day * DAY_MS + rng.randrange(DAY_MS)
+                events.append(impression(run, unit, ts, arm, request, f"v{place}"))
+                kind = rng.choice(("click", "play", "rating"))
+                events.append(reaction(run, unit, ts, request, kind, rng.lognormvariate(0, 3)))
+    return events
+
+
+def test_sums_are_equal_bit_for_bit_whatever_the_batches(engine: Engine) -> None:
+    events = history(random.Random(1), unit_count=3, days=3)
+    store(engine, events)
+    expected = stored(engine)
+    assert expected
+    for seed in range(8):
+        clear(engine)
+        for batch in batches(events, random.Random(seed)):
+            store(engine, batch)
+        assert stored(engine) == expected
+
+
+def test_an_exposure_that_arrives_late_moves_days_long_stored(engine: Engine) -> None:
+    """The first known exposure turns out not to be the first, then another arm turns up."""
+    events = [reaction("routed", "u1", START + day * DAY_MS, "0" * 32, "click", 1) for day in range(4)]
+    store(engine, events)
+    assert not stored(engine)
+
+    def sides() -> dict[str, str]:
+        found: dict[str, str] = defaultdict(str)
+        for row in stored(engine):
+            if row[4] == "clicks":
+                found[row[6]] += row[5][:2] + " "
+        return found
+
+    store(engine, [exposure("routed", "u1", START + 2 * DAY_MS, "a", "demo")])
+    assert sides() == {"a": "pr pr po po "}
+    store(engine, [exposure("routed", "u1", START + DAY_MS, "a", "demo")])
+    assert sides() == {"a": "pr po po po "}
+    store(engine, [exposure("routed", "u1", START + 3 * DAY_MS, "a", "demo")])
+    assert sides() == {"a": "pr po po po "}
+    store(engine, [exposure("routed", "u1", START + 3 * DAY_MS, "b", "demo")])
+    assert sides() == {"a": "pr po po po ", "b": "pr pr pr po "}
+
+
+def test_events_of_one_run_or_experiment_move_no_other(engine: Engine) -> None:
+    store(engine, history(random.Random(2), unit_count=3, days=2))
+    before = stored(engine)
+    store(engine, history(random.Random(3), unit_count=3, days=2, run="paired"))
+    store(engine, [exposure("routed", "u1", START, "a", "other")])
+    after = stored(engine)
+    assert [row for row in after if row[0] == "routed"] == before
+    assert len(after) > len(before)
+
+
+@contextmanager
+def statements(engine: Engine) -> Iterator[list[tuple[str, Any]]]:
+    """Collect what is executed meanwhile."""
+    seen: list[tuple[str, Any]] = []
+
+    def note(_c: object, _u: object, statement: str, parameters: Any, _x: object, many: bool) -> None:
+        if not many:
+            seen.append((statement, parameters))
+
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("analysed", [False, True])
+def test_no_query_reads_a_whole_run(engine: Engine, analysed: bool) -> None:
+    store(engine, history(random.Random(4), unit_count=50, days=4))
+    if analysed:
+        with writing(engine) as connection:
+            connection.execute(text("ANALYZE"))
+    plans = []
+    for subject in SUBJECTS:
+        with statements(engine) as seen:
+            store(engine, history(random.Random(5), unit_count=3, days=1, run=subject.run), [subject])
+        with engine.connect() as connection:
+            for statement, parameters in seen:
+                if re.match("WITH|SELECT|INSERT|DELETE", statement) and "sqlite_" not in statement:
+                    plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+                    plans += [row.detail for row in plan]
+    on_tables = [plan for plan in plans if re.search(r"\b(impressions|feedback|exposures|unit_days)\b", plan)]
+    assert len(on_tables) >= 10
+    for plan in on_tables:
+        assert "unit_id=?" in plan, plans
+
+
+def test_a_batch_costs_the_same_however_much_is_stored(engine: Engine) -> None:
+    new = history(random.Random(6), unit_count=30, days=1)
+
+    def seconds() -> float:
+        if engine.dialect.name == "postgresql":
+            with writing(engine) as connection:
+                connection.execute(text("ANALYZE"))
+        times = []
+        for _ in range(3):
+            start = time.perf_counter()
+            store(engine, new)
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    stored_before = history(random.Random(7), unit_count=1000, days=2)
+    store(engine, stored_before[: len(stored_before) // 10])
+    little = seconds()
+    store(engine, stored_before)
+    assert seconds() < 3 * little
