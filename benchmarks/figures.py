@@ -28,20 +28,8 @@ def show(figures: Sequence[Figure]) -> None:
     for figure in figures:
         ratio = "" if figure.ratio is None else f"  ({figure.ratio:,.3g} x {figure.reference})"
         verdict = "holds" if figure.holds else "FALLS SHORT"
-        print(
-            f"{figure.bench:<34} {figure.value:>14,.4g} {figure.unit:<16}{ratio}  goal {figure.goal}: {verdict}"
-        )
-
-
-def seconds(work: Callable[[], object], *, runs: int = 5) -> float:
-    """Give the median seconds of several runs, after one that does not count."""
-    work()
-    taken = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
+        value = f"{figure.value:>14,.4g} {figure.unit:<16}"
+        print(f"{figure.bench:<34} {value}{ratio}  goal {figure.goal}: {verdict}")
 
 
 def alternating(

@@ -25,7 +25,7 @@ from armlift.store.tables import impressions
 from armlift.streams.embedded import EmbeddedStream
 from armlift.training import Trainer
 
-LOG = {
+LOG: dict[str, object] = {
     "users": 160,
     "videos": 120,
     "days": 2,
@@ -84,19 +84,19 @@ class _Tally:
 
 
 def measure(folder: Path, logs: int, *, biased: bool = True) -> list[Coverage]:
-    """Replay `logs` logs of random exposure in every mode; with `biased` as many of a logging policy's exposure.
+    """Replay `logs` logs of random exposure in every mode; with `biased` as many of a logging policy's.
 
     The latter are held against the truth under random exposure, which they cannot see.
     """
     lab = _lab(folder)
     fair = {name: _Tally() for name in OPTIONS}
-    for seed, log, truth in _logs(folder, logs, LOG):
+    for log, truth in _logs(folder, logs, LOG):
         for name in OPTIONS:
             _replay(lab, log, truth, name, fair[name])
     found = [tally.coverage(f"{name}, random exposure", tally.true_lift()) for name, tally in fair.items()]
     if biased:
         unfair = {name: _Tally() for name in ("rerank paired", "match paired")}
-        for seed, log, truth in _logs(folder, logs, {**LOG, "random_share": 0.0}):
+        for log, truth in _logs(folder, logs, {**LOG, "random_share": 0.0}):
             for name in unfair:
                 _replay(lab, log, truth, name, unfair[name])
         found += [
@@ -121,13 +121,12 @@ def _lab(folder: Path) -> Lab:
     return lab
 
 
-def _logs(folder: Path, logs: int, settings: dict[str, object]) -> Iterator[tuple[int, Path, Truth]]:
+def _logs(folder: Path, logs: int, settings: dict[str, object]) -> Iterator[tuple[Path, Truth]]:
     for seed in range(logs):
         log, truth = folder / "log.csv", folder / "truth.csv"
         generate(GeneratorSettings.model_validate({**settings, "seed": seed}), log, truth=truth)
         with log.open() as rows, truth.open() as chances:
             yield (
-                seed,
                 log,
                 {
                     (row["user_id"], row["video_id"], int(row["time_ms"])): float(chance["p_click"])

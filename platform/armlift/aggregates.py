@@ -1,7 +1,7 @@
 """Aggregates over units, computed in the database: only they leave it.
 
-One pass over `unit_days`, in key order, gives each unit's totals from its first exposure on, as a temporary
-table; two more give means, then centred second moments and cross products, in double precision.
+One pass over `unit_days` gives each unit's totals from its first exposure on, as a temporary table; two more
+over that give means, then centred second moments and cross products, in double precision.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from sqlalchemy import (
-    CTE,
     Column,
     ColumnElement,
     Connection,
@@ -24,10 +23,12 @@ from sqlalchemy import (
     case,
     cast,
     func,
+    literal,
     literal_column,
     or_,
     select,
     text,
+    union_all,
 )
 
 from armlift.metric import Metric
@@ -55,9 +56,9 @@ class Question(NamedTuple):
     as_of_day: int
 
 
-def column(metric: str, part: str) -> str:
-    """Name the column of a metric's num or den in the table of totals."""
-    return f"{metric}:{part}"
+def _columns(metrics: Iterable[str]) -> dict[tuple[str, str], str]:
+    """Name the columns of each metric's num and den, by number: PostgreSQL cuts names at 63 bytes."""
+    return {(name, part): f"{part}_{n}" for n, name in enumerate(metrics) for part in ("num", "den")}
 
 
 class UnitTotals:
@@ -71,11 +72,14 @@ class UnitTotals:
         self._connection = connection
         self._question = question
         self._metrics = metrics
-        self._columns = [column(name, part) for name in metrics for part in ("num", "den")]
+        self._columns = _columns(metrics)
         query = _totals(question, metrics)
         self.sql = str(query.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True}))
         connection.execute(text(f"DROP TABLE IF EXISTS {TOTALS}"))
         connection.exec_driver_sql(f"CREATE TEMPORARY TABLE {TOTALS} AS {self.sql}")
+        if connection.dialect.name == "postgresql":
+            # It never counts temporary tables by itself, and would pair units in quadratic time.
+            connection.execute(text(f"ANALYZE {TOTALS}"))
         self._table = Table(
             TOTALS,
             MetaData(),
@@ -83,7 +87,7 @@ class UnitTotals:
             Column("arm", String),
             Column("generation", Integer),
             Column("phase", Integer),
-            *(Column(name, Float) for name in self._columns),
+            *(Column(name, Float) for name in self._columns.values()),
         )
 
     def counts(self) -> dict[Stratum, int]:
@@ -97,13 +101,21 @@ class UnitTotals:
         """Count each arm's units with a denominator: those that a ratio rests on."""
         table = self._table
         rows = self._connection.execute(
-            select(table.c.arm, func.count()).where(table.c[column(metric, "den")] != 0).group_by(table.c.arm)
+            select(table.c.arm, func.count()).where(self._of(table, metric, "den") != 0).group_by(table.c.arm)
         )
         return {row[0]: row[1] for row in rows}
 
     def left_out(self) -> dict[str, int]:
         """Count the units that exposures name but the totals leave out."""
-        units = _exposed_units(self._question)
+        asked, e = self._question, exposures.c
+        units = (
+            select(
+                func.count(e.arm.distinct()).label("arms"), func.max(cast(e.forced, Integer)).label("forced")
+            )
+            .where(e.run == asked.run, e.experiment == asked.experiment, e.ts <= asked.as_of)
+            .group_by(e.unit_id)
+            .subquery()
+        )
         forced = func.coalesce(func.sum(case((units.c.forced == 1, 1), else_=0)), 0)
         several = func.coalesce(func.sum(case((and_(units.c.forced == 0, units.c.arms > 1), 1), else_=0)), 0)
         row = self._connection.execute(select(forced, several)).one()
@@ -119,10 +131,10 @@ class UnitTotals:
         """
         rows = select(self._table)
         if self._metrics[metric].kind == "ratio":
-            rows = rows.where(self._table.c[column(metric, "den")] != 0)
+            rows = rows.where(self._of(self._table, metric, "den") != 0)
         table = rows.subquery()
         keys = [table.c.arm, table.c.generation, table.c.phase]
-        values = {part: table.c[column(metric, part)] for part in ("num", "den")}
+        values = {part: self._of(table, metric, part) for part in ("num", "den")}
         found = _aggregates(self._connection, table, keys, values)
         return {Stratum(*key): aggregates for key, aggregates in found.items()}
 
@@ -134,53 +146,90 @@ class UnitTotals:
         a, c = self._table.alias("a"), self._table.alias("c")
         both = a.join(c, a.c.unit_id == c.c.unit_id)
         pair = select(
-            *(a.c[column(metric, part)].label(part) for part in ("num", "den")),
-            *(c.c[column(metric, part)].label(f"control_{part}") for part in ("num", "den")),
+            *(self._of(a, metric, part).label(part) for part in ("num", "den")),
+            *(self._of(c, metric, part).label(f"control_{part}") for part in ("num", "den")),
         )
         pair = pair.select_from(both).where(a.c.arm == arm, c.c.arm == control)
         if self._metrics[metric].kind == "ratio":
-            pair = pair.where(or_(a.c[column(metric, "den")] != 0, c.c[column(metric, "den")] != 0))
+            pair = pair.where(or_(self._of(a, metric, "den") != 0, self._of(c, metric, "den") != 0))
         rows = pair.subquery()
         names = ("num", "den", "control_num", "control_den")
         found = _aggregates(self._connection, rows, [], {name: rows.c[name] for name in names})
         return found.get((), Aggregates.empty(names))
 
+    def _of(self, source: FromClause, metric: str, part: str) -> ColumnElement[float]:
+        return source.c[self._columns[metric, part]]
 
-def _exposed_units(question: Question) -> CTE:
-    """Give each exposed unit once, with how many arms it met and the stratum of its first exposure."""
+
+def _totals(question: Question, metrics: Mapping[str, Metric]) -> Select[tuple[object, ...]]:
+    """Select the totals of the units that count, by arm.
+
+    Exposures and sums are stacked and grouped, not joined: PostgreSQL underrates how many units pass such
+    filters, and joins them in quadratic time.
+    """
+    columns = _columns(metrics)
+    stacked = union_all(_met(question, columns), _done(question, columns)).subquery()
+    s = stacked.c
+    merged = (
+        select(
+            s.unit_id,
+            s.arm,
+            func.max(s.forced).label("forced"),
+            func.min(s.generation).label("generation"),
+            func.min(s.phase).label("phase"),
+            *(func.sum(s[column]).label(column) for column in columns.values()),
+        )
+        .group_by(s.unit_id, s.arm)
+        .having(func.count(s.forced) > 0)
+        .cte("merged")
+    )
+    m = merged.c
+    placed = select(
+        m.unit_id,
+        m.arm,
+        func.count().over(partition_by=m.unit_id).label("arms"),
+        func.max(m.forced).over(partition_by=m.unit_id).label("forced"),
+        func.min(m.generation).over(partition_by=m.unit_id).label("generation"),
+        func.min(m.phase).over(partition_by=m.unit_id).label("phase"),
+        *(m[column] for column in columns.values()),
+    ).cte("placed")
+    p = placed.c
+    values = (
+        _value(p[column], metrics[name], part).label(column) for (name, part), column in columns.items()
+    )
+    found = select(p.unit_id, p.arm, p.generation, p.phase, *values).where(p.forced == 0)
+    return found if question.paired else found.where(p.arms == 1)
+
+
+def _met(question: Question, columns: Mapping[tuple[str, str], str]) -> Select[tuple[object, ...]]:
+    """Select the arms each unit met, with no totals."""
     e = exposures.c
     return (
         select(
             e.unit_id,
-            func.count(e.arm.distinct()).label("arms"),
+            e.arm,
             func.max(cast(e.forced, Integer)).label("forced"),
             # Phases and generations only ever rise, so the least is that of the first exposure.
             func.min(e.generation).label("generation"),
             func.min(e.phase).label("phase"),
+            *(literal(0.0).label(column) for column in columns.values()),
         )
         .where(e.run == question.run, e.experiment == question.experiment, e.ts <= question.as_of)
-        .group_by(e.unit_id)
-        .cte("exposed_units")
+        .group_by(e.unit_id, e.arm)
     )
 
 
-def _totals(question: Question, metrics: Mapping[str, Metric]) -> Select[tuple[object, ...]]:
-    units = _exposed_units(question)
-    e, d = exposures.c, unit_days.c
-    arms = (
-        select(e.unit_id, e.arm)
-        .where(e.run == question.run, e.experiment == question.experiment, e.ts <= question.as_of)
-        .distinct()
-        .cte("arms")
-    )
-    sums = (
+def _done(question: Question, columns: Mapping[tuple[str, str], str]) -> Select[tuple[object, ...]]:
+    """Select each unit's totals by arm, since its first exposure."""
+    d = unit_days.c
+    return (
         select(
             d.unit_id,
             d.arm,
+            *(cast(None, Integer).label(name) for name in ("forced", "generation", "phase")),
             *(
-                func.sum(case((d.metric == name, d[part]), else_=0.0)).label(column(name, part))
-                for name in metrics
-                for part in ("num", "den")
+                func.sum(case((d.metric == name, d[part]), else_=0.0)).label(column)
+                for (name, part), column in columns.items()
             ),
         )
         .where(
@@ -190,32 +239,14 @@ def _totals(question: Question, metrics: Mapping[str, Metric]) -> Select[tuple[o
             d.day <= question.as_of_day,
         )
         .group_by(d.unit_id, d.arm)
-        .cte("sums")
     )
-    found = (
-        select(
-            arms.c.unit_id,
-            arms.c.arm,
-            units.c.generation,
-            units.c.phase,
-            *(
-                _value(sums.c[column(name, part)], metric, part).label(column(name, part))
-                for name, metric in metrics.items()
-                for part in ("num", "den")
-            ),
-        )
-        .join_from(arms, units, arms.c.unit_id == units.c.unit_id)
-        .outerjoin(sums, and_(sums.c.unit_id == arms.c.unit_id, sums.c.arm == arms.c.arm))
-        .where(units.c.forced == 0)
-    )
-    return found if question.paired else found.where(units.c.arms == 1)
 
 
 def _value(total: ColumnElement[float], metric: Metric, part: str) -> ColumnElement[float]:
-    """Turn a unit's total into its value: 0 without events; a proportion is 1 where something happened."""
+    """Turn a unit's total into its value; a proportion is 1 where something happened."""
     if metric.kind == "proportion" and part == "num":
         return case((total > 0, 1.0), else_=0.0)
-    return func.coalesce(total, 0.0)
+    return total
 
 
 def _aggregates(

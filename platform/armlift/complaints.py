@@ -24,7 +24,7 @@ _WHAT = {
     "date": "a time, such as 2022-04-15 or 2022-04-15T06:30+08:00",
 }
 """What a value must be, by the first word of the type of pydantic's error."""
-_NAME_PATTERN = "a-z0-9"
+_NAME_PATTERN = "^[a-z0-9][a-z0-9_-]{0,62}$"
 _TYPE_ERROR = re.compile(r"([a-z]+)(_attributes)?_(type|parsing|from_date.*)")
 
 
@@ -96,7 +96,7 @@ def _must(error: ErrorDetails, message: str) -> str:
     if found and found[1] in _WHAT:
         quotes = ", in quotes" if found[1] == "string" and isinstance(error["input"], int | float) else ""
         return f"must be {_WHAT[found[1]]}{quotes}"
-    if error["type"] == "string_pattern_mismatch" and _NAME_PATTERN in message:
+    if error["type"] == "string_pattern_mismatch" and error["ctx"]["pattern"] == _NAME_PATTERN:
         return "must be lower-case letters, digits, _ or -, at most 63"
     return re.sub(r"^(Input|String|Value) should ", "must ", message)
 
@@ -111,7 +111,7 @@ def _own(location: tuple[int | str, ...], message: str, data: object) -> Complai
 
 
 def _keys_of(data: object, dotted: str) -> list[int | str] | None:
-    """Find the steps that a dotted key takes through data, whose keys may hold dots; the last may be missing."""
+    """Find the steps of a dotted key in data, whose own keys may hold dots; the last one may be missing."""
     steps: dict[str, int | str] = {}
     if isinstance(data, dict):
         steps = {str(key): key for key in data}
@@ -132,7 +132,8 @@ def _real(found: Location, data: object) -> tuple[int | str, ...]:
     real: list[int | str] = []
     for index, step in enumerate(found):
         last = index == len(found) - 1
-        if isinstance(data, dict) and step in data or isinstance(data, list) and step in range(len(data)):
+        inside = data if isinstance(data, dict) else range(len(data)) if isinstance(data, list) else ()
+        if step in inside:
             data = data[step]  # type: ignore[index]
             real.append(step)
         elif last and isinstance(data, dict | list) and step != "[key]":

@@ -161,7 +161,7 @@ class Experiment(_Part):
             try:
                 parse_audience(text)
             except InputError as error:
-                raise ValueError(str(error).removeprefix("audience: ")) from error
+                raise ValueError(str(error).removeprefix("audience").lstrip(": ")) from error
         return text
 
     @model_validator(mode="after")

@@ -25,6 +25,7 @@ from armlift.experiment import Experiment
 from armlift.ingest import Ingester
 from armlift.lab import Lab
 from armlift.logs.reader import Log
+from armlift.logs.users import UserTable
 from armlift.replayer import Asked, Message, Progress, Replayer, ReplayOptions
 from armlift.runs import Run, Subjects, begin, definition_of, find, finish, run_identity
 from armlift.store.database import writing
@@ -67,21 +68,25 @@ def replay(
     stream: EventStream,
     options: ReplayOptions,
     *,
+    users: UserTable | None = None,
     progress: Progress | None = None,
 ) -> Run:
     """Replay a log through an experiment and give the finished run.
 
     The same inputs give the same run: a finished one is not run again, a broken-off one is completed.
+    Raises InputError where the experiment has an audience and no `users` say who is in it.
     """
+    if experiment.audience is not None and users is None:
+        raise InputError(f"experiment {experiment.name}: its audience needs attributes, give --users FILE")
     cut = cut_of(experiment, log, lab)
     with _fewer_collections():
         arms = _fitted_arms(lab, experiment, log, engine, cut)
-        run = _describe(lab, experiment, log, cut, arms, options)
+        run = _describe(lab, experiment, log, cut, arms, options, users)
         with writing(engine) as connection:
             stored = begin(connection, run)
         if stored.finished:
             return stored
-        replayer = Replayer(lab, experiment, log, run.run, arms, options, cut)
+        replayer = Replayer(lab, experiment, log, run.run, arms, options, cut, users)
         _publish(lab, replayer, engine, stream, progress)
     with writing(engine) as connection:
         finish(connection, run.run, resolution=replayer.comparison.result(), dropped=replayer.dropped())
@@ -133,6 +138,7 @@ def _describe(
     cut: int,
     arms: Mapping[str, Arm],
     options: ReplayOptions,
+    users: UserTable | None,
 ) -> Run:
     metrics = lab.metrics_of(experiment)
     definition = definition_of(experiment, metrics)
@@ -146,6 +152,7 @@ def _describe(
         "arms": versions,
         "log": summary.sha256,
         "cut": cut,
+        "users": users.sha256 if users is not None else None,
         **options._asdict(),
     }
     described = {

@@ -21,6 +21,7 @@ from armlift.experiment import Experiment
 from armlift.lab import Lab
 from armlift.logs.reader import Log
 from armlift.logs.sessions import LoggedImpression, Session, sessions
+from armlift.logs.users import UserTable
 from armlift.resolution import SlateComparison
 from armlift.splitter import Assignment, Split, assign
 
@@ -67,12 +68,14 @@ class Replayer:
         arms: Mapping[str, Arm],
         options: ReplayOptions,
         cut: int,
+        users: UserTable | None = None,
     ) -> None:
         self._log = log
         self._run = run
         self._arms = arms
         self._options = options
         self._cut = cut
+        self._attributes = users.attributes if users is not None else {}
         self._gap = round(experiment.replay.session_gap * 60_000)
         self._experiment = experiment
         self._split: Split = lab.split(experiment)
@@ -117,7 +120,7 @@ class Replayer:
             self._left_out["request_before_first_phase"] += 1
             return None
         first = self._assigned.get(unit)
-        assignment = assign(self._split, phase, unit, None, stored=first)
+        assignment = assign(self._split, phase, unit, self._attributes.get(unit), stored=first)
         if not assignment.exposed:
             self._left_out[f"request_{assignment.rule}"] += 1
             return None
@@ -147,7 +150,15 @@ class Replayer:
         # The order of the log says what its own policy preferred; the arms must not see it.
         candidates = sorted(asked.shown) if self._options.mode == "rerank" else None
         identity = request_identity(asked.ts, content)
-        return Request(identity, asked.unit, asked.ts, self._options.k, asked.history, candidates)
+        return Request(
+            identity,
+            asked.unit,
+            asked.ts,
+            self._options.k,
+            asked.history,
+            candidates,
+            attributes=self._attributes.get(asked.unit),
+        )
 
     def _answer(self, arm: str, batch: Sequence[Asked]) -> list[tuple[Request, Slate]]:
         requests = [self._request(asked, arm) for asked in batch]

@@ -6,9 +6,9 @@ from rich.console import Console
 from rich.text import Text
 
 from armlift.report import Check, Comparison, Report
-from armlift.words import VERDICTS, count, percent, plain, signed
+from armlift.words import VERDICTS, count, percent, plain, probability, signed
 
-_ROW = "{:<16}{:>8}{:>9}{:>8}{:>20}{:>9}{:>9}"
+_ROW = "{:<15}{:>7}{:>11}{:>9}{:>21}{:>8}{:>8}"
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
@@ -28,7 +28,7 @@ def print_report(report: Report, console: Console | None = None) -> None:
     _print_comparisons(report, out)
     dropped = [f"{reason} {number:,}" for reason, number in report.dropped.items() if number]
     out.print(Text(f"Left out or noted: {', '.join(dropped) or 'nothing'}"))
-    out.print(Text(f"\nVerdict: {VERDICTS[report.verdict.status]} ({report.verdict.status})", style="bold"))
+    out.print(Text(f"\nVerdict: {VERDICTS[report.verdict.status]}", style="bold"))
     for reason in report.verdict.reasons:
         out.print(Text(f"  - {reason}"))
 
@@ -65,7 +65,7 @@ def _value(check: Check) -> str:
 
 
 def _print_comparisons(report: Report, out: Console) -> None:
-    interval = f"{1 - report.experiment.analysis.alpha:.0%} interval"
+    interval = f"{100 * (1 - report.experiment.analysis.alpha):g}% interval"
     out.print(Text("\nLift against the control", style="bold"))
     out.print(Text(_ROW.format("", "units", "mean", "lift", interval, "p", "adj. p"), style="dim"))
     for metric, group in groupby(report.comparisons, key=lambda one: one.metric):
@@ -87,6 +87,6 @@ def _cells(one: Comparison) -> list[str]:
         plain(one.mean),
         signed(one.lift),
         f"{signed(one.lift_low)} .. {signed(one.lift_high)}" if known else one.status,
-        plain(one.p_value),
-        plain(one.p_adjusted),
+        probability(one.p_value),
+        probability(one.p_adjusted),
     ]

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     CTE,
     Column,
-    ColumnElement,
     Connection,
     Float,
     Integer,
+    Join,
     MetaData,
     Select,
     String,
@@ -29,13 +29,13 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    text,
     tuple_,
     union_all,
 )
-
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import ReturnTypeFromArgs
+from sqlalchemy.sql.functions import FunctionElement
 
 from armlift.events import IMPRESSION_KIND
 from armlift.metric import Measure, Metric, measures
@@ -49,7 +49,7 @@ touched = Table(
     Column("day", Integer, primary_key=True),
     prefixes=["TEMPORARY"],
 )
-"""The cells one batch touched; a temporary table of the connection."""
+"""The cells of one run that a batch touched; a temporary table of the connection."""
 
 Cell = tuple[str, str, int]
 """Run, unit and day."""
@@ -86,12 +86,19 @@ def roll_up(
     touched when the exposure is the unit's first to its arm.
     """
     touched.create(connection, checkfirst=True)
-    connection.execute(delete(touched))
-    rows = [dict(zip(("run", "unit_id", "day"), cell, strict=True)) for cell in sorted(set(cells))]
-    if rows:
-        connection.execute(insert(touched), rows)
     for subject in subjects:
+        connection.execute(delete(touched))
+        rows = [
+            {"run": run, "unit_id": unit, "day": day}
+            for run, unit, day in sorted(set(cells))
+            if run == subject.run
+        ]
+        if rows:
+            connection.execute(insert(touched), rows)
         _touch_all_days(connection, subject, exposed)
+        if connection.dialect.name == "postgresql":
+            # It never counts temporary tables by itself, and takes one it has not counted for empty.
+            connection.execute(text(f"ANALYZE {touched.name}"))
         _forget(connection, subject)
         connection.execute(insert(unit_days).from_select(list(unit_days.c), _rows(subject)))
 
@@ -133,9 +140,7 @@ def _firsts(connection: Connection, subject: Subject, units: Sequence[str]) -> d
 def _forget(connection: Connection, subject: Subject) -> None:
     """Delete the touched cells' rows, so that those that vanish do not stay."""
     key = tuple_(unit_days.c.run, unit_days.c.experiment, unit_days.c.unit_id, unit_days.c.day)
-    cells = select(touched.c.run, literal(subject.experiment), touched.c.unit_id, touched.c.day).where(
-        touched.c.run == subject.run
-    )
+    cells = select(touched.c.run, literal(subject.experiment), touched.c.unit_id, touched.c.day)
     connection.execute(delete(unit_days).where(key.in_(cells)))
 
 
@@ -245,22 +250,23 @@ def _sums(subject: Subject, asked: dict[Asked, int]) -> CTE:
     )
 
 
-class _Sum(ReturnTypeFromArgs[float]):
-    """A sum (values, ids) that adds in one order whatever the batches were, so that it is equal bit for bit.
+class _Sum(FunctionElement[float]):
+    """A sum (of values, by ids) that adds in the order of the ids, so that it is the same bit for bit.
 
-    SQLite reads a cell's events by index, in the order of their ids; PostgreSQL in the order of their arrival.
+    SQLite reads a cell's events in that order anyway, by index; PostgreSQL in the order of their arrival.
     """
 
+    type = Float()
     inherit_cache = True
 
 
-@compiles(_Sum)  # type: ignore[no-untyped-call, untyped-decorator]
+@compiles(_Sum)
 def _sum(element: _Sum, compiler: SQLCompiler, **options: Any) -> str:
     values, _ = element.clauses
     return f"sum({compiler.process(values, **options)})"
 
 
-@compiles(_Sum, "postgresql")  # type: ignore[no-untyped-call, untyped-decorator]
+@compiles(_Sum, "postgresql")
 def _sum_in_order(element: _Sum, compiler: SQLCompiler, **options: Any) -> str:
     values, ids = (compiler.process(clause, **options) for clause in element.clauses)
     return f"sum({values} ORDER BY {ids})"
@@ -268,76 +274,53 @@ def _sum_in_order(element: _Sum, compiler: SQLCompiler, **options: Any) -> str:
 
 def _first_exposures(subject: Subject) -> CTE:
     """Give each touched unit's first exposure to each arm; the report leaves units of several arms out."""
-    units = select(touched.c.unit_id).where(touched.c.run == subject.run).distinct()
+    units = select(touched.c.run, touched.c.unit_id).distinct().subquery()
+    e = exposures.c
+    of_unit = and_(e.run == units.c.run, e.experiment == subject.experiment, e.unit_id == units.c.unit_id)
     return (
-        select(exposures.c.unit_id, exposures.c.arm, func.min(exposures.c.ts).label("ts"))
-        .where(
-            exposures.c.run == subject.run,
-            exposures.c.experiment == subject.experiment,
-            exposures.c.unit_id.in_(units),
-        )
-        .group_by(exposures.c.unit_id, exposures.c.arm)
+        select(e.unit_id, e.arm, func.min(e.ts).label("ts"))
+        .select_from(units.outerjoin(exposures, of_unit))
+        .group_by(e.unit_id, e.arm)
         .cte("first_exposures")
     )
 
 
 def _events(subject: Subject) -> CTE:
-    """Give the touched cells' impressions and feedback in one form; a paired run's feedback bears its arm.
-
-    The cells are joined from the left, so that a database without statistics looks events up by cell instead
-    of reading the whole run; cells without events give empty rows, which no unit matches.
-    """
-
-    def of_cell(table: Table) -> ColumnElement[bool]:
-        return and_(
-            table.c.run == subject.run, table.c.unit_id == touched.c.unit_id, table.c.day == touched.c.day
-        )
-
-    of_run = touched.c.run == subject.run
-    shown = (
-        select(
-            impressions.c.event_id,
-            impressions.c.unit_id,
-            impressions.c.day,
-            impressions.c.ts,
-            literal(IMPRESSION_KIND).label("kind"),
-            literal(1.0).label("value"),
-            impressions.c.arm,
-        )
-        .select_from(touched.outerjoin(impressions, of_cell(impressions)))
-        .where(of_run)
-    )
-    arms = _arms_of_requests(subject)
-    from_cells = touched.outerjoin(feedback, of_cell(feedback))
+    """Give the touched cells' impressions and feedback in one form; a paired run's feedback bears its arm."""
+    i, f = impressions.c, feedback.c
+    shown = select(
+        i.event_id,
+        i.unit_id,
+        i.day,
+        i.ts,
+        literal(IMPRESSION_KIND).label("kind"),
+        literal(1.0).label("value"),
+        i.arm,
+    ).select_from(_of_cells(impressions))
+    arms = _arms_of_requests()
+    of_cells = _of_cells(feedback)
     if subject.paired:
-        from_cells = from_cells.outerjoin(arms, arms.c.request_id == feedback.c.request_id)
-    done = (
-        select(
-            feedback.c.event_id,
-            feedback.c.unit_id,
-            feedback.c.day,
-            feedback.c.ts,
-            feedback.c.kind,
-            feedback.c.value,
-            (arms.c.arm if subject.paired else literal("")).label("arm"),
-        )
-        .select_from(from_cells)
-        .where(of_run)
-    )
-    return union_all(shown, done).cte("events")
+        of_cells = of_cells.outerjoin(arms, arms.c.request_id == f.request_id)
+    arm = arms.c.arm if subject.paired else literal("")
+    done = select(f.event_id, f.unit_id, f.day, f.ts, f.kind, f.value, arm.label("arm"))
+    return union_all(shown, done.select_from(of_cells)).cte("events")
 
 
-def _arms_of_requests(subject: Subject) -> CTE:
+def _arms_of_requests() -> CTE:
     """Give the arm that answered each request of the touched cells.
 
     Feedback does not name its arm; in a replay it stands on the day of the impressions of its request.
     """
     i = impressions.c
-    same_cell = and_(i.run == subject.run, i.unit_id == touched.c.unit_id, i.day == touched.c.day)
-    return (
-        select(i.request_id, i.arm)
-        .distinct()
-        .select_from(touched.outerjoin(impressions, same_cell))
-        .where(touched.c.run == subject.run)
-        .cte("arms_of_requests")
-    )
+    return select(i.request_id, i.arm).distinct().select_from(_of_cells(impressions)).cte("arms_of_requests")
+
+
+def _of_cells(table: Table) -> Join:
+    """Join the touched cells with their events.
+
+    They are joined from the left, and the run is taken from them too, so that a database without statistics
+    looks events up by cell instead of reading the whole run; cells without events give empty rows, which no
+    unit matches.
+    """
+    same_cell = and_(*(table.c[name] == touched.c[name] for name in ("run", "unit_id", "day")))
+    return touched.outerjoin(table, same_cell)

@@ -127,12 +127,12 @@ def read_settings(folder: Path) -> Settings:
     source.validate(SettingsFile)
     _refuse_misspelt()
     try:
-        return Settings.model_validate(source.data)
+        return Settings(**source.data)  # type: ignore[arg-type]  # SettingsFile has just checked it
     except SettingsError as error:
         # The message names the field alone; a variable of it holds what is not JSON.
         field = re.search(r'field "(\w+)"', str(error))
         variable = _variable((field[1],)) if field else PREFIX
-        raise InputError(f'{variable}: is not JSON, must be like ["click", "like"] or {{"share": 0.1}}') from error
+        raise InputError(f'{variable}: is not JSON, must be like ["click"] or {{"share": 0.1}}') from error
     except ValidationError as error:
         # The file is right by itself, so this comes from the environment.
         complaint = first_complaint(error, Settings, EnvSettingsSource(Settings)())
@@ -140,7 +140,7 @@ def read_settings(folder: Path) -> Settings:
 
 
 def setting_error(folder: Path, location: Location, text: str) -> InputError:
-    """Build the error of a setting that a lab's other files contradict: with its variable, or file and line."""
+    """Build the error of a setting that does not fit the lab: with its variable, or its file and line."""
     variable = _variable(location)
     if variable in _variables():
         return InputError(f"{variable}: {text}")
@@ -161,13 +161,15 @@ def _variable(location: Location) -> str:
 
 
 def _refuse_misspelt() -> None:
-    """Refuse a variable that is nearly one of ours; others may be somebody else's, as Kubernetes sets some."""
+    """Refuse a variable that is nearly one of ours; others are somebody else's: Kubernetes sets some."""
     fields = list(SettingsFile.model_fields)
     for variable in _variables():
         name = variable.removeprefix(PREFIX).partition("__")[0].lower()
         for near in difflib.get_close_matches(name, fields, n=1, cutoff=0.8):
             if near != name:
-                allowed = ", ".join(PREFIX + field.upper() for field in fields)
+                meant, allowed = (
+                    ", ".join(PREFIX + one.upper() for one in them) for them in ([near], fields)
+                )
                 raise InputError(
-                    f"{variable}: unknown variable (did you mean {PREFIX}{near.upper()}?), must be one of {allowed}"
+                    f"{variable}: unknown variable, must be one of {allowed} (did you mean {meant}?)"
                 )

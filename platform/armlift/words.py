@@ -5,7 +5,7 @@ VERDICTS = {
     "do_not_ship": "do not ship",
     "keep_running": "keep running",
     "broken": "broken, do not read the lift",
-    "cannot_tell": "this cannot be told from the data",
+    "cannot_tell": "cannot tell",
 }
 
 
@@ -31,3 +31,10 @@ def plain(value: float | None) -> str:
 def count(value: int) -> str:
     """Write a whole number with separators."""
     return f"{value:,}"
+
+
+def probability(value: float | None) -> str:
+    """Write a p-value with two significant digits."""
+    if value is None:
+        return "-"
+    return f"{value:.2g}" if value == 0 or value >= 1e-4 else f"{value:.1e}"

@@ -4,7 +4,7 @@ import json
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import TypeVar
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -19,11 +19,10 @@ _TEXT, _MERGE, _MAPPING, _LIST = f"{_TAG}str", f"{_TAG}merge", f"{_TAG}map", f"{
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads plain words as YAML 1.2 and editors do: `no` and `on` are text, 1e-3 is a number, a day is text."""
-
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+    """Reads plain words as YAML 1.2 and editors do: `no` and a day are text, 1e-3 is a number."""
 
 
+_Loader.yaml_implicit_resolvers = {}
 for _name, _pattern, _starts in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -85,7 +84,8 @@ def read_yaml(path: Path) -> Source:
         _check(path, loader, root)
         if not isinstance(root, yaml.MappingNode):
             what = "a list" if isinstance(root, yaml.SequenceNode) else f"just {root.value!r}"
-            raise InputError(f"{path}:{root.start_mark.line + 1}: is {what}, must be a mapping of keys to values")
+            line = root.start_mark.line + 1
+            raise InputError(f"{path}:{line}: is {what}, must be a mapping of keys to values")
         data: dict[str, object] = loader.construct_document(root)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -124,7 +124,8 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path}: is a folder, must be a file") from error
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path}:{line}: byte 0x{raw[error.start]:02x} is not UTF-8, the file must be") from error
+        byte = f"0x{raw[error.start]:02x}"
+        raise InputError(f"{path}:{line}: byte {byte} is not UTF-8, the file must be") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
@@ -160,8 +161,8 @@ def _check(
         seen: dict[str, int] = {}
         for key, value in node.value:
             if key.tag not in (_TEXT, _MERGE):
-                shown = key.value if isinstance(key, yaml.ScalarNode) else "a list or mapping"
-                raise refuse(key, location, f"key {shown} is not text, must be: put it in quotes")
+                what = f"key {key.value}" if isinstance(key, yaml.ScalarNode) else "a key"
+                raise refuse(key, location, f"{what} must be text, in quotes")
             place = (*location, key.value)
             if key.value in seen and key.tag != _MERGE:
                 raise refuse(key, place, f"stands twice, first in line {seen[key.value]}")
@@ -172,7 +173,8 @@ def _check(
 def _is_plain(loader: _Loader, node: yaml.Node) -> bool:
     """Tell whether a node is a text, a mapping, a list, or what its plain text looks like."""
     if isinstance(node, yaml.ScalarNode):
-        return node.tag in (_TEXT, loader.resolve(yaml.ScalarNode, node.value, (True, False)))
+        looks_like = loader.resolve(yaml.ScalarNode, node.value, (True, False))  # type: ignore[no-untyped-call]
+        return node.tag in (_TEXT, looks_like)
     return bool(node.tag == (_MAPPING if isinstance(node, yaml.MappingNode) else _LIST))
 
 

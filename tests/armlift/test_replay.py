@@ -14,6 +14,7 @@ import pytest
 from armlift.errors import InputError
 from armlift.lab import Lab, init_lab
 from armlift.logs.reader import open_log
+from armlift.logs.users import UserTable, read_users
 from armlift.replay import cut_of, replay
 from armlift.replayer import Mode, ReplayOptions
 from armlift.report import Report, make_report
@@ -62,12 +63,19 @@ def log_file(tmp_path: Path) -> Path:
 
 
 def run_replay(
-    lab: Lab, log: Path, *, mode: Mode = "rerank", paired: bool = False, k: int = 2, seed: int = 0
+    lab: Lab,
+    log: Path,
+    *,
+    mode: Mode = "rerank",
+    paired: bool = False,
+    k: int = 2,
+    seed: int = 0,
+    users: UserTable | None = None,
 ) -> Report:
     engine = open_database(lab, create=True)
     with EmbeddedStream(lab.folder / "stream") as stream:
         options = ReplayOptions(mode, paired, k, seed)
-        run = replay(lab, lab.experiment("demo"), open_log([log]), engine, stream, options)
+        run = replay(lab, lab.experiment("demo"), open_log([log]), engine, stream, options, users=users)
     return make_report(engine, run, lab.calendar)
 
 
@@ -155,9 +163,11 @@ def test_figures_equal_a_plain_reading_of_the_rows(lab: Lab, log_file: Path) -> 
     for row in tables(lab)["exposures"]:
         arms[str(row[9])].add(str(row[5]))
     expected = reference(log_file, report, {"popularity": arms["popularity"]}, 2)["popularity"]
-    click_rate = next(one for one in report.comparisons if one.metric == "click_rate")
-    assert click_rate.control_units == len(arms["popularity"])
-    assert click_rate.control_mean == pytest.approx(expected[0] / expected[1], rel=1e-12)
+    click_rate = next(
+        one for one in report.comparisons if (one.metric, one.arm) == ("click_rate", "popularity")
+    )
+    assert click_rate.units == len(arms["popularity"])
+    assert click_rate.mean == pytest.approx(expected[0] / expected[1], rel=1e-12)
     assert report.resolution["by_arm"]["popularity"]["matched"] == expected[1]
 
 
@@ -194,7 +204,8 @@ def test_a_changed_future_changes_no_slate(lab: Lab, tmp_path: Path, paired: boo
         order = ("unit_id", "arm", "item_id", "position", "score")
         with sqlite3.connect(lab.folder / "armlift.db") as connection:
             found = connection.execute(
-                f"SELECT {', '.join(order)}, ts FROM impressions WHERE run = ? AND ts < ? AND arm != 'random' "
+                f"SELECT {', '.join(order)}, ts FROM impressions "
+                "WHERE run = ? AND ts < ? AND arm != 'random' "
                 "ORDER BY ts, unit_id, arm, position",
                 (run, middle - 3_600_000),
             ).fetchall()
@@ -345,3 +356,32 @@ def test_the_report_is_one_json_document_of_the_fixed_shape(lab: Lab, log_file: 
         "status",
     }  # fmt: skip
     assert {"name", "status", "value"} <= set(document["checks"][0])
+
+
+def test_an_audience_needs_attributes_and_only_it_takes_part(lab: Lab, log_file: Path) -> None:
+    demo = lab.folder / "experiments" / "demo.yaml"
+    demo.write_text(demo.read_text().replace("replay:", "audience: days >= 30\nreplay:"))
+    lab = Lab(lab.folder)
+    with pytest.raises(InputError, match="its audience needs attributes, give --users FILE"):
+        run_replay(lab, log_file)
+    users = lab.folder / "users.csv"
+    users.write_text("user_id,days\n" + "".join(f"{user},{user * 2}\n" for user in range(39)))
+    report = run_replay(lab, log_file, users=read_users(users, {"days"}))
+    exposed = {int(str(row[5])) for row in tables(lab)["exposures"]}
+    assert exposed == set(range(15, 39))
+    assert report.dropped["request_audience"] == 16 * 4
+    assert sum(one["matched"] for one in report.resolution["by_arm"].values()) == len(
+        tables(lab)["impressions"]
+    )
+
+
+def test_phases_ramp_without_moving_and_early_requests_are_counted(lab: Lab, log_file: Path) -> None:
+    demo = lab.folder / "experiments" / "demo.yaml"
+    phases = "phases:\n  - {start: 2022-04-13, traffic: 0.4}\n  - {start: 2022-04-14, traffic: 1.0}"
+    demo.write_text(demo.read_text().replace("phases:\n  - traffic: 1.0", phases))
+    report = run_replay(Lab(lab.folder), log_file)
+    assert report.dropped["request_before_first_phase"] == 40
+    assert report.dropped["request_outside"] > 10
+    found = tables(lab)["exposures"]
+    assert {row[8] for row in found} == {0, 1}
+    assert len({row[5] for row in found}) == len(found) == 40

@@ -111,9 +111,7 @@ def recomputed_run(connection: Connection, subject: Subject) -> Iterator[tuple[A
         for name, metric in subject.metrics.items():
             parts = {part: matching(measure, happened) for part, measure in measures(metric).items()}
             if any(parts.values()):
-                num, den = (
-                    taken(measures(metric).get(part), parts.get(part, [])) for part in ("num", "den")
-                )
+                num, den = (taken(measures(metric).get(part), parts.get(part, [])) for part in ("num", "den"))
                 squares = sum(value * value for value in parts["num"])
                 yield (subject.run, subject.experiment, unit, day, name, side, arm, num, den, squares)
 

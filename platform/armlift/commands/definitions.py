@@ -156,7 +156,8 @@ def _facts(found: "Experiment") -> list[str]:
 
 def _phase_lines(phase: dict[str, Any]) -> list[str]:
     start = f"from {phase['start']}" if phase["start"] else "from the beginning"
-    lines = [f"  phase {phase['phase']}     {start}, generation {phase['generation']}, traffic {phase['traffic']:g}"]
+    about = f"{start}, generation {phase['generation']}, traffic {phase['traffic']:g}"
+    lines = [f"  {'phase ' + str(phase['phase']):<11} {about}"]
     for arm, given in phase["arms"].items():
         bounds = f"draws [{', '.join(given['range'])})" if given["range"] else "no draws"
         lines.append(f"    {arm:<20} {given['share']:8.4%}  {bounds}")

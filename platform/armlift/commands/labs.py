@@ -27,7 +27,7 @@ def demo(
     lab: Annotated[Path, typer.Option("--lab", help="The lab; it is made when it is not there.")] = Path(
         "demo"
     ),
-    users: Annotated[int, typer.Option(min=1, help="Users of the generated log.")] = 300,
+    users: Annotated[int, typer.Option(min=1, help="Users of the generated log.")] = 900,
     days: Annotated[int, typer.Option(min=2, help="Days of the generated log.")] = 6,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the generated log.")] = 0,
 ) -> None:
@@ -40,13 +40,17 @@ def demo(
     if not (lab / FILE).exists():
         init_lab(lab)
         say(f"made the lab {lab}")
+    # Random exposure, as in Kuaishou's random log, is what lets a replay tell a lift without bias.
+    settings = GeneratorSettings(
+        users=users, days=days, seed=seed, random_share=1, sessions_per_day=3, rows_per_session=12
+    )
     log = lab / f"log-{users}-users-{days}-days-seed-{seed}.csv"
     if not log.exists():
         with progress_bar("generating a log") as tell:
-            generate(GeneratorSettings(users=users, days=days, seed=seed), log, progress=tell)
+            generate(settings, log, progress=tell)
         say(f"generated {log} (synthetic)")
     opened = open_lab(lab)
-    show(replay_logs(opened, "demo", [log], mode="rerank", paired=False, k=10, seed=0), as_json=False)
+    show(replay_logs(opened, "demo", [log], mode="rerank", paired=False, k=4, seed=0), as_json=False)
     say(f"\nlook again:    armlift report demo --lab {lab}")
     say(f"your own log:  armlift replay demo --lab {lab} --log FILE")
 

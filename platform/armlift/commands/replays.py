@@ -46,6 +46,9 @@ def replay(
     paired: Annotated[bool, typer.Option(help="Every arm answers every request.")] = False,
     k: Annotated[int, typer.Option(min=1, max=1000, help="Items a slate has.")] = 10,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the arms' randomness.")] = 0,
+    users: Annotated[
+        Path | None, typer.Option("--users", help="A CSV table of users: attributes for the audience.")
+    ] = None,
     html: HtmlOption = None,
     lab: LabOption = None,
     database: DatabaseOption = None,
@@ -55,7 +58,7 @@ def replay(
     """Replay a log of impressions through an experiment and report the lift."""
     check_html(html)
     opened = open_lab(lab, database, stream)
-    report = replay_logs(opened, experiment, log, mode=mode.value, paired=paired, k=k, seed=seed)
+    report = replay_logs(opened, experiment, log, mode=mode.value, paired=paired, k=k, seed=seed, users=users)
     show(report, as_json=as_json, html=html)
 
 
@@ -88,7 +91,7 @@ def report(
         try:
             found = latest(connection, experiment, run)
         except InputError:
-            # An experiment that the lab does not know may have runs; without one it is the name that is wrong.
+            # What the lab does not know may have runs; where there is none, it is the name that is wrong.
             if run is None:
                 opened.experiment(experiment)
             raise
@@ -145,22 +148,26 @@ def replay_logs(
     paired: bool,
     k: int,
     seed: int,
+    users: Path | None = None,
 ) -> "Report":
     """Replay log files through an experiment, with a progress bar, and give the report."""
     from armlift.logs.reader import open_log
+    from armlift.logs.users import read_users
     from armlift.replay import replay as replay_log
     from armlift.replayer import ReplayOptions
     from armlift.report import make_report
     from armlift.store.database import open_database
 
     found = lab.experiment(experiment)
+    audience = found.parsed_audience
+    table = read_users(users, audience.attributes if audience else ()) if users is not None else None
     log = open_log(logs)
     if log.ignored:
         say(f"columns not known and not read: {', '.join(log.ignored)}")
     engine = open_database(lab, create=True)
     with open_stream(lab) as stream, progress_bar(f"replaying {experiment}") as tell:
         options = ReplayOptions(mode=mode, paired=paired, k=k, seed=seed)
-        run = replay_log(lab, found, log, engine, stream, options, progress=tell)
+        run = replay_log(lab, found, log, engine, stream, options, users=table, progress=tell)
     return make_report(engine, run, lab.calendar)
 
 

@@ -1,0 +1,45 @@
+# Each target makes the virtual environment it needs; nothing but Python 3.11+ and the package index is asked for.
+PYTHON ?= python3
+BIN := .venv/bin
+ONLY ?=
+LAB ?= demo
+
+.PHONY: demo test lint format bench clean
+
+demo: .venv/installed
+	$(BIN)/armlift demo --lab $(LAB)
+
+test: .venv/installed-dev
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/installed-bench
+	$(BIN)/python benchmarks/run.py $(ONLY)
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("armlift needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+.venv/installed-dev: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@ .venv/installed
+
+.venv/installed-bench: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,bench]'
+	touch $@ .venv/installed-dev .venv/installed
+
+clean:
+	rm -rf .venv demo
