@@ -17,6 +17,8 @@ from armlift.commands import data, definitions, labs, replays
 from armlift.errors import ArmliftError
 
 GROUP = "armlift.commands"
+STOPPED = 130
+"""The exit code after Ctrl-C, as shells have it."""
 
 
 def build() -> typer.Typer:
@@ -45,6 +47,7 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         # Whoever asks for nothing is shown what there is to ask for.
         code = build()(given or ["--help"], standalone_mode=False, prog_name="armlift")
+        sys.stdout.flush()
     except typer.Exit as error:
         return error.exit_code
     except typer.TyperException as error:
@@ -52,9 +55,8 @@ def run(arguments: list[str] | None = None) -> int:
     except ArmliftError as error:
         return _complain(str(error))
     except (typer.Abort, KeyboardInterrupt):
-        print("armlift: stopped; start the same command again to go on", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
+        code = STOPPED
+    except (BrokenPipeError, SystemExit):  # Typer makes the one of the other
         # The reader of our output left, as `head` does; Python must not complain when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -65,6 +67,8 @@ def run(arguments: list[str] | None = None) -> int:
         if line is None:
             raise
         return _complain(line)
+    if code == STOPPED:
+        print("armlift: stopped; start the same command again to go on", file=sys.stderr)
     return code if isinstance(code, int) else 0
 
 

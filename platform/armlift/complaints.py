@@ -70,7 +70,7 @@ def _near(value: str, known: Sequence[str]) -> list[str]:
 
 
 def _complaint(error: ErrorDetails, kind: object, data: object) -> Complaint:
-    location = _real(error["loc"], data)
+    location = _real(error["loc"], data, missing=error["type"] == "missing")
     value, message = error["input"], error["msg"]
     match error["type"]:
         case "extra_forbidden":
@@ -127,8 +127,11 @@ def _keys_of(data: object, dotted: str) -> list[int | str] | None:
     return [dotted] if isinstance(data, dict) and re.fullmatch(r"\w+", dotted) else None
 
 
-def _real(found: Location, data: object) -> tuple[int | str, ...]:
-    """Leave out of a location the steps that only pydantic knows, such as the tag of a union."""
+def _real(found: Location, data: object, *, missing: bool) -> tuple[int | str, ...]:
+    """Leave out of a location the steps that only pydantic knows, such as the tag of a union.
+
+    The last step of something `missing` is kept, for it cannot stand in the data.
+    """
     real: list[int | str] = []
     for index, step in enumerate(found):
         last = index == len(found) - 1
@@ -136,7 +139,7 @@ def _real(found: Location, data: object) -> tuple[int | str, ...]:
         if step in inside:
             data = data[step]  # type: ignore[index]
             real.append(step)
-        elif last and isinstance(data, dict | list) and step != "[key]":
+        elif last and missing:
             real.append(step)
     return tuple(real)
 

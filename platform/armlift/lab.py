@@ -5,6 +5,7 @@ from datetime import date, datetime
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -29,6 +30,8 @@ from armlift.yamlfile import Source, read_yaml
 
 METRICS_FILE = "metrics.yaml"
 SCHEMAS = ".schemas"
+DEMO = "demo"
+"""The lab that `armlift demo` makes where none is named."""
 
 
 class Lab:
@@ -181,11 +184,14 @@ class ModelName(BaseModel):
 
 
 def find_lab(given: Path | None) -> Path:
-    """Give the lab folder: the given one, else the nearest parent with an `armlift.toml`."""
+    """Give the lab folder: the given one, else the nearest parent with an `armlift.toml`.
+
+    Where no parent is a lab, `demo/` below is taken, which `armlift demo` makes.
+    """
     if given is not None:
         return given
     here = Path.cwd()
-    for folder in (here, *here.parents):
+    for folder in (here, *here.parents, here / DEMO):
         if (folder / FILE).is_file():
             return folder
     raise InputError(
@@ -236,7 +242,17 @@ def schemas() -> dict[str, dict[str, object]]:
     }
     for model, kind in sorted(arm_classes().items()):
         found[f"arm-{model}"] = kind.config_class.model_json_schema()
-    return found
+    return {name: _closed(schema) for name, schema in found.items()}
+
+
+def _closed(schema: Any) -> Any:
+    """Refuse keys that are no names where keys must be names; pydantic's schemas let them through."""
+    if isinstance(schema, list):
+        return [_closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {key: _closed(part) for key, part in schema.items()}
+    return {**closed, "additionalProperties": False} if "patternProperties" in schema else closed
 
 
 def write_schemas(folder: Path) -> list[Path]:

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -26,7 +25,10 @@ def start(*words: str, folder: Path) -> "subprocess.CompletedProcess[str]":
 
 
 def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
-    code = f"import sys; from armlift.cli import run; run(['--help']); print([m for m in {HEAVY!r} if m in sys.modules])"
+    code = (
+        "import sys; from armlift.cli import run; run(['--help']);"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
     )
@@ -46,8 +48,8 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     run(["--help"])
     out = capsys.readouterr().out
     for command in (
-        "init", "demo", "schema", "db", "arm", "experiment", "explain", "replay", "report", "train", "generate",
-        "ingest",
+        "init", "demo", "schema", "db", "arm", "experiment", "explain", "replay", "report", "train",
+        "generate", "ingest",
     ):  # fmt: skip
         assert f" {command} " in out
 
@@ -113,7 +115,7 @@ def test_main_exits_with_the_code(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.fixture
-def raising(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[BaseException]]:
+def raising(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
     """Give a list whose last error the command `fail` raises; it comes from another package."""
     errors: list[BaseException] = []
     app = typer.Typer()
@@ -125,7 +127,7 @@ def raising(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[BaseException]]:
     monkeypatch.setattr(EntryPoint, "load", lambda self: app)
     found = [EntryPoint("other", "other:app", cli.GROUP)]
     monkeypatch.setattr(cli, "entry_points", lambda group: found if group == cli.GROUP else [])
-    yield errors
+    return errors
 
 
 @pytest.mark.parametrize(

@@ -98,8 +98,10 @@ def test_a_lab_is_found_upwards(folder: Path, monkeypatch: pytest.MonkeyPatch, t
     assert find_lab(None) == folder
     assert find_lab(tmp_path) == tmp_path
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="no lab in .* or its parents"):
+    with pytest.raises(InputError, match=r"no lab in .* or its parents"):
         find_lab(None)
+    init_lab(tmp_path / "demo")
+    assert find_lab(None) == tmp_path / "demo"
 
 
 def test_what_editors_leave_behind_is_no_definition(tmp_path: Path) -> None:
@@ -114,9 +116,9 @@ def test_urls_given_win_and_are_checked(folder: Path) -> None:
     assert (lab.settings.database_url, lab.settings.stream_url) == ("sqlite:///other.db", "local://elsewhere")
     assert str(lab.setting_error("stream_url", "is odd")) == "--stream: is odd"
     assert str(Lab(folder).setting_error("stream_url", "is odd")).endswith(": stream_url: is odd")
-    with pytest.raises(InputError, match="^--database: 'x' is no database"):
+    with pytest.raises(InputError, match=r"^--database: 'x' is no database"):
         Lab(folder, database="x")
-    with pytest.raises(InputError, match="^--stream: 'x' is no stream"):
+    with pytest.raises(InputError, match=r"^--stream: 'x' is no stream"):
         Lab(folder, stream="x")
 
 

@@ -174,13 +174,13 @@ def replay_logs(
 def show(report: "Report", *, as_json: bool, html: Path | None = None) -> None:
     """Write a report: for people, as JSON, and as HTML where asked."""
     if html is not None:
-        from armlift.report_html import write_html
+        from armlift.rendering.html import write_html
 
         write_html(report, html)
         say(f"wrote {html}")
     if as_json:
         write_json(report.as_dict())
         return
-    from armlift.report_text import print_report
+    from armlift.rendering.text import print_report
 
     print_report(report)

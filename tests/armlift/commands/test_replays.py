@@ -10,6 +10,7 @@ import pytest
 
 from armlift.cli import run
 from armlift.store import database
+from armlift.store.tables import SCHEMA_REVISION
 
 Refused = Callable[..., str]
 Edit = Callable[[str, str, str], Path]
@@ -141,11 +142,12 @@ def test_an_older_schema_names_the_command(
     lab: Path, log_file: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run(["db", "upgrade", "--lab", str(lab)]) == 0
-    old = database.SCHEMA_REVISION
     monkeypatch.setattr(database, "SCHEMA_REVISION", "next")
     for words in (["report", "demo"], ["replay", "demo", "--log", log_file], ["ingest", "--status"]):
         line = refused(*words, "--lab", lab)
-        assert line.endswith(f"/armlift.db has schema {old}, must be next; run `armlift db upgrade`")
+        assert line.endswith(
+            f"/armlift.db has schema {SCHEMA_REVISION}, must be next; run `armlift db upgrade`"
+        )
 
 
 @pytest.fixture

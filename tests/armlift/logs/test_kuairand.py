@@ -20,7 +20,7 @@ def write(path: Path, *rows: Mapping[str, object], columns: tuple[str, ...] = CO
 
 
 def read(*paths: Path) -> tuple[Log, LogBatch]:
-    log = open_log(paths)
+    log = open_log(paths, batch_rows=100_000)
     [batch] = log.batches()
     return log, batch
 

@@ -9,13 +9,13 @@ from typing import NamedTuple
 import pytest
 
 from armlift.errors import InputError
-from armlift.forest_plot import NARROW, WIDE
-from armlift.markup import VOID
+from armlift.rendering.forest_plot import NARROW, WIDE
+from armlift.rendering.html import BADGES, VERDICT_MEANINGS, render, write_html
+from armlift.rendering.markup import VOID
+from armlift.rendering.words import VERDICTS
 from armlift.report import Check, Report
-from armlift.report_html import BADGES, VERDICT_MEANINGS, render, write_html
 from armlift.stats.results import CheckStatus
 from armlift.verdict import Status, Verdict
-from armlift.words import VERDICTS
 
 HOSTILE = "<script>alert('1')</script>\"&amp;"
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from armlift.forest_plot import NARROW, WIDE, Layout, figure, fitted, forest_plot
+from armlift.rendering.forest_plot import NARROW, WIDE, Layout, figure, fitted, forest_plot
 from armlift.report import Report
 
 Element = ElementTree.Element

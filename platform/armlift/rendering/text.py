@@ -5,8 +5,8 @@ from itertools import groupby
 from rich.console import Console
 from rich.text import Text
 
+from armlift.rendering.words import VERDICTS, count, percent, plain, probability, signed
 from armlift.report import Check, Comparison, Report
-from armlift.words import VERDICTS, count, percent, plain, probability, signed
 
 _ROW = "{:<15}{:>7}{:>11}{:>9}{:>21}{:>8}{:>8}"
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}

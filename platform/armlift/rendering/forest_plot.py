@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from armlift.forest_axis import make_axis, tick_label
-from armlift.markup import Markup, join, tag
 from armlift.metric import Metric
-from armlift.reading import (
+from armlift.rendering.forest_axis import make_axis, tick_label
+from armlift.rendering.markup import Markup, join, tag
+from armlift.rendering.reading import (
     ROLES,
     Effect,
     Reading,
@@ -22,8 +22,8 @@ from armlift.reading import (
     read,
     traits,
 )
+from armlift.rendering.words import signed
 from armlift.report import Comparison, Report
-from armlift.words import signed
 
 EDGE, ROLE_HEIGHT, AXIS_HEIGHT, STAMP_HEIGHT = 16.0, 38.0, 30.0, 28.0
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armlift.forest_axis import AXIS_ROOM, Axis, make_axis, tick_label, tick_values
+from armlift.rendering.forest_axis import AXIS_ROOM, Axis, make_axis, tick_label, tick_values
 from armlift.report import Report
 
 

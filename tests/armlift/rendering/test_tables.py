@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
+from armlift.rendering.tables import comparisons, left_out, origin
 from armlift.report import Report
-from armlift.report_tables import comparisons, left_out, origin
 
 Element = ElementTree.Element
 

@@ -3,8 +3,8 @@
 from typing import Literal, NamedTuple
 
 from armlift.metric import Metric
+from armlift.rendering.words import signed
 from armlift.report import Comparison, Report
-from armlift.words import signed
 
 Effect = Literal["better", "worse", "open", "unknown"]
 

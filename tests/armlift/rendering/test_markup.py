@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armlift.markup import Markup, heads, join, numbers, scrolling, tag, titled
+from armlift.rendering.markup import Markup, heads, join, numbers, scrolling, tag, titled
 
 
 class Reader(HTMLParser):

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from armlift.reading import margin_end
+from armlift.rendering.reading import margin_end
 from armlift.report import Comparison, Report
 
 AXIS_ROOM = 3.0

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from armlift.reading import Reading, interval_name, interval_of, margin_end, name_of, read, traits
+from armlift.rendering.reading import Reading, interval_name, interval_of, margin_end, name_of, read, traits
 from armlift.report import Report
 
 

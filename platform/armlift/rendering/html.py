@@ -5,12 +5,12 @@ from importlib.resources import files
 from pathlib import Path
 
 from armlift.errors import InputError
-from armlift.forest_plot import figure
-from armlift.markup import Markup, heads, join, numbers, scrolling, tag, titled
+from armlift.rendering.forest_plot import figure
+from armlift.rendering.markup import Markup, heads, join, numbers, scrolling, tag, titled
+from armlift.rendering.tables import comparisons, left_out, origin
+from armlift.rendering.words import VERDICTS, count, percent, plain
 from armlift.report import Check, Report
-from armlift.report_tables import comparisons, left_out, origin
 from armlift.verdict import LEAST_DIFFERING, LEAST_MATCHED
-from armlift.words import VERDICTS, count, percent, plain
 
 VERDICT_MEANINGS = {
     "ship": "An arm is better than the control beyond chance, and its guardrails stay within their margins.",
@@ -85,7 +85,7 @@ def _head(title: str) -> Markup:
         tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
         tag("meta", name="color-scheme", content="light dark"),
         tag("title", title),
-        tag("style", Markup((files("armlift") / "report.css").read_text(encoding="utf-8"))),
+        tag("style", Markup((files("armlift.rendering") / "report.css").read_text(encoding="utf-8"))),
     )
 
 

@@ -1,0 +1,1 @@
+"""The report written out: for the terminal, and as HTML with a forest plot."""

@@ -1,0 +1,136 @@
+"""What the documents show runs: their commands, and their definitions."""
+
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from armlift.arm import ArmConfig
+from armlift.lab import Lab, init_lab
+from armlift.logs.generator import GeneratorSettings, generate
+from armlift.logs.reader import open_log
+from armlift.metric import Metrics
+from armlift.settings import SettingsFile
+from armlift.store.database import open_database
+from armlift.training import Trainer
+from armlift.yamlfile import read_yaml
+
+DOCUMENTS = ("README.md", "docs/definitions.md", "docs/replay.md", "docs/data.md", "docs/operations.md")
+ARMLIFT = Path(sys.executable).parent / "armlift"
+SMALL_LOG = GeneratorSettings(
+    users=30, videos=60, days=2, sessions_per_day=2, rows_per_session=5, random_share=1
+)
+
+
+def blocks(root: Path, document: str, kind: str) -> list[str]:
+    """Give the fenced blocks of one kind."""
+    parts = re.split(r"^```", (root / document).read_text(encoding="utf-8"), flags=re.M)
+    return [part.removeprefix(f"{kind}\n") for part in parts[1::2] if part.startswith(f"{kind}\n")]
+
+
+def commands(root: Path) -> list[str]:
+    """Give every armlift command of the documents once; a synopsis, with its [options], is none."""
+    found = []
+    for document in DOCUMENTS:
+        for block in blocks(root, document, ""):
+            for line in block.splitlines():
+                command = line.split("  #")[0].strip()
+                if command.startswith("armlift ") and "[" not in command:
+                    found.append(command)
+    return list(dict.fromkeys(found))
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a folder where the documents' log files lie."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("FILE", "log_random_4_22_to_5_08_pure.csv"):
+        generate(SMALL_LOG, tmp_path / name)
+    return tmp_path
+
+
+def test_the_commands_run(root: Path, place: Path) -> None:
+    asked = commands(root)
+    assert len(asked) >= 8
+    init_lab(place / "LAB")
+    (yaml,) = (block for block in blocks(root, "README.md", "yaml") if "freshness" in block)
+    (arm,) = (block for block in blocks(root, "README.md", "yaml") if "name: fresh\n" in block)
+    for command in asked:
+        if command.startswith("armlift explain"):
+            (place / "mylab" / "experiments" / "freshness.yaml").write_text(yaml)
+            (place / "mylab" / "arms" / "fresh.yaml").write_text(arm)
+        words = [str(ARMLIFT), *shlex.split(command)[1:]]
+        if command == "armlift ingest --lab LAB":
+            runs_until_stopped(words)
+            continue
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+    assert (
+        "Lift report" in (place / "report.html").read_text() or "lift" in (place / "report.html").read_text()
+    )
+
+
+def runs_until_stopped(words: list[str]) -> None:
+    """Start a command that runs for long, and stop it as an operator does."""
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert "ingesting" in process.stderr.readline()
+    time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "0 dead letters" in out
+
+
+def test_the_readme_names_the_make_targets(root: Path) -> None:
+    makefile = (root / "Makefile").read_text()
+    for target in set(re.findall(r"\bmake ([a-z]+)", (root / "README.md").read_text())) - {"and"}:
+        assert re.search(rf"^{target}:", makefile, re.M), target
+
+
+def test_the_definitions_are_accepted(root: Path, place: Path) -> None:
+    init_lab(place / "lab")
+    lab = Lab(place / "lab")
+    arms, experiments, metrics = [], [], []
+    for document in ("README.md", "docs/definitions.md"):
+        for block in blocks(root, document, "yaml"):
+            kind = experiments if "control:" in block else arms if "model:" in block else metrics
+            kind.append(textwrap.dedent(block))
+    assert (len(arms), len(experiments), len(metrics)) == (2, 2, 1)
+    for text in arms:
+        (lab.folder / "arms" / "fresh.yaml").write_text(text)
+        config = lab.arm("fresh")
+        assert isinstance(config, ArmConfig)
+        trainer = Trainer(lab, open_database(lab, create=True), open_log([place / "FILE"]), 1_649_347_200_000)
+        assert len(trainer.arm(config).version) == 12
+        trainer.close()
+    (lab.folder / "experiments" / "demo.yaml").unlink()
+    for text in experiments:
+        (lab.folder / "experiments" / "freshness.yaml").write_text(text)
+        assert Lab(lab.folder).experiment("freshness").control == "popularity"
+    (place / "metrics.yaml").write_text(metrics[0])
+    assert len(read_yaml(place / "metrics.yaml").validate(Metrics)) == 4
+
+
+def test_the_settings_are_those_of_the_code(root: Path) -> None:
+    text = (root / "docs" / "definitions.md").read_text(encoding="utf-8")
+    named = {name.split(".")[0] for name in re.findall(r"^\| `([a-z_.]+)` \|", text, re.M)}
+    assert set(SettingsFile.model_fields) <= named
+
+
+def test_the_error_shown_is_the_error_given(root: Path, place: Path) -> None:
+    init_lab(place / "mylab")
+    demo = place / "mylab" / "experiments" / "demo.yaml"
+    demo.write_text(demo.read_text().replace("popularity: 1,", "popular: 1,"))
+    done = subprocess.run(
+        [str(ARMLIFT), "experiment", "check", "--lab", "mylab"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    shown = (root / "docs" / "definitions.md").read_text(encoding="utf-8")
+    assert done.stderr.removeprefix("armlift: ").strip() in shown.replace("\n", " ")
