@@ -97,7 +97,9 @@ def test_the_readme_names_the_make_targets(root: Path) -> None:
 def test_the_definitions_are_accepted(root: Path, place: Path) -> None:
     init_lab(place / "lab")
     lab = Lab(place / "lab")
-    arms, experiments, metrics = [], [], []
+    arms: list[str] = []
+    experiments: list[str] = []
+    metrics: list[str] = []
     for document in ("README.md", "docs/definitions.md"):
         for block in blocks(root, document, "yaml"):
             kind = experiments if "control:" in block else arms if "model:" in block else metrics

@@ -56,7 +56,10 @@ def run(arguments: list[str] | None = None) -> int:
         return _complain(str(error))
     except (typer.Abort, KeyboardInterrupt):
         code = STOPPED
-    except (BrokenPipeError, SystemExit):  # Typer makes the one of the other
+    except (BrokenPipeError, SystemExit) as error:
+        # Typer makes a SystemExit(1) of a broken pipe; any other is a command's own.
+        if isinstance(error, SystemExit) and error.code != 1:
+            raise
         # The reader of our output left, as `head` does; Python must not complain when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

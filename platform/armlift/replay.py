@@ -146,6 +146,7 @@ def _describe(
     summary = log.summary
     identity = {
         "definition": definition,
+        "experiment": experiment.content_hash,  # the order of arms too, which the sorted keys here lose
         "holdout": lab.settings.holdout.model_dump(mode="json"),
         "timezone": lab.settings.timezone,
         "history_limit": lab.settings.history_limit,

@@ -110,7 +110,7 @@ def test_twice_adds_nothing_and_another_seed_stands_beside(
     assert {row[0] for row in after["runs"]} == {first.run.run, other.run.run}
 
 
-@pytest.mark.parametrize("change", ["k", "mode", "paired", "definition", "log"])
+@pytest.mark.parametrize("change", ["k", "mode", "paired", "weights", "order", "log"])
 def test_whatever_changes_the_figures_changes_the_run(lab: Lab, log_file: Path, change: str) -> None:
     first = run_replay(lab, log_file).run.run
     if change == "k":
@@ -119,9 +119,15 @@ def test_whatever_changes_the_figures_changes_the_run(lab: Lab, log_file: Path, 
         other = run_replay(lab, log_file, mode="match")
     elif change == "paired":
         other = run_replay(lab, log_file, paired=True)
-    elif change == "definition":
+    elif change in ("weights", "order"):
         definition = lab.folder / "experiments" / "demo.yaml"
-        definition.write_text(definition.read_text().replace("popularity: 1,", "popularity: 2,"))
+        arms = {
+            "weights": "random: 1, popularity: 2, covisitation: 1",
+            "order": "popularity: 1, random: 1, covisitation: 1",
+        }
+        definition.write_text(
+            definition.read_text().replace("random: 1, popularity: 1, covisitation: 1", arms[change])
+        )
         other = run_replay(Lab(lab.folder), log_file)
     else:
         other = run_replay(lab, write_log(lab.folder / "other.csv", seed=1))

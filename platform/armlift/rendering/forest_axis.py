@@ -4,8 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from armlift.comparisons import Comparison
 from armlift.rendering.reading import margin_end
-from armlift.report import Comparison, Report
+from armlift.report import Report
 
 AXIS_ROOM = 3.0
 """The axis reaches at most this many times the farthest end of a primary interval; bars are clipped there."""

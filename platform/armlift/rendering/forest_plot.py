@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
 
+from armlift.comparisons import Comparison
 from armlift.metric import Metric
 from armlift.rendering.forest_axis import make_axis, tick_label
 from armlift.rendering.markup import Markup, join, tag
@@ -23,7 +24,7 @@ from armlift.rendering.reading import (
     traits,
 )
 from armlift.rendering.words import signed
-from armlift.report import Comparison, Report
+from armlift.report import Report
 
 EDGE, ROLE_HEIGHT, AXIS_HEIGHT, STAMP_HEIGHT = 16.0, 38.0, 30.0, 28.0
 

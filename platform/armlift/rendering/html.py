@@ -4,12 +4,13 @@ import os
 from importlib.resources import files
 from pathlib import Path
 
+from armlift.checks import Check
 from armlift.errors import InputError
 from armlift.rendering.forest_plot import figure
 from armlift.rendering.markup import Markup, heads, join, numbers, scrolling, tag, titled
 from armlift.rendering.tables import comparisons, left_out, origin
 from armlift.rendering.words import VERDICTS, count, percent, plain
-from armlift.report import Check, Report
+from armlift.report import Report
 from armlift.verdict import LEAST_DIFFERING, LEAST_MATCHED
 
 VERDICT_MEANINGS = {

@@ -2,9 +2,10 @@
 
 from typing import Literal, NamedTuple
 
+from armlift.comparisons import Comparison
 from armlift.metric import Metric
 from armlift.rendering.words import signed
-from armlift.report import Comparison, Report
+from armlift.report import Report
 
 Effect = Literal["better", "worse", "open", "unknown"]
 

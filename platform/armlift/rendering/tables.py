@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
+from armlift.comparisons import Comparison
 from armlift.days import utc_text
 from armlift.metric import Metric
 from armlift.rendering.markup import Markup, heads, join, numbers, scrolling, tag, titled
 from armlift.rendering.reading import STATUSES, interval_name, interval_of, name_of, read, traits
 from armlift.rendering.words import count, plain, signed
-from armlift.report import Comparison, Report
+from armlift.report import Report
 from armlift.stats.results import ASSUMPTIONS
 
 ADJUSTMENTS = {"holm": "Holm", "benjamini_hochberg": "Benjamini-Hochberg"}

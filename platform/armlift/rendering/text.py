@@ -5,8 +5,10 @@ from itertools import groupby
 from rich.console import Console
 from rich.text import Text
 
+from armlift.checks import Check
+from armlift.comparisons import Comparison
 from armlift.rendering.words import VERDICTS, count, percent, plain, probability, signed
-from armlift.report import Check, Comparison, Report
+from armlift.report import Report
 
 _ROW = "{:<15}{:>7}{:>11}{:>9}{:>21}{:>8}{:>8}"
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}

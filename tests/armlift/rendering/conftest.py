@@ -2,9 +2,11 @@
 
 import pytest
 
+from armlift.checks import Check
+from armlift.comparisons import Comparison
 from armlift.experiment import Experiment
 from armlift.metric import METRICS
-from armlift.report import Check, Comparison, Report
+from armlift.report import Report
 from armlift.runs import Run
 from armlift.verdict import Verdict
 

@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 import pytest
 
+from armlift.checks import Check
 from armlift.errors import InputError
 from armlift.rendering.forest_plot import NARROW, WIDE
 from armlift.rendering.html import BADGES, VERDICT_MEANINGS, render, write_html
 from armlift.rendering.markup import VOID
 from armlift.rendering.words import VERDICTS
-from armlift.report import Check, Report
+from armlift.report import Report
 from armlift.stats.results import CheckStatus
 from armlift.verdict import Status, Verdict
 

@@ -1,0 +1,114 @@
+"""Trust checks: whether a run's lift rests on what it should."""
+
+from typing import NamedTuple
+
+from sqlalchemy import Connection, func, select
+
+from armlift.aggregates import Question, Stratum, UnitTotals
+from armlift.experiment import Experiment
+from armlift.runs import Run
+from armlift.splitter import generations
+from armlift.stats import srm
+from armlift.stats.results import CheckStatus
+from armlift.store.tables import exposures, impressions
+
+SEVERAL_ARMS_WARN, SEVERAL_ARMS_FAIL = 0.01, 0.10
+UNSHOWN_WARN, UNSHOWN_FAIL = 0.01, 0.10
+"""Shares of units exposed to several arms, and of units exposed without an impression."""
+
+
+class Check(NamedTuple):
+    """A trust check: its status, the number it rests on, and what it means."""
+
+    name: str
+    status: CheckStatus
+    value: float | None
+    meaning: str
+
+
+def make_checks(
+    connection: Connection, run: Run, experiment: Experiment, totals: UnitTotals, question: Question
+) -> list[Check]:
+    """Check what a lift rests on: random exposure, the split, single arms, no lost events."""
+    return [
+        _random_exposure(run),
+        _sample_ratio(run, experiment, totals),
+        _several_arms(run, totals),
+        _unshown(connection, run, question),
+    ]
+
+
+def _random_exposure(run: Run) -> Check:
+    rows, random = int(str(run.log["rows"])), run.log["random_rows"]
+    share = None if random is None else int(str(random)) / rows
+    status: CheckStatus = "ok" if share == 1.0 else "warn"
+    if share is None:
+        meaning = "the log does not say which exposures were random: lifts may be biased by its own policy"
+    elif status == "warn":
+        meaning = f"{share:.1%} of the log's exposures were random: lifts may be biased by its own policy"
+    else:
+        meaning = "every exposure of the log was uniformly random"
+    return Check("random_exposure", status, share, meaning)
+
+
+def _sample_ratio(run: Run, experiment: Experiment, totals: UnitTotals) -> Check:
+    if run.paired:
+        return Check("srm", "not_applicable", None, "every unit meets every arm")
+    counts = totals.counts()
+    weights = dict(generations(experiment))
+    strata = [
+        srm.Stratum(
+            [counts.get(Stratum(arm, generation, phase), 0) for arm in experiment.arms],
+            [weights[generation][arm] for arm in experiment.arms],
+        )
+        for generation, phase in sorted({(s.generation, s.phase) for s in counts})
+    ]
+    found = srm.sample_ratio_strata(strata) if strata else None
+    if found is None:
+        return Check("srm", "no_data", None, "no unit was exposed")
+    units = [sum(n for stratum, n in counts.items() if stratum.arm == arm) for arm in experiment.arms]
+    meaning = f"the arms hold {' : '.join(map(str, units))} units; p below .001 means the split is off"
+    return Check("srm", found.status, found.p_value, meaning)
+
+
+def _several_arms(run: Run, totals: UnitTotals) -> Check:
+    if run.paired:
+        return Check("several_exposures", "not_applicable", None, "every unit meets every arm")
+    excluded = totals.left_out()["several_arms"]
+    units = excluded + sum(totals.counts().values())
+    share = excluded / units if units else None
+    return Check(
+        "several_exposures",
+        _level(share, SEVERAL_ARMS_WARN, SEVERAL_ARMS_FAIL),
+        share,
+        "units that met more than one arm; they are left out of every figure",
+    )
+
+
+def _unshown(connection: Connection, run: Run, question: Question) -> Check:
+    """Check that exposed units were shown something: an exposure without an impression lost its events."""
+    if run.paired:
+        return Check("event_loss", "not_applicable", None, "every unit meets every arm")
+    if run.mode == "match":
+        return Check("event_loss", "not_applicable", None, "not every request has an impression that counts")
+    e, i = exposures.c, impressions.c
+    shown = select(i.unit_id).where(i.run == run.run, i.unit_id == e.unit_id, i.ts >= e.ts).exists()
+    of_run = (e.run == run.run, e.experiment == question.experiment, e.ts <= question.as_of)
+    count = select(func.count(e.unit_id.distinct()))
+    units = connection.execute(count.where(*of_run)).scalar_one()
+    unshown = connection.execute(count.where(*of_run, ~shown)).scalar_one()
+    share = unshown / units if units else None
+    return Check(
+        "event_loss",
+        _level(share, UNSHOWN_WARN, UNSHOWN_FAIL),
+        share,
+        "exposed units without an impression since",
+    )
+
+
+def _level(share: float | None, warn: float, fail: float) -> CheckStatus:
+    if share is None:
+        return "no_data"
+    if share >= fail:
+        return "fail"
+    return "warn" if share >= warn else "ok"

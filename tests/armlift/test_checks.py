@@ -1,0 +1,155 @@
+"""Trust checks, and what a report says of runs that fail them."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from armlift.events import (
+    Codec,
+    Event,
+    Exposure,
+    Feedback,
+    Impression,
+    exposure_identity,
+    feedback_identity,
+    impression_identity,
+    request_identity,
+)
+from armlift.ingest import Ingester
+from armlift.lab import Lab, init_lab
+from armlift.report import Report, make_report
+from armlift.runs import Run, Subjects, begin, definition_of
+from armlift.store.database import open_database, writing
+from armlift.streams.embedded import EmbeddedStream
+
+TS = 1_650_000_000_000
+EXPERIMENT = """
+name: hand
+arms: {old: 1, new: 1}
+control: old
+metrics: {primary: [click_rate], secondary: [clicks, likers, active_days, follow_rate]}
+"""
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    folder = tmp_path / "lab"
+    init_lab(folder)
+    (folder / "experiments" / "demo.yaml").unlink()
+    (folder / "experiments" / "hand.yaml").write_text(EXPERIMENT)
+    for arm in ("old", "new"):
+        (folder / "arms" / f"{arm}.yaml").write_text(f"name: {arm}\nmodel: random\n")
+    return Lab(folder)
+
+
+@pytest.fixture
+def engine(lab: Lab) -> Engine:
+    return open_database(lab, create=True)
+
+
+def unit_events(unit: str, arm: str, *, shown: int = 2, clicks: int = 1, forced: bool = False) -> list[Event]:
+    """Give a unit's exposure, its impressions and its clicks."""
+    request = request_identity(TS, f"{unit}|{arm}")
+    exposure = exposure_identity(TS, "run", unit, "hand", arm)
+    events: list[Event] = [Exposure(exposure, "run", TS, unit, "hand", 0, 0, arm, "v", forced)]
+    for item in map(str, range(shown)):
+        what = (request, unit, arm, "v", item, int(item), 0, 0.0, 1.0)
+        events.append(Impression(impression_identity(request, item), "run", TS, *what))
+    for item in map(str, range(clicks)):
+        identity = feedback_identity(request, item, "click", 0)
+        events.append(Feedback(identity, "run", TS, request, unit, item, "click", 1.0))
+    return events
+
+
+def report_of(
+    lab: Lab, engine: Engine, messages: list[list[Event]], *, random_rows: int | None = 100
+) -> Report:
+    """Store a run and its events as a replay does, and report it."""
+    experiment = lab.experiment("hand")
+    log = {"rows": 100, "random_rows": random_rows, "last_ts": TS, "kinds": ["click", "like"]}
+    run = Run(
+        "run", 0, "hand", "rerank", False, 2, 0, "finished", False,
+        definition_of(experiment, lab.metrics_of(experiment)), {"old": "v", "new": "v"}, log,
+        {"compared": 10, "differing": 5, "differing_by_arm": {"new": 5}}, {},
+    )  # fmt: skip
+    with writing(engine) as connection:
+        stored = begin(connection, run)
+    codec = Codec(lab.settings.kinds.names)
+    with EmbeddedStream(lab.folder / "stream") as stream:
+        for events in messages:
+            stream.publish(events[0].unit_id, codec.encode(events))
+        stream.flush()
+        Ingester(engine, stream, codec, lab.calendar, Subjects()).drain()
+    return make_report(engine, stored, lab.calendar)
+
+
+def statuses(report: Report) -> dict[str, str]:
+    return {check.name: check.status for check in report.checks}
+
+
+def split(old: int, new: int) -> list[list[Event]]:
+    return [unit_events(f"o{n}", "old", clicks=n % 3) for n in range(old)] + [
+        unit_events(f"n{n}", "new", clicks=n % 2) for n in range(new)
+    ]
+
+
+def test_a_fair_run_passes(lab: Lab, engine: Engine) -> None:
+    report = report_of(lab, engine, split(60, 55))
+    assert statuses(report) == {
+        "random_exposure": "ok", "srm": "ok", "several_exposures": "ok", "event_loss": "ok",
+    }  # fmt: skip
+    by_metric = {one.metric: one for one in report.comparisons}
+    assert by_metric["click_rate"].units == 55
+    assert by_metric["click_rate"].mean == pytest.approx(27 / 110)
+    assert by_metric["clicks"].control_mean == pytest.approx(1.0)
+    assert by_metric["likers"].status == "zero_variance"
+    assert by_metric["active_days"].status == "not_estimable"
+    assert by_metric["follow_rate"].status == "no_data"
+    assert by_metric["follow_rate"].mean is None
+
+
+def test_a_skewed_split_is_broken(lab: Lab, engine: Engine) -> None:
+    report = report_of(lab, engine, split(120, 50))
+    assert statuses(report)["srm"] == "fail"
+    assert report.verdict.status == "broken"
+    assert report.verdict.reasons == ["check srm failed"]
+
+
+def test_units_of_several_arms_are_left_out_and_counted(lab: Lab, engine: Engine) -> None:
+    both = [unit_events("both", arm) for arm in ("old", "new")]
+    report = report_of(lab, engine, [*split(60, 55), *both])
+    assert statuses(report)["several_exposures"] == "ok"
+    assert report.dropped["unit_several_arms"] == 1
+    assert report.comparisons[0].units == 55
+    many = [unit_events(f"b{n}", arm) for n in range(20) for arm in ("old", "new")]
+    again = report_of(lab, engine, many)
+    assert statuses(again)["several_exposures"] == "fail"
+    assert again.verdict.status == "broken"
+
+
+def test_forced_units_are_left_out_and_counted(lab: Lab, engine: Engine) -> None:
+    forced = [unit_events(f"f{n}", "new", forced=True) for n in range(70)]
+    report = report_of(lab, engine, [*split(60, 55), *forced])
+    assert report.dropped["unit_forced"] == 70
+    assert statuses(report)["srm"] == "ok"
+    assert report.comparisons[0].units == 55
+
+
+@pytest.mark.parametrize(("lost", "status"), [(1, "ok"), (4, "warn"), (40, "fail")])
+def test_exposed_units_without_an_impression(lab: Lab, engine: Engine, lost: int, status: str) -> None:
+    gone = [unit_events(f"g{n}", "old" if n % 2 else "new", shown=0, clicks=0) for n in range(lost)]
+    report = report_of(lab, engine, [*split(60, 60), *gone])
+    assert statuses(report)["event_loss"] == status
+
+
+def test_exposure_that_is_not_random_warns(lab: Lab, engine: Engine) -> None:
+    assert statuses(report_of(lab, engine, split(60, 55), random_rows=99))["random_exposure"] == "warn"
+    assert statuses(report_of(lab, engine, [], random_rows=None))["random_exposure"] == "warn"
+
+
+def test_too_few_units(lab: Lab, engine: Engine) -> None:
+    report = report_of(lab, engine, split(3, 2))
+    assert {one.status for one in report.comparisons} == {"too_few", "not_estimable", "no_data"}
+    assert statuses(report)["srm"] == "no_data"
+    assert "3 : 2 units" in next(check.meaning for check in report.checks if check.name == "srm")
