@@ -2,24 +2,17 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
 from armlift.arm import ArmConfig, Behaviour, Capability, History, ItemTable, Request, Slate
-from armlift.artefacts import (
-    Tensors,
-    model_bytes,
-    pack_strings,
-    read_weights,
-    unpack_strings,
-    version_of,
-    write_weights,
-)
+from armlift.artefacts import Tensors
 from armlift.days import DAY_MS
 from armlift.slates import FixedOrder, Ranking, counted, depth_of, rank, seen_items, slate_of, top_k
+from armlift_arms.tables import TableArm
 
 Doubles = npt.NDArray[np.float64]
 Longs = npt.NDArray[np.int64]
@@ -64,7 +57,7 @@ class _Pairs(NamedTuple):
     weights: Doubles
 
 
-class Covisitation:
+class Covisitation(TableArm[CovisitationConfig]):
     """Score an item with the sum, over the unit's `recent` last items, of decay^age * similarity.
 
     similarity(a, b) = c(a, b) / sqrt(c(a) c(b)), where c(a) is the weight of the visits to a and c(a, b) that
@@ -79,13 +72,6 @@ class Covisitation:
     config_class: ClassVar[type[ArmConfig]] = CovisitationConfig
     capabilities: ClassVar[frozenset[Capability]] = frozenset({"trainable", "candidates", "propensity"})
 
-    def __init__(self, config: ArmConfig) -> None:
-        if not isinstance(config, CovisitationConfig):
-            raise TypeError(f"config is {type(config).__name__}, must be CovisitationConfig")
-        self.config: ArmConfig = config
-        self._settings = config
-        self.fit([], ItemTable([]), until=0)
-
     def fit(
         self, histories: Iterable[History], items: ItemTable, *, until: int, warm: Path | None = None
     ) -> None:
@@ -99,18 +85,10 @@ class Covisitation:
         pairs = _Pairs(np.zeros(0, dtype=np.int64), np.zeros(0))
         for visits in self._visits(histories, items, until):
             weights += _sums(visits.items, visits.weights, n)
-            pairs = _merged(pairs, _pairs_of(visits, self._settings.window, n), self._settings.max_pairs)
-        item_bytes, item_offsets = pack_strings(items.ids)
-        self._use(
-            {
-                "item_bytes": item_bytes,
-                "item_offsets": item_offsets,
-                "popularity": weights / weights.max() - 1.0 if weights.any() else weights,
-                # The cut is part of the weights, so that equal weights of two cuts are two versions.
-                "until": np.array([until], dtype=np.int64),
-                **_similar_items(weights, pairs, self._settings.neighbours),
-            }
-        )
+            pairs = _merged(pairs, _pairs_of(visits, self.config.window, n), self.config.max_pairs)
+        popularity = weights / weights.max() - 1.0 if weights.any() else weights
+        similar = _similar_items(weights, pairs, self.config.neighbours)
+        self._learn(items, until, {"popularity": popularity, **similar})
 
     def _visits(self, histories: Iterable[History], items: ItemTable, until: int) -> Iterator[_Visits]:
         """Read histories once, and give their visits to catalogue items in blocks that no unit straddles."""
@@ -118,7 +96,7 @@ class Covisitation:
         block: list[tuple[int, int, int]] = []
         for unit, history in enumerate(histories):
             last = -1
-            for item, _, _, ts in counted(history.behaviours, self._settings.history_kinds, until):
+            for item, _, _, ts in counted(history.behaviours, self.config.history_kinds, until):
                 index = index_of.get(item, -1)
                 if index not in (last, -1):
                     block.append((index, unit, ts))
@@ -131,13 +109,9 @@ class Covisitation:
 
     def _weighed(self, block: list[tuple[int, int, int]], until: int) -> _Visits:
         items, units, times = np.array(block, dtype=np.int64).T
-        if self._settings.half_life_days is None:
+        if self.config.half_life_days is None:
             return _Visits(items, units, np.ones(len(items)))
-        return _Visits(items, units, np.exp2((times - until) / (self._settings.half_life_days * DAY_MS)))
-
-    def recommend(self, requests: Sequence[Request]) -> list[Slate]:
-        """Answer requests, one slate each, in their order."""
-        return [self._answer(request) for request in requests]
+        return _Visits(items, units, np.exp2((times - until) / (self.config.half_life_days * DAY_MS)))
 
     def _answer(self, request: Request) -> Slate:
         depth = depth_of(request, self.config)
@@ -153,10 +127,10 @@ class Covisitation:
         recent: dict[int, float] = {}
         for item, kind, _, _ in reversed(history):
             index = self._index_of.get(item)
-            if index is None or index in recent or kind not in self._settings.history_kinds:
+            if index is None or index in recent or kind not in self.config.history_kinds:
                 continue
-            recent[index] = self._settings.decay ** len(recent)
-            if len(recent) == self._settings.recent:
+            recent[index] = self.config.decay ** len(recent)
+            if len(recent) == self.config.recent:
                 break
         if not recent:
             return None
@@ -192,23 +166,9 @@ class Covisitation:
             }
         return rank(candidates, scores, unknown=self._least, depth=depth)
 
-    def save(self, folder: Path) -> None:
-        """Write `model.safetensors` in an existing folder."""
-        write_weights(folder, self.config, self._tensors)
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read a folder that `save` wrote; raises InputError where it cannot."""
-        config, tensors = read_weights(folder, CovisitationConfig)
-        arm = cls(config)
-        arm._use(tensors)
-        return arm
-
-    def _use(self, tensors: Tensors) -> None:
-        """Answer from now on by these weights."""
-        self._tensors = tensors
-        self._ids = unpack_strings(tensors["item_bytes"], tensors["item_offsets"])
-        self._index_of = {item: index for index, item in enumerate(self._ids)}
+    def _read(self, ids: list[str], tensors: Tensors) -> None:
+        self._ids = ids
+        self._index_of = {item: index for index, item in enumerate(ids)}
         self._starts: list[int] = tensors["starts"].tolist()
         self._neighbours: Longs = tensors["neighbours"].astype(np.int64)
         self._similarity: Doubles = tensors["similarity"].astype(np.float64)
@@ -216,7 +176,6 @@ class Covisitation:
         self._popularity: dict[str, float] = dict(zip(self._ids, popularity.tolist(), strict=True))
         self._popular = FixedOrder(self._ids, popularity)
         self._least = float(popularity.min(initial=0.0))
-        self.version = version_of(self.config, model_bytes(self.config, tensors))
 
 
 def _sums(indices: npt.NDArray[np.integer], values: Doubles, n: int) -> Doubles:

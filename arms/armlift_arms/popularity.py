@@ -1,6 +1,6 @@
 """Popularity: the items most behaviours went to lately, the same for every unit."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
@@ -8,17 +8,10 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from armlift.arm import ArmConfig, Capability, History, ItemTable, Request, Slate
-from armlift.artefacts import (
-    Tensors,
-    model_bytes,
-    pack_strings,
-    read_weights,
-    unpack_strings,
-    version_of,
-    write_weights,
-)
+from armlift.artefacts import Tensors
 from armlift.days import DAY_MS
 from armlift.slates import FixedOrder, counted, depth_of, rank, seen_items, slate_of
+from armlift_arms.tables import TableArm
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -47,7 +40,7 @@ class PopularityConfig(ArmConfig):
         return self
 
 
-class Popularity:
+class Popularity(TableArm[PopularityConfig]):
     """Score an item with the sum, over its behaviours, of kind weight * 2^(-(until - ts) / half-life).
 
     An item outside the catalogue scores 0 and ranks behind all others.
@@ -56,40 +49,20 @@ class Popularity:
     config_class: ClassVar[type[ArmConfig]] = PopularityConfig
     capabilities: ClassVar[frozenset[Capability]] = frozenset({"trainable", "candidates", "propensity"})
 
-    def __init__(self, config: ArmConfig) -> None:
-        if not isinstance(config, PopularityConfig):
-            raise TypeError(f"config is {type(config).__name__}, must be PopularityConfig")
-        self.config: ArmConfig = config
-        self._settings = config
-        self.fit([], ItemTable([]), until=0)
-
     def fit(
         self, histories: Iterable[History], items: ItemTable, *, until: int, warm: Path | None = None
     ) -> None:
         """Sum up the behaviours before `until`; one pass, one number an item is held. `warm` is not used."""
         index_of = {item: index for index, item in enumerate(items.ids)}
-        weight_of = self._settings.kind_weights
-        half_life = self._settings.half_life_days * DAY_MS
+        weight_of = self.config.kind_weights
+        half_life = self.config.half_life_days * DAY_MS
         scores = [0.0] * len(items)
         for history in histories:
-            for item, kind, _, ts in counted(history.behaviours, self._settings.history_kinds, until):
+            for item, kind, _, ts in counted(history.behaviours, self.config.history_kinds, until):
                 index = index_of.get(item)
                 if index is not None:
                     scores[index] += weight_of.get(kind, 1.0) * 2.0 ** ((ts - until) / half_life)
-        item_bytes, item_offsets = pack_strings(items.ids)
-        self._use(
-            {
-                "item_bytes": item_bytes,
-                "item_offsets": item_offsets,
-                "scores": np.array(scores, dtype=np.float64),
-                # The cut is part of the weights, so that equal scores of two cuts are two versions.
-                "until": np.array([until], dtype=np.int64),
-            }
-        )
-
-    def recommend(self, requests: Sequence[Request]) -> list[Slate]:
-        """Answer requests, one slate each, in their order."""
-        return [self._answer(request) for request in requests]
+        self._learn(items, until, {"scores": np.array(scores, dtype=np.float64)})
 
     def _answer(self, request: Request) -> Slate:
         depth = depth_of(request, self.config)
@@ -99,22 +72,6 @@ class Popularity:
             ranking = rank(request.candidates, self._scores, unknown=0.0, depth=depth)
         return slate_of(ranking, request, self.config)
 
-    def save(self, folder: Path) -> None:
-        """Write `model.safetensors` in an existing folder."""
-        write_weights(folder, self.config, self._tensors)
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read a folder that `save` wrote; raises InputError where it cannot."""
-        config, tensors = read_weights(folder, PopularityConfig)
-        arm = cls(config)
-        arm._use(tensors)
-        return arm
-
-    def _use(self, tensors: Tensors) -> None:
-        """Answer from now on by these weights."""
-        self._tensors = tensors
-        ids = unpack_strings(tensors["item_bytes"], tensors["item_offsets"])
+    def _read(self, ids: list[str], tensors: Tensors) -> None:
         self._scores: dict[str, float] = dict(zip(ids, tensors["scores"].tolist(), strict=True))
         self._order = FixedOrder(ids, tensors["scores"])
-        self.version = version_of(self.config, model_bytes(self.config, tensors))

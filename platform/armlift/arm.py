@@ -9,7 +9,7 @@ group `armlift.arms`, so that an outside package adds one without touching this 
 and a lab uses it with `model: mine` in its YAML file.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
@@ -132,15 +132,18 @@ class ArmConfig(BaseModel):
 class Arm(Protocol):
     """A recommender: fitted on histories, saved as an artefact, asked for slates.
 
-    Randomness comes from (config.seed, request_id), never from the order of a batch; ties go by item id.
+    A class is called with its configuration, an instance of its `config_class`. Randomness comes from
+    (config.seed, request_id), never from the order of a batch; ties go by item id.
     """
 
     config_class: ClassVar[type[ArmConfig]]
     capabilities: ClassVar[frozenset[Capability]]
-    config: ArmConfig
     version: str
 
-    def __init__(self, config: ArmConfig) -> None: ...
+    @property
+    def config(self) -> ArmConfig:
+        """Give the definition the arm was made of; a model may narrow its type."""
+        ...
 
     def fit(
         self, histories: Iterable[History], items: ItemTable, *, until: int, warm: Path | None = None
@@ -166,6 +169,12 @@ class Arm(Protocol):
 def arm_classes() -> dict[str, type[Arm]]:
     """Find every installed recommender by the name its entry point gives it; classes are loaded here."""
     return {entry.name: entry.load() for entry in entry_points(group="armlift.arms")}
+
+
+def new_arm(config: ArmConfig) -> Arm:
+    """Make an arm of its definition; it is not fitted yet."""
+    make: Callable[[ArmConfig], Arm] = arm_class(config.model)
+    return make(config)
 
 
 def arm_class(model: str) -> type[Arm]:

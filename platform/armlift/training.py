@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from sqlalchemy import Engine, select
 
-from armlift.arm import Arm, ArmConfig, Behaviour, History, ItemTable, arm_class
+from armlift.arm import Arm, ArmConfig, Behaviour, History, ItemTable, new_arm
 from armlift.artefacts import load_artefact, save_artefact
 from armlift.errors import InputError
 from armlift.hashing import keys_of
@@ -160,7 +160,7 @@ class Trainer:
     def _fit(self, config: ArmConfig) -> Arm:
         if self._data is None:
             self._data = TrainingData(self._log, self._until)
-        arm = arm_class(config.model)(config)
+        arm = new_arm(config)
         arm.fit(self._data.histories(), self._data.items, until=self._until)
         created = datetime.now(UTC).isoformat(timespec="seconds")
         manifest = save_artefact(

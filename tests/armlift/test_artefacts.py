@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import fsspec
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from armlift.arm import Arm, ArmConfig, Exploration, History, ItemTable, Request, arm_class
+from armlift.arm import Arm, ArmConfig, Exploration, History, ItemTable, Request, arm_class, new_arm
 from armlift.artefacts import (
     MANIFEST_FILE,
     MODEL_FILE,
@@ -31,6 +32,7 @@ from armlift.artefacts import (
     write_weights,
 )
 from armlift.errors import InputError
+from armlift_arms.random import RandomConfig
 
 CREATED = "2024-05-01T00:00:00+00:00"
 TENSORS = {
@@ -46,11 +48,11 @@ KINDS = [
 
 
 def config(**changes: object) -> ArmConfig:
-    return ArmConfig.model_validate({"name": "mine", "model": "random"} | changes)
+    return arm_class("random").config_class.model_validate({"name": "mine", "model": "random"} | changes)
 
 
 def fitted(ids: str = "abc", until: int = 100) -> Arm:
-    arm = arm_class("random")(config())
+    arm = new_arm(config())
     arm.fit([History("u", [])], ItemTable(list(ids)), until=until)
     return arm
 
@@ -88,7 +90,7 @@ def test_packed_strings_come_back(strings: list[str]) -> None:
 def test_weights_and_definition_come_back(tmp_path: Path, exploration: Exploration | None) -> None:
     written = config(exploration=exploration, history_kinds=["like"])
     write_weights(tmp_path, written, TENSORS)
-    read, tensors = read_weights(tmp_path, ArmConfig)
+    read, tensors = read_weights(tmp_path, RandomConfig)
     assert read == written
     assert tensors.keys() == TENSORS.keys()
     for name, tensor in TENSORS.items():
@@ -281,7 +283,7 @@ def test_a_manifest_of_something_else_is_refused(url: str, change: dict[str, obj
     assert_refused(url, manifest.version, words)
 
 
-class OtherConfig(ArmConfig):
+class OtherConfig(RandomConfig):
     beyond: int = 1
 
 
@@ -293,7 +295,8 @@ class OtherConfig(ArmConfig):
     ],
 )
 def test_an_artefact_nothing_can_load_is_refused(url: str, definition: ArmConfig, words: str) -> None:
-    arm = arm_class("random")(definition)
+    make: Any = arm_class("random")
+    arm = make(definition)
     manifest = save_artefact(arm, url, data_hash="d", data_until=0, created=CREATED)
     assert_refused(url, manifest.version, f"{MODEL_FILE}: cannot be loaded: {words}")
 

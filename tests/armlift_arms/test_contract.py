@@ -23,6 +23,7 @@ from armlift.arm import (
     Slate,
     arm_class,
     arm_classes,
+    new_arm,
 )
 from armlift.artefacts import load_artefact, save_artefact
 
@@ -68,7 +69,7 @@ def config_of(model: str, **changes: object) -> ArmConfig:
 
 
 def fit(model: str, data: list[History], until: int = UNTIL, **changes: object) -> Arm:
-    arm = arm_class(model)(config_of(model, **changes))
+    arm = new_arm(config_of(model, **changes))
     arm.fit(iter(data), TABLE, until=until)
     return arm
 
@@ -221,7 +222,7 @@ def test_fitted_on_nothing_it_goes_by_id_where_nothing_is_drawn(model: str) -> N
 
 
 def test_an_arm_that_was_never_fitted_still_orders_candidates(model: str) -> None:
-    arm = arm_class(model)(config_of(model))
+    arm = new_arm(config_of(model))
     asked = Request("0" * 32, "unit1", UNTIL, 2, candidates=["b", "a", "c"])
     assert_slate(asked, arm.recommend([asked])[0])
     assert list(arm.recommend([asked._replace(candidates=None)])[0].items) == []

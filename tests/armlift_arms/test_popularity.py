@@ -67,4 +67,4 @@ def test_settings_out_of_range_are_refused(changes: dict[str, object], words: st
 
 def test_a_configuration_of_another_arm_is_refused() -> None:
     with pytest.raises(TypeError, match="RandomConfig, must be PopularityConfig"):
-        Popularity(RandomConfig(name="p", model="popularity"))
+        Popularity(RandomConfig(name="p", model="popularity"))  # type: ignore[arg-type]
