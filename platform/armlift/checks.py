@@ -39,15 +39,17 @@ def make_checks(
 
 
 def _random_exposure(run: Run) -> Check:
-    rows, random = int(str(run.log["rows"])), run.log["random_rows"]
-    share = None if random is None else int(str(random)) / rows
+    rows, random = run.resolution["rows"], run.resolution["random_rows"]
+    share = None if random is None or not rows else random / rows
     status: CheckStatus = "ok" if share == 1.0 else "warn"
     if share is None:
-        meaning = "the log does not say which exposures were random: lifts may be biased by its own policy"
+        meaning = "the log does not say which rows were shown at random: lifts may be biased by its policy"
     elif status == "warn":
-        meaning = f"{share:.1%} of the log's exposures were random: lifts may be biased by its own policy"
+        meaning = (
+            f"{share:.1%} of the replayed rows were shown at random: lifts may be biased by the log's policy"
+        )
     else:
-        meaning = "every exposure of the log was uniformly random"
+        meaning = "every replayed row was shown uniformly at random"
     return Check("random_exposure", status, share, meaning)
 
 

@@ -89,7 +89,7 @@ def replay(
         replayer = Replayer(lab, experiment, log, run.run, arms, options, cut, users)
         _publish(lab, replayer, engine, stream, progress)
     with writing(engine) as connection:
-        finish(connection, run.run, resolution=replayer.comparison.result(), dropped=replayer.dropped())
+        finish(connection, run.run, resolution=replayer.resolution(), dropped=replayer.dropped())
         done = find(connection, run.run)
     assert done is not None
     return done

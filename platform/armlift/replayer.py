@@ -85,7 +85,18 @@ class Replayer:
         self._histories: dict[str, deque[Behaviour]] = {}
         self._assigned: dict[str, Assignment] = {}
         self._left_out: Counter[str] = Counter()
+        self._rows = 0
+        self._random_rows = 0
         self.comparison = SlateComparison(experiment.control, experiment.arms)
+
+    def resolution(self) -> dict[str, object]:
+        """Say what the run's figures rest on: requests compared, rows replayed, those shown at random."""
+        known = self._log.summary.random_rows is not None
+        return {
+            **self.comparison.result(),
+            "rows": self._rows,
+            "random_rows": self._random_rows if known else None,
+        }
 
     def dropped(self) -> dict[str, int]:
         """Count what was left out, by reason: rows of the log, then requests."""
@@ -129,6 +140,8 @@ class Replayer:
         shown: dict[str, LoggedImpression] = {}
         for impression in session.impressions:
             shown.setdefault(impression.item, impression)
+            self._random_rows += bool(impression.random)
+        self._rows += len(session.impressions)
         repeats = len(session.impressions) - len(shown)
         if repeats:
             self._left_out["repeat_in_session"] += repeats

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, func, insert, select, update
 
@@ -29,7 +29,7 @@ class Run(NamedTuple):
     definition: Mapping[str, object]
     arms: Mapping[str, str]
     log: Mapping[str, object]
-    resolution: Mapping[str, object]
+    resolution: Mapping[str, Any]
     dropped: Mapping[str, int]
 
     @property

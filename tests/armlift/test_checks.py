@@ -67,11 +67,12 @@ def report_of(
 ) -> Report:
     """Store a run and its events as a replay does, and report it."""
     experiment = lab.experiment("hand")
-    log = {"rows": 100, "random_rows": random_rows, "last_ts": TS, "kinds": ["click", "like"]}
+    log = {"last_ts": TS, "kinds": ["click", "like"]}
+    compared = {"compared": 10, "differing": 5, "differing_by_arm": {"new": 5}}
     run = Run(
         "run", 0, "hand", "rerank", False, 2, 0, "finished", False,
         definition_of(experiment, lab.metrics_of(experiment)), {"old": "v", "new": "v"}, log,
-        {"compared": 10, "differing": 5, "differing_by_arm": {"new": 5}}, {},
+        {**compared, "rows": 100, "random_rows": random_rows}, {},
     )  # fmt: skip
     with writing(engine) as connection:
         stored = begin(connection, run)

@@ -391,3 +391,25 @@ def test_phases_ramp_without_moving_and_early_requests_are_counted(lab: Lab, log
     found = tables(lab)["exposures"]
     assert {row[8] for row in found} == {0, 1}
     assert len({row[5] for row in found}) == len(found) == 40
+
+
+def test_a_standard_log_may_train_what_a_random_one_tells(lab: Lab, tmp_path: Path) -> None:
+    random_log = write_log(tmp_path / "random.csv", seed=1)
+    standard = write_log(tmp_path / "standard.csv", seed=2, random_share=0)
+    first = [
+        line for line in standard.read_text().splitlines()[1:] if int(line.split(",")[4]) < START + 4 * DAY
+    ]
+    later = [
+        line for line in random_log.read_text().splitlines()[1:] if int(line.split(",")[4]) >= START + 4 * DAY
+    ]
+    both = tmp_path / "both.csv"
+    both.write_text("\n".join([COLUMNS, *first, *later]) + "\n")
+    report = run_replay(lab, both)
+    assert {check.name: check.value for check in report.checks}["random_exposure"] == 1.0
+    mixed = tmp_path / "mixed.csv"
+    lines = [COLUMNS, *first, *later[:-1], later[-1].replace(",1,1", ",0,1")]
+    mixed.write_text("\n".join(lines) + "\n")
+    check = next(check for check in run_replay(lab, mixed).checks if check.name == "random_exposure")
+    assert check.status == "warn"
+    assert check.value is not None
+    assert 0.99 < check.value < 1
