@@ -27,6 +27,7 @@ from armlift.lab import Lab
 from armlift.logs.reader import Log
 from armlift.logs.users import UserTable
 from armlift.replayer import Asked, Message, Progress, Replayer, ReplayOptions
+from armlift.rollup import Subject, rebuild
 from armlift.runs import Run, Subjects, begin, definition_of, find, finish, run_identity
 from armlift.store.database import writing
 from armlift.store.tables import exposures, impressions
@@ -84,8 +85,11 @@ def replay(
         run = _describe(lab, experiment, log, cut, arms, options, users)
         with writing(engine) as connection:
             stored = begin(connection, run)
-        if stored.finished:
-            return stored
+            if stored.finished:
+                return stored
+            if connection.scalar(select(exposures.c.run).where(exposures.c.run == run.run).limit(1)):
+                # Its events may have come before it was known, with a stream older than the database.
+                rebuild(connection, Subject(run.run, run.experiment, run.parsed()[1], run.paired))
         replayer = Replayer(lab, experiment, log, run.run, arms, options, cut, users)
         _publish(lab, replayer, engine, stream, progress)
     with writing(engine) as connection:

@@ -31,6 +31,7 @@ from sqlalchemy import (
     select,
     text,
     tuple_,
+    union,
     union_all,
 )
 from sqlalchemy.ext.compiler import compiles
@@ -96,11 +97,30 @@ def roll_up(
         if rows:
             connection.execute(insert(touched), rows)
         _touch_all_days(connection, subject, exposed)
-        if connection.dialect.name == "postgresql":
-            # It never counts temporary tables by itself, and takes one it has not counted for empty.
-            connection.execute(text(f"ANALYZE {touched.name}"))
-        _forget(connection, subject)
-        connection.execute(insert(unit_days).from_select(list(unit_days.c), _rows(subject)))
+        _compute(connection, subject)
+
+
+def rebuild(connection: Connection, subject: Subject) -> None:
+    """Compute all of a run's cells again, as they would be had its events come one by one."""
+    touched.create(connection, checkfirst=True)
+    connection.execute(delete(touched))
+    cells = union(
+        *(
+            select(table.c.run, table.c.unit_id, table.c.day).where(table.c.run == subject.run)
+            for table in (impressions, feedback)
+        )
+    )
+    connection.execute(insert(touched).from_select(["run", "unit_id", "day"], cells))
+    _compute(connection, subject)
+
+
+def _compute(connection: Connection, subject: Subject) -> None:
+    """Compute the touched cells, which are of one run."""
+    if connection.dialect.name == "postgresql":
+        # It never counts temporary tables by itself, and takes one it has not counted for empty.
+        connection.execute(text(f"ANALYZE {touched.name}"))
+    _forget(connection, subject)
+    connection.execute(insert(unit_days).from_select(list(unit_days.c), _rows(subject)))
 
 
 def _touch_all_days(connection: Connection, subject: Subject, exposed: Sequence[Exposed]) -> None:

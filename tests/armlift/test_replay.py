@@ -413,3 +413,17 @@ def test_a_standard_log_may_train_what_a_random_one_tells(lab: Lab, tmp_path: Pa
     assert check.status == "warn"
     assert check.value is not None
     assert 0.99 < check.value < 1
+
+
+def test_a_database_lost_beside_its_stream_comes_back(lab: Lab, log_file: Path) -> None:
+    first = run_replay(lab, log_file)
+    run_replay(lab, log_file, seed=1)
+    before = tables(lab)
+    for path in lab.folder.glob("armlift.db*"):
+        path.unlink()
+    run_replay(lab, log_file, seed=1)  # ingests the events of both runs, of which it knows one
+    again = run_replay(lab, log_file)
+    assert again.as_dict() == first.as_dict()
+    after = tables(lab)
+    for name in ("exposures", "impressions", "feedback", "unit_days", "stream_offsets", "models"):
+        assert after[name] == before[name], name
