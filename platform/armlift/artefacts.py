@@ -203,6 +203,11 @@ def artefact_folder(url: str, arm_name: str, version: str) -> Iterator[tuple[Pat
         yield Path(scratch), manifest
 
 
+def has_artefact(url: str, arm_name: str, version: str) -> bool:
+    """Tell whether an artefact is stored; whether it is sound shows when it is loaded."""
+    return _Place(url, arm_name, version).has_manifest()
+
+
 def list_artefacts(url: str, arm_name: str) -> list[Manifest]:
     """Read an arm's manifests, by `data_until`, then `created`; raises InputError if one is broken."""
     files, root = _file_system(url)

@@ -15,7 +15,7 @@ import polars as pl
 from sqlalchemy import Engine, select
 
 from armlift.arm import Arm, ArmConfig, Behaviour, History, ItemTable, new_arm
-from armlift.artefacts import load_artefact, save_artefact
+from armlift.artefacts import has_artefact, load_artefact, save_artefact
 from armlift.errors import InputError
 from armlift.hashing import keys_of
 from armlift.ingest import add
@@ -132,7 +132,7 @@ class Trainer:
                 )
             return arm
         known = self._known(config)
-        if known is not None:
+        if known is not None and has_artefact(self._url, config.name, known):
             return load_artefact(self._url, config.name, known)[0]
         return self._fit(config)
 

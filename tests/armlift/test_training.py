@@ -1,5 +1,6 @@
 """What arms are fitted on, and the artefacts that come of it."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,12 @@ def test_a_damaged_artefact_is_refused(lab: Lab, log: Path) -> None:
     model.write_bytes(model.read_bytes()[:-1] + b"\0")
     with pytest.raises(InputError, match=r"model\.safetensors"):
         Trainer(lab, engine, rows, until).arm(config)
+
+
+def test_a_lost_artefact_is_fitted_again(lab: Lab, log: Path) -> None:
+    engine, rows, config = open_database(lab, create=True), open_log([log]), lab.arm("popularity")
+    until = lab.calendar.parse("2022-04-10")
+    version = Trainer(lab, engine, rows, until).arm(config).version
+    shutil.rmtree(lab.folder / "models")
+    assert Trainer(lab, engine, rows, until).arm(config).version == version
+    assert (lab.folder / "models" / "popularity" / version / "manifest.json").exists()
