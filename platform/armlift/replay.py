@@ -14,7 +14,6 @@ tables.
 import gc
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import islice
 
 from sqlalchemy import Engine, select
 
@@ -34,8 +33,8 @@ from armlift.store.tables import exposures, impressions
 from armlift.streams.stream import EventStream
 from armlift.training import Trainer
 
-BATCH = 1_024
-"""Requests answered, published and ingested at a time."""
+BATCH = 4_096
+"""Items that the requests answered, published and ingested at a time may bring: it bounds the memory."""
 
 
 def default_cut(log: Log, lab: Lab) -> int:
@@ -116,7 +115,7 @@ def _publish(
     ingester = Ingester(engine, stream, Codec(kinds), lab.calendar, Subjects())
     ingester.drain()
     codec = Codec(kinds)
-    for batch in _chunks(replayer.asked(progress), BATCH):
+    for batch in _batches(replayer, progress):
         for unit, events in _unsent(engine, replayer.messages(batch)):
             stream.publish(unit, codec.encode(events))
         stream.flush()
@@ -210,6 +209,15 @@ def _unsent(engine: Engine, messages: Iterable[Message]) -> list[Message]:
     return [message for message in full if message[1][0].event_id not in stored]
 
 
-def _chunks(items: Iterator[Asked], size: int) -> Iterator[list[Asked]]:
-    while chunk := list(islice(items, size)):
-        yield chunk
+def _batches(replayer: Replayer, progress: Progress | None) -> Iterator[list[Asked]]:
+    """Group requests so that their slates show `BATCH` items at most, or one request more."""
+    batch: list[Asked] = []
+    items = 0
+    for asked in replayer.asked(progress):
+        batch.append(asked)
+        items += replayer.most_shown(asked)
+        if items >= BATCH:
+            yield batch
+            batch, items = [], 0
+    if batch:
+        yield batch

@@ -118,6 +118,11 @@ class Replayer:
         if progress is not None:
             progress(total, total)
 
+    def most_shown(self, asked: Asked) -> int:
+        """Bound the items that count of a request, over the arms that answer it; at least 1."""
+        arms = len(self._arms) if self._options.paired else 1
+        return arms * min(self._options.k, len(asked.shown))
+
     def messages(self, batch: Sequence[Asked]) -> Iterator[Message]:
         """Answer requests; gives each message's unit and events, in the order of the requests."""
         if self._options.paired:

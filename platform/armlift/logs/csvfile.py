@@ -18,7 +18,7 @@ import polars as pl
 
 from armlift.errors import InputError
 
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 1 << 20
 _HEADER_BYTES = 1 << 16
 _EXACT_FLOAT = 2.0**53
 _WHOLE = re.compile(r"\s*[+-]?\d+(\.0*)?")
