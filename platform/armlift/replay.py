@@ -74,8 +74,12 @@ def replay(
     """Replay a log through an experiment and give the finished run.
 
     The same inputs give the same run: a finished one is not run again, a broken-off one is completed.
-    Raises InputError where the experiment has an audience and no `users` say who is in it.
+    Raises InputError where the experiment has one arm, or an audience and no `users` that say who is in it.
     """
+    if not experiment.challengers:
+        raise InputError(
+            f"experiment {experiment.name}: has one arm, {experiment.control}; a replay compares two or more"
+        )
     if experiment.audience is not None and users is None:
         raise InputError(f"experiment {experiment.name}: its audience needs attributes, give --users FILE")
     cut = cut_of(experiment, log, lab)

@@ -320,7 +320,8 @@ def _events(subject: Subject) -> CTE:
     arms = _arms_of_requests()
     of_cells = _of_cells(feedback)
     if subject.paired:
-        of_cells = of_cells.outerjoin(arms, arms.c.request_id == f.request_id)
+        same = (arms.c.unit_id == f.unit_id, arms.c.day == f.day, arms.c.request_id == f.request_id)
+        of_cells = of_cells.outerjoin(arms, and_(*same))
     arm = arms.c.arm if subject.paired else literal("")
     done = select(f.event_id, f.unit_id, f.day, f.ts, f.kind, f.value, arm.label("arm"))
     return union_all(shown, done.select_from(of_cells)).cte("events")
@@ -332,7 +333,8 @@ def _arms_of_requests() -> CTE:
     Feedback does not name its arm; in a replay it stands on the day of the impressions of its request.
     """
     i = impressions.c
-    return select(i.request_id, i.arm).distinct().select_from(_of_cells(impressions)).cte("arms_of_requests")
+    answered = select(i.unit_id, i.day, i.request_id, i.arm).distinct()
+    return answered.select_from(_of_cells(impressions)).cte("arms_of_requests")
 
 
 def _of_cells(table: Table) -> Join:

@@ -427,3 +427,13 @@ def test_a_database_lost_beside_its_stream_comes_back(lab: Lab, log_file: Path) 
     after = tables(lab)
     for name in ("exposures", "impressions", "feedback", "unit_days", "stream_offsets", "models"):
         assert after[name] == before[name], name
+
+
+def test_an_experiment_of_one_arm_is_refused(lab: Lab, log_file: Path) -> None:
+    demo = lab.folder / "experiments" / "demo.yaml"
+    demo.write_text(demo.read_text().replace("random: 1, popularity: 1, covisitation: 1", "random: 1"))
+    with pytest.raises(
+        InputError, match="experiment demo: has one arm, random; a replay compares two or more"
+    ):
+        run_replay(Lab(lab.folder), log_file)
+    assert tables(Lab(lab.folder))["runs"] == []

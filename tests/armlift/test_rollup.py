@@ -18,7 +18,7 @@ from armlift.events import Event, Exposure, Feedback, Impression, request_day, r
 from armlift.hashing import digest
 from armlift.ingest import add
 from armlift.metric import METRICS, Measure, measures
-from armlift.rollup import Exposed, Subject, roll_up
+from armlift.rollup import Exposed, Subject, rebuild, roll_up
 from armlift.store.database import writing
 from armlift.store.tables import exposures, feedback, impressions, unit_days
 
@@ -192,6 +192,24 @@ def test_the_rollup_equals_plain_python_whatever_the_batches(
     for batch in batches(events, rng):
         store(engine, batch)
     assert stored(engine) == recomputed(engine)
+
+
+def test_a_rebuild_makes_the_rollup_of_events_that_came_before_their_run(engine: Engine) -> None:
+    rng = random.Random(8)
+    events = [*history(rng, unit_count=4, days=3), *history(rng, unit_count=4, days=3, run="paired")]
+    store(engine, events)
+    whole = stored(engine)
+    clear(engine)
+    store(engine, events, [])
+    assert stored(engine) == []
+    for subject in SUBJECTS:
+        with writing(engine) as connection:
+            rebuild(connection, subject)
+    assert stored(engine) == whole
+    with writing(engine) as connection:
+        rebuild(connection, SUBJECTS[0])
+        rebuild(connection, Subject("unknown", "demo", METRICS_OF_ALL_KINDS, False))
+    assert stored(engine) == whole
 
 
 def history(rng: random.Random, *, unit_count: int, days: int, run: str = "routed") -> list[Event]:

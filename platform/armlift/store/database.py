@@ -74,7 +74,7 @@ def shown(engine: Engine) -> str:
 
 def _hidden(url: str) -> str:
     url = re.sub(r"://([^:/@]*):.*@", r"://\1:***@", url)
-    return re.sub(r"\bpassword=[^&]*", "password=***", url)
+    return re.sub(r"password=[^&]*", "password=***", url)  # sslpassword too
 
 
 def revision(engine: Engine) -> str | None:

@@ -131,7 +131,8 @@ def test_a_bad_url_is_refused_in_one_line_without_its_password(url: str, reason:
 
 def test_what_is_shown_has_no_password(tmp_path: Path) -> None:
     pytest.importorskip("psycopg")
-    for url in ("ann:secret@host/x", "ann@host/x?password=secret&sslmode=require"):
+    queries = ("password=secret&sslmode=require", "sslkey=x&sslpassword=secret")
+    for url in ("ann:secret@host/x", *(f"ann@host/x?{query}" for query in queries)):
         engine = connect(f"postgresql+psycopg://{url}", tmp_path)
         assert "secret" not in shown(engine)
         assert "***" in shown(engine)
