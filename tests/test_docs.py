@@ -52,6 +52,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for name in ("FILE", "log_random_4_22_to_5_08_pure.csv"):
         generate(SMALL_LOG, tmp_path / name)
+    (tmp_path / "SEQUENCES").write_text("1 a b c d\n2 b c d\n3 a c d e\n")
     return tmp_path
 
 

@@ -13,7 +13,7 @@ from importlib.metadata import entry_points
 
 import typer
 
-from armlift.commands import data, definitions, labs, replays
+from armlift.commands import data, definitions, evaluations, labs, replays
 from armlift.errors import ArmliftError
 
 GROUP = "armlift.commands"
@@ -29,7 +29,7 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
         add_completion=False,
     )
-    for part in (labs.app, definitions.app, replays.app, data.app):
+    for part in (labs.app, definitions.app, replays.app, evaluations.app, data.app):
         app.add_typer(part)
     for entry in entry_points(group=GROUP):
         app.add_typer(entry.load())

@@ -1,4 +1,4 @@
-"""Training from a log: what arms are fitted on, and the artefacts that come of it."""
+"""Training: what arms are fitted on, and the artefacts that come of it."""
 
 import hashlib
 import json
@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -105,16 +106,81 @@ def definition_hash(config: ArmConfig) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+class TrainingSet(Protocol):
+    """What arms are fitted on: `data_hash` names it, and its behaviours are before `until`."""
+
+    @property
+    def items(self) -> ItemTable:
+        """Give the catalogue."""
+        ...
+
+    @property
+    def until(self) -> int:
+        """Give the cut: UTC milliseconds, or positions where the data have no times."""
+        ...
+
+    @property
+    def data_hash(self) -> str:
+        """Hash all that arms are fitted on."""
+        ...
+
+    def histories(self) -> Iterator[History]:
+        """Give each unit's behaviours, oldest first; the same ones each time."""
+        ...
+
+
+class FittedArms:
+    """The arms a lab has fitted: their artefacts, and the rows of `models` that say on what data."""
+
+    def __init__(self, lab: Lab, engine: Engine) -> None:
+        self._engine = engine
+        self.url = lab.resolve(lab.settings.artefact_url)
+
+    def arm(self, config: ArmConfig, data: TrainingSet) -> Arm:
+        """Give an arm of these data and this definition: from its artefact if there is one, else fitted now.
+
+        Raises InputError for an artefact that is damaged.
+        """
+        return self.known(config, data.data_hash) or self.fit(config, data)
+
+    def known(self, config: ArmConfig, data_hash: str) -> Arm | None:
+        """Load the arm fitted on data of this hash; None if there is none, or its artefact is lost."""
+        with self._engine.connect() as connection:
+            version = connection.execute(
+                select(models.c.version).where(
+                    models.c.arm == config.name,
+                    models.c.scope == EVERY_EXPERIMENT,
+                    models.c.data_hash == data_hash,
+                    models.c.definition_hash == definition_hash(config),
+                )
+            ).scalar()
+        if version is None or not has_artefact(self.url, config.name, version):
+            return None
+        return load_artefact(self.url, config.name, version)[0]
+
+    def fit(self, config: ArmConfig, data: TrainingSet) -> Arm:
+        """Fit an arm and store it as a candidate for every experiment."""
+        arm = new_arm(config)
+        arm.fit(data.histories(), data.items, until=data.until)
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        manifest = save_artefact(
+            arm, self.url, data_hash=data.data_hash, data_until=data.until, created=created
+        )
+        row = (config.name, EVERY_EXPERIMENT, manifest.version, "candidate", data.data_hash, data.until)
+        with writing(self._engine) as connection:
+            add(connection, models, [(*row, definition_hash(config), None)])
+        return arm
+
+
 class Trainer:
     """Gives fitted arms of one log and cut: from their artefacts where these exist, else by fitting them."""
 
     def __init__(self, lab: Lab, engine: Engine, log: Log, until: int) -> None:
         self._lab = lab
-        self._engine = engine
+        self._fitted = FittedArms(lab, engine)
         self._log = log
         self._until = until
         self._data: TrainingData | None = None
-        self._url = lab.resolve(lab.settings.artefact_url)
 
     def arm(self, config: ArmConfig, *, version: str | None = None) -> Arm:
         """Give one arm, fitted on the rows before the cut, or the artefact `version` of any other data.
@@ -122,7 +188,7 @@ class Trainer:
         Raises InputError for an artefact that is missing, damaged, or knows rows from the cut on.
         """
         if version is not None:
-            arm, manifest = load_artefact(self._url, config.name, version)
+            arm, manifest = load_artefact(self._fitted.url, config.name, version)
             if manifest.data_until > self._until:
                 calendar = self._lab.calendar
                 raise InputError(
@@ -131,10 +197,7 @@ class Trainer:
                     f"{calendar.show(self._until)}"
                 )
             return arm
-        known = self._known(config)
-        if known is not None and has_artefact(self._url, config.name, known):
-            return load_artefact(self._url, config.name, known)[0]
-        return self._fit(config)
+        return self._fitted.known(config, self.data_hash) or self._fit(config)
 
     def close(self) -> None:
         """Let go of the training data."""
@@ -146,27 +209,7 @@ class Trainer:
         """Hash what arms are trained on: the log and the cut."""
         return hashlib.sha256(f"{self._log.summary.sha256}|{self._until}".encode()).hexdigest()
 
-    def _known(self, config: ArmConfig) -> str | None:
-        with self._engine.connect() as connection:
-            return connection.execute(
-                select(models.c.version).where(
-                    models.c.arm == config.name,
-                    models.c.scope == EVERY_EXPERIMENT,
-                    models.c.data_hash == self.data_hash,
-                    models.c.definition_hash == definition_hash(config),
-                )
-            ).scalar()
-
     def _fit(self, config: ArmConfig) -> Arm:
         if self._data is None:
             self._data = TrainingData(self._log, self._until)
-        arm = new_arm(config)
-        arm.fit(self._data.histories(), self._data.items, until=self._until)
-        created = datetime.now(UTC).isoformat(timespec="seconds")
-        manifest = save_artefact(
-            arm, self._url, data_hash=self.data_hash, data_until=self._until, created=created
-        )
-        row = (config.name, EVERY_EXPERIMENT, manifest.version, "candidate", self.data_hash, self._until)
-        with writing(self._engine) as connection:
-            add(connection, models, [(*row, definition_hash(config), None)])
-        return arm
+        return self._fitted.fit(config, self._data)

@@ -49,7 +49,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     for command in (
         "init", "demo", "schema", "db", "arm", "experiment", "explain", "replay", "report", "train",
-        "generate", "ingest",
+        "evaluate", "generate", "ingest",
     ):  # fmt: skip
         assert f" {command} " in out
 

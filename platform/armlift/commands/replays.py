@@ -1,4 +1,4 @@
-"""Commands that make and read runs: replay, report, train."""
+"""Commands that make and read runs: replay, report."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -100,43 +100,6 @@ def report(
             f"run {found.run} of {experiment!r} was broken off; start its replay again to finish it"
         )
     show(make_report(engine, found, opened.calendar, as_of=at), as_json=as_json, html=html)
-
-
-@app.command()
-def train(
-    arm: Annotated[str, typer.Argument(help="The arm's name.")],
-    log: Logs,
-    until: Annotated[str, typer.Option("--until", help="A time or day; earlier rows train.")],
-    lab: LabOption = None,
-    database: DatabaseOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Fit an arm on a log's earlier rows and store it as an artefact."""
-    from armlift.errors import InputError
-    from armlift.logs.reader import open_log
-    from armlift.store.database import open_database
-    from armlift.training import Trainer
-
-    opened = open_lab(lab, database)
-    config = opened.arm(arm)
-    try:
-        cut = opened.calendar.parse(until)
-    except InputError as error:
-        raise InputError(f"--until: {error}") from error
-    rows = open_log(log)
-    if cut <= rows.summary.first_ts:
-        first = opened.calendar.show(rows.summary.first_ts)
-        raise InputError(f"--until {until}: no row of the log is earlier, must be after {first}")
-    trainer = Trainer(opened, open_database(opened, create=True), rows, cut)
-    try:
-        version = trainer.arm(config).version
-    finally:
-        trainer.close()
-    folder = f"{opened.resolve(opened.settings.artefact_url)}/{arm}/{version}"
-    if as_json:
-        write_json({"arm": arm, "version": version, "data_until": cut, "artefact": folder})
-    else:
-        print(f"{arm} {version}: trained until {opened.calendar.show(cut)}, stored in {folder}")
 
 
 def replay_logs(
