@@ -20,7 +20,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from armlift.errors import InputError
 
-Capability = Literal["trainable", "prompts", "candidates", "propensity"]
+Capability = Literal["trainable", "warm", "prompts", "candidates", "propensity"]
+"""`trainable`: what it is fitted on decides its slates; `warm`: `fit` goes on from an artefact's weights;
+`prompts`: it uses a unit's stored prompts; `candidates`: it orders what it is given; `propensity`: it tells
+the probability of each choice."""
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 """Names of arms, experiments, layers and metrics: lower case, digits, `_` and `-`."""
 
@@ -41,11 +44,25 @@ class History(NamedTuple):
     behaviours: Sequence[Behaviour]
 
 
+class Prompt(NamedTuple):
+    """An item a model said to a unit, in answer to the behaviour at `position` of its history.
+
+    `step` counts the prompts to one behaviour from 0. `stored` tells that it was read, not generated anew.
+    """
+
+    position: int
+    step: int
+    item: str
+    score: float = 0.0
+    stored: bool = False
+
+
 class Request(NamedTuple):
     """One call for at most `k` recommendations at a time `ts` (UTC milliseconds).
 
     With `candidates` the arm orders these and masks nothing; without, it recalls from its catalogue what the
-    unit has not met. `prompts` are the unit's stored personalised prompts, for arms that use them.
+    unit has not met. `prompts` are the unit's stored personalised prompts, for arms that use them; those to
+    behaviours the history no longer has, or of items the catalogue lacks, are generated anew.
     """
 
     request_id: str
@@ -54,7 +71,7 @@ class Request(NamedTuple):
     k: int
     history: Sequence[Behaviour] = ()
     candidates: Sequence[str] | None = None
-    prompts: Sequence[str] | None = None
+    prompts: Sequence[Prompt] | None = None
     context: Mapping[str, object] | None = None
     attributes: Mapping[str, object] | None = None
 
@@ -64,7 +81,7 @@ class Slate(NamedTuple):
 
     `steps` holds the recall step of each item (0 is the first), `propensities` the probability with which the
     policy put the item there given the items before it, or None where that is not known. `fallback` says that
-    the arm could not answer and another policy did in its name.
+    the arm could not answer and another policy did in its name. `prompts` are those the model had in view.
     """
 
     items: Sequence[str]
@@ -72,6 +89,7 @@ class Slate(NamedTuple):
     steps: Sequence[int]
     propensities: Sequence[float | None]
     fallback: bool = False
+    prompts: Sequence[Prompt] = ()
 
 
 @dataclass(frozen=True)
