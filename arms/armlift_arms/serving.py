@@ -1,0 +1,81 @@
+"""Answers from a decoder, a few sequences at a time.
+
+Matrix products are rounded by their shapes. So that an answer does not depend on the batch it stands in, to
+the bit, sequences are computed `ROWS` at a time, padded on the left to a length that their own gives.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from armlift_arms.decoder import Decoder, Past, ahead
+from armlift_arms.windows import Longs
+
+ROWS = 16
+"""Sequences computed at a time."""
+_SHORTEST = 4
+
+Embed = Callable[[Tensor, Longs], Tensor]
+
+
+class Rows(NamedTuple):
+    """Sequences that were read, as R rows: their places in what was asked, at most R, and where they end.
+
+    `tokens` int64 [R, L] are their items, from column `begins` [R] on; `states` [R, D] are those after the
+    last that was read, and `past` is what the blocks keep. Rows without a sequence repeat some place in
+    `filled` [R].
+    """
+
+    places: Longs
+    filled: Longs
+    tokens: Tensor
+    states: Tensor
+    past: list[Past]
+    begins: Tensor
+
+
+def read(
+    decoder: Decoder, sequences: Sequence[Longs], embed: Embed, *, rows: int = ROWS, unread: int = 0
+) -> Iterator[Rows]:
+    """Read sequences of 1 to `length` items, `rows` at a time, those of like length together.
+
+    `embed` looks tokens [rows, L] of the sequences at some places [rows] up, -> [rows, L, D]. The last
+    `unread` columns are left to be read later, but for the first of all.
+    """
+    device = decoder.items.weight.device
+    lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
+    items = np.concatenate([*sequences, np.zeros(0, dtype=np.int64)])
+    starts = np.cumsum(lengths) - lengths
+    for places, width in of_like_length(sequences, decoder.shape.length, rows):
+        filled = np.resize(places, rows)
+        padding = width - lengths[filled]
+        # Padding repeats an item of the sequence, so that who masks the tokens masks nothing else.
+        at = np.maximum(np.arange(width) - padding[:, None], 0)  # [R, L]
+        laid = torch.from_numpy(items[starts[filled][:, None] + at]).to(device)
+        begins = torch.from_numpy(padding).to(device)
+        now = max(1, width - unread)
+        distances = seen_from(ahead(now, device), begins)
+        states, past = decoder.extend(embed(laid[:, :now], filled), distances)
+        yield Rows(places, filled, laid, states[:, -1], past, begins)
+
+
+def of_like_length(sequences: Sequence[Longs], longest: int, rows: int = ROWS) -> Iterator[tuple[Longs, int]]:
+    """Put sequences of like length together, at most `rows`: gives their places and a width that holds them.
+
+    The width of a sequence of 1 to `longest` items follows from its length alone.
+    """
+    lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
+    widths = np.minimum(2 ** np.ceil(np.log2(np.maximum(lengths, _SHORTEST))), longest)
+    for width in np.unique(widths).astype(np.int64).tolist():
+        members = np.flatnonzero(widths == width)
+        for start in range(0, len(members), rows):
+            yield members[start : start + rows], width
+
+
+def seen_from(distances: Tensor, begins: Tensor) -> Tensor:
+    """Hide what stands before sequences begin, [T, S] and [B] -> [B, T, S]; tokens still see themselves."""
+    padding = torch.arange(distances.shape[-1], device=distances.device) < begins[:, None]  # [B, S]
+    return distances.masked_fill(padding[:, None] & (distances != 0), -1)
