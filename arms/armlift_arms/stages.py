@@ -1,0 +1,199 @@
+"""The stages of RecGPT's training: the decoder, models that generate prompts, and the decoder with prompts.
+
+Prompts for training are cross-fitted: the sequences are dealt out into folds, and those of a fold are
+answered by a model that was trained on the others. A model that had seen them would know the next items by
+heart, and write them into its prompts.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from armlift.artefacts import Tensors
+from armlift.errors import InputError
+from armlift.fitting import record_figures
+from armlift_arms.conversation import Conversation, Parts
+from armlift_arms.finetune import FineTune
+from armlift_arms.loop import Outcome, Recipe, device, run, seeded
+from armlift_arms.neural import Known, Warm, start_from, weights_of
+from armlift_arms.next_item import NextItem
+from armlift_arms.recall import Known as Prompts
+from armlift_arms.recall import Plan, Recall, Replies, generate
+from armlift_arms.recgpt import RecGptConfig
+from armlift_arms.sources import NONE, at_random, chances, most_popular
+from armlift_arms.windows import Longs, Sequences, Split, split
+
+
+def train(config: RecGptConfig, known: Known, warm: Warm | None) -> Tensors:
+    """Run all stages; gives the weights, none if no item follows another."""
+    cut = split(known.sequences, config.length, config.validation_share)
+    if not len(cut.windows):
+        return {}
+    return _Stages(config, known, cut, warm).run()
+
+
+class _Stages:
+    """The data of one training."""
+
+    def __init__(self, config: RecGptConfig, known: Known, cut: Split, warm: Warm | None) -> None:
+        self._config, self._known, self._cut, self._warm = config, known, cut, warm
+        self._recipe = Recipe(**config.model_dump(include=set(Recipe._fields)))
+        self._shape = config.shape(len(known.items))
+        self._counts = np.bincount(known.sequences.items, minlength=len(known.items))
+        self._prompts = self._known_prompts()
+
+    def run(self) -> Tensors:
+        """Run all stages."""
+        config = self._config
+        units = len(self._known.units) if config.user_vectors else None
+        with seeded(config.seed, config.threads):
+            model = Conversation(self._shape, Parts(units, config.segments, config.ahead))
+        start_from(model, self._warm)
+        if self._warm is None and config.pretraining_epochs:
+            _record("pretrain", self._tell_next(model, self._cut, "pretrain"))
+        replies = self._replies()
+        task = self._fine_tune(model, self._cut, replies, config.plan, self._prompts)
+        _record("tune", run(task, self._recipe, "tune"))
+        return weights_of(model)
+
+    def _tell_next(self, model: Conversation, cut: Split, stage: str) -> Outcome:
+        """Train without prompts for `pretraining_epochs`; without validation, which the last stage has."""
+        config = self._config
+        most = max(1, config.pretraining_epochs)
+        recipe = self._recipe._replace(epochs=most, patience=most)
+        cut = cut._replace(held_out=cut.held_out[:0])
+        if not config.ahead:
+            return run(NextItem(model.decoder, self._known.sequences, cut, config.negatives), recipe, stage)
+        # The heads that tell further items learn with the rest, which fine-tuning does, here without replies.
+        plan = Plan(0, (1,), 1)
+        n = len(self._known.sequences.items)
+        none = Replies(np.zeros((n, 0), dtype=np.int32), np.ones((n, 1), dtype=np.bool_))
+        return run(self._fine_tune(model, cut, none, plan, None), recipe, stage)
+
+    def _fine_tune(
+        self, model: Conversation, cut: Split, replies: Replies, plan: Plan, known: Prompts | None
+    ) -> FineTune:
+        config = self._config
+        return FineTune(
+            model,
+            self._known.sequences,
+            cut,
+            replies,
+            plan,
+            known,
+            negatives=config.negatives,
+            later_weight=config.later_weight,
+            user_dropout=config.user_dropout,
+        )
+
+    def _replies(self) -> Replies:
+        """Generate the prompts to every behaviour, and say how often they are what comes next."""
+        sequences, plan = self._known.sequences, self._config.plan
+        prefixes, targets = _prefixes(sequences, self._config.length)
+        replies = Replies(
+            np.zeros((len(prefixes), plan.generated), dtype=np.int32),
+            np.ones((len(prefixes), len(plan.recall)), dtype=np.bool_),
+        )
+        if not plan.generated:
+            return replies
+        fold_of = np.repeat(np.arange(len(sequences)) % self._config.folds, np.diff(sequences.starts))
+        for fold in range(self._config.folds):
+            answered = np.flatnonzero(fold_of == fold)
+            found = self._answers(
+                fold, [prefixes[at] for at in answered.tolist()], targets[answered], answered
+            )
+            replies.items[answered], replies.missed[answered] = found
+        self._record_hits(replies, targets)
+        return replies
+
+    def _known_prompts(self) -> Prompts | None:
+        """Say what is known of prompts before the model generates any."""
+        config, known = self._config, self._known
+        if not config.prompts or (config.prompt_source == "generated" and config.top_p is None):
+            return None
+        places = [np.arange(n) for n in np.diff(known.sequences.starts).tolist()]
+        pairs = list(zip(known.units, places, strict=True))
+        numbers = [chances(unit, at, config.prompts, config.seed) for unit, at in pairs]
+        return Prompts(self._other_prompts(pairs), None if config.top_p is None else numbers)
+
+    def _other_prompts(self, pairs: list[tuple[str, Longs]]) -> list[Longs]:
+        """Give the prompts of another source, [items, K] for each unit and the places of its items."""
+        config, known = self._config, self._known
+        if config.prompt_source == "unclicked":
+            if not any((note != NONE).any() for note in known.notes):
+                raise InputError(
+                    f"arm {config.name}: prompt_source: unclicked needs behaviours of other kinds than "
+                    f"history_kinds, the data have none"
+                )
+            return known.notes
+        if config.prompt_source == "random":
+            met = np.flatnonzero(self._counts)
+            return [at_random(unit, places, met, config.prompts, config.seed) for unit, places in pairs]
+        if config.prompt_source == "popular":
+            order = np.argsort(-self._counts, kind="stable")
+            return [most_popular(one, order, config.prompts) for one in self._each()]
+        return [np.full((len(places), config.prompts), NONE) for _, places in pairs]
+
+    def _each(self) -> Iterator[Longs]:
+        """Give the sequences one by one."""
+        sequences = self._known.sequences
+        return (
+            sequences.items[start:end].astype(np.int64) for start, end in pairwise(sequences.starts.tolist())
+        )
+
+    def _answers(self, fold: int, prefixes: list[Longs], targets: Longs, places: Longs) -> Replies:
+        """Let a model that is trained on the other folds answer prefixes, which end at some places."""
+        config = self._config
+        generator = self._generator(fold)
+        with seeded(config.seed, config.threads), torch.inference_mode():
+            recall = Recall(generator, config.plan, torch.from_numpy(self._counts == 0).to(device()))
+            return generate(recall, config.plan, prefixes, targets, self._known_up_to(places))
+
+    def _known_up_to(self, places: Longs) -> Prompts | None:
+        """Say what is known of prompts to prefixes that end at some places."""
+        if self._prompts is None:
+            return None
+        starts = self._known.sequences.starts
+        numbers = np.searchsorted(starts, places, side="right") - 1
+        ends = (places - starts[numbers] + 1).tolist()
+        length = self._config.length
+        rows = zip(numbers.tolist(), ends, strict=True)
+        return self._prompts.part([(number, max(0, end - length), end) for number, end in rows])
+
+    def _generator(self, fold: int) -> Conversation:
+        """Train a model on the windows of all sequences but those of a fold."""
+        config = self._config
+        others = self._cut.windows[self._cut.windows[:, 2] % config.folds != fold]
+        with seeded(config.seed + fold + 1, config.threads):
+            generator = Conversation(self._shape, Parts(None, segments=False, ahead=config.ahead))
+        self._tell_next(generator, Split(others, self._cut.held_out[:0]), f"fold{fold + 1}")
+        return generator.eval()
+
+    def _record_hits(self, replies: Replies, targets: Longs) -> None:
+        """Record how often a prompt is the next item, where it trains and where it validates."""
+        hits = (replies.items[:, : self._config.prompts] == targets[:, None]).any(axis=1)
+        validates = np.zeros(len(hits), dtype=np.bool_)
+        validates[self._cut.held_out[:, 1] - 1] = True
+        trains = (targets >= 0) & ~validates
+        for name, which in (("train", trains), ("validation", validates)):
+            if which.any():
+                record_figures({f"prompt_hits_{name}": float(hits[which].mean())})
+
+
+def _prefixes(sequences: Sequences, length: int) -> tuple[list[Longs], Longs]:
+    """Give the last `length` items up to each place, and what follows it, -1 after the last, int64 [P]."""
+    prefixes: list[Longs] = []
+    targets = np.append(sequences.items[1:], -1).astype(np.int64)
+    targets[sequences.starts[1:] - 1] = -1
+    for start, end in pairwise(sequences.starts.tolist()):
+        of = sequences.items[start:end].astype(np.int64)
+        prefixes += [of[max(0, at + 1 - length) : at + 1] for at in range(end - start)]
+    return prefixes, targets
+
+
+def _record(stage: str, outcome: Outcome) -> None:
+    """Record what a stage came to."""
+    found = {"epochs": outcome.epochs, "best_epoch": outcome.best_epoch, **outcome.figures}
+    record_figures({f"{stage}_{name}": float(value) for name, value in found.items()})
