@@ -1,0 +1,181 @@
+"""A causal Transformer decoder over items: the backbone of the neural arms.
+
+What a token sees, and how far off, is told by distances: integers [T, S] or [B, T, S] from each of the T new
+tokens to each of S = P + T tokens, P of them computed before; a token at a negative distance is not seen.
+Shapes: B sequences, L positions, D the width, H heads, N items of the catalogue.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (its usual name)
+from torch import Tensor, nn
+
+_FILTER_SHARE = 0.7  # of a filtering block's output; attention has the rest
+_FEED_FORWARD = 4  # width of the feed-forward layer, in D
+_INITIAL = 0.02  # standard deviation of initial weights
+
+
+class Shape(NamedTuple):
+    """What a decoder's tensors are made of; `temperature` None scores by dot product, else by cosine.
+
+    Distances from `length` - 1 on are all one to it.
+    """
+
+    items: int
+    dim: int
+    layers: int
+    heads: int
+    length: int
+    dropout: float = 0.0
+    item_dropout: float = 0.0
+    backbone: Literal["plain", "filter"] = "filter"
+    temperature: float | None = 0.05
+
+
+class Decoder(nn.Module):
+    """Turn items met into states that score what comes next.
+
+    Post-norm blocks; order is told by a bias of attention for each distance (up to `length`) and head.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.items = nn.Embedding(shape.items, shape.dim)  # input and output: the two are tied
+        self.norm = nn.LayerNorm(shape.dim)
+        self.dropout = nn.Dropout(shape.dropout)
+        self.blocks = nn.ModuleList([Block(shape) for _ in range(shape.layers)])
+        self.apply(_initialise)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Look items up, [B, L] -> [B, L, D]; in training a share of them is left out whole."""
+        embedded: Tensor = self.items(tokens)
+        if self.training and self.shape.item_dropout:
+            kept = torch.rand(tokens.shape, device=tokens.device) >= self.shape.item_dropout
+            embedded = embedded * kept.unsqueeze(-1)
+        return embedded
+
+    def forward(self, embedded: Tensor, distances: Tensor | None = None) -> Tensor:
+        """Compute the state of each position, [B, L, D] -> [B, L, D]; by default from it and all before it.
+
+        Sequences padded on the right need no mask: nothing at a position depends on what follows it.
+        """
+        return self.extend(embedded, ahead(embedded.shape[1], embedded.device) if distances is None else distances)[0]
+
+    def extend(self, embedded: Tensor, distances: Tensor, past: Sequence["Past"] = ()) -> tuple[Tensor, list["Past"]]:
+        """Compute the states of tokens that follow those of `past`, [B, T, D]; gives them and the past with them."""
+        states: Tensor = self.dropout(self.norm(embedded))
+        found = []
+        for at, block in enumerate(self.blocks):
+            states, known = block(states, distances, past[at] if past else None)
+            found.append(known)
+        return states, found
+
+    def vectors(self, items: Tensor | None = None) -> Tensor:
+        """Give the vectors that states are scored against, [n, D]: of `items` [n], or of the catalogue."""
+        vectors = self.items.weight if items is None else self.items(items)
+        return vectors if self.shape.temperature is None else F.normalize(vectors, dim=-1)
+
+    def queries(self, states: Tensor) -> Tensor:
+        """Scale states [..., D] so that their dot products with `vectors` are scores."""
+        if self.shape.temperature is None:
+            return states
+        return F.normalize(states, dim=-1) / self.shape.temperature
+
+
+class Past(NamedTuple):
+    """What a block keeps of tokens: its inputs [B, P, D], and their keys and values [B, H, P, D / H]."""
+
+    inputs: Tensor
+    keys: Tensor
+    values: Tensor
+
+
+class Block(nn.Module):
+    """Attention, beside it the low-pass filter if the backbone has one, then a feed-forward layer."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.attention = Attention(shape)
+        self.attention_norm = nn.LayerNorm(shape.dim)
+        self.filter = Filter(shape) if shape.backbone == "filter" else None
+        self.filter_norm = nn.LayerNorm(shape.dim) if shape.backbone == "filter" else None
+        self.widen = nn.Linear(shape.dim, _FEED_FORWARD * shape.dim)
+        self.narrow = nn.Linear(_FEED_FORWARD * shape.dim, shape.dim)
+        self.norm = nn.LayerNorm(shape.dim)
+        self.dropout = nn.Dropout(shape.dropout)
+
+    def forward(self, x: Tensor, distances: Tensor, past: Past | None) -> tuple[Tensor, Past]:
+        """Mix each new token [B, T, D] with what it sees; gives [B, T, D] and the past with them."""
+        attended, keys, values = self.attention(x, distances, past)
+        inputs = x if past is None else torch.cat([past.inputs, x], dim=1)
+        mixed: Tensor = self.attention_norm(x + self.dropout(attended))
+        if self.filter is not None and self.filter_norm is not None:
+            smooth = self.filter_norm(x + self.dropout(self.filter(x, distances, inputs)))
+            mixed = _FILTER_SHARE * smooth + (1 - _FILTER_SHARE) * mixed
+        rest: Tensor = self.dropout(self.narrow(F.gelu(self.widen(mixed))))
+        return self.norm(mixed + rest), Past(inputs, keys, values)
+
+
+class Attention(nn.Module):
+    """Self-attention with a learned bias for each head and distance."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.heads = shape.heads
+        self.joint = nn.Linear(shape.dim, 3 * shape.dim)
+        self.out = nn.Linear(shape.dim, shape.dim)
+        self.bias = nn.Parameter(torch.zeros(shape.length, shape.heads))
+
+    def forward(self, x: Tensor, distances: Tensor, past: Past | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Give what new tokens [B, T, D] attend to, [B, T, D], and all keys and values [B, H, S, D / H]."""
+        b, length, d = x.shape
+        joint = self.joint(x).view(b, length, 3, self.heads, d // self.heads)
+        query, key, value = joint.permute(2, 0, 3, 1, 4)  # each [B, H, T, D / H]
+        if past is not None:
+            key, value = torch.cat([past.keys, key], dim=2), torch.cat([past.values, value], dim=2)
+        mask = _by_distance(self.bias, distances)  # [B or 1, H, T, S]
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        projected: Tensor = self.out(mixed.transpose(1, 2).reshape(b, length, d))
+        return projected, key, value
+
+
+class Filter(nn.Module):
+    """A causal low-pass filter, the same for all sequences, and a share of what it takes away.
+
+    The inductive bias of BSARec (arXiv 2312.10325), with a softmax over the distances to earlier positions in
+    place of the Fourier transform, which would let each position see those after it.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(shape.length, 1))
+        self.high = nn.Parameter(torch.full((shape.dim,), 0.5))
+
+    def forward(self, x: Tensor, distances: Tensor, inputs: Tensor) -> Tensor:
+        """Filter new tokens [B, T, D] over all `inputs` [B, S, D], -> [B, T, D]."""
+        weights = _by_distance(self.logits, distances)[:, 0].softmax(dim=-1)  # [B or 1, T, S]
+        low = weights @ inputs
+        return low + self.high * (x - low)
+
+
+def ahead(length: int, device: torch.device) -> Tensor:
+    """Give the distances in a plain sequence, [L, L]: row - column, negative to what is ahead."""
+    places = torch.arange(length, device=device)
+    return places[:, None] - places
+
+
+def _by_distance(values: Tensor, distances: Tensor) -> Tensor:
+    """Look values [distances, H] up, -> [B or 1, H, T, S], -inf where the distance is negative."""
+    known = distances.clamp(min=0, max=len(values) - 1)
+    laid = F.embedding(known, values).masked_fill(distances.unsqueeze(-1) < 0, float("-inf"))
+    return laid.movedim(-1, -3).reshape(-1, values.shape[1], *distances.shape[-2:])
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=_INITIAL)
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,270 @@
+"""The training loop of the neural arms: early stopping, averaged weights, checkpoints, several processes.
+
+A `Task` says what is learnt; the loop does the rest. Weights are averaged over steps (an exponential moving
+average, after Polyak and Juditsky 1992); the averages are what is validated and kept. Under `torchrun` each
+process takes its share of an epoch's batches, which are smaller by their number, and gradients are averaged
+(DistributedDataParallel), so that a step learns from as many positions as it does alone.
+"""
+
+import logging
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from armlift.fitting import Epoch, checkpoint_file, tell_epoch
+from armlift_arms.checkpoint import read_state, write_state
+from armlift_arms.windows import Longs
+
+logger = logging.getLogger(__name__)
+
+CUTOFF = 10
+"""The slate length of validation figures."""
+_RANKED = 256  # held-out rows ranked at a time
+
+
+class Recipe(NamedTuple):
+    """How to train; see the descriptions of the arms' configuration."""
+
+    batch_tokens: int
+    learning_rate: float
+    weight_decay: float
+    averaging: float
+    epochs: int
+    patience: int
+    seed: int
+    threads: int
+
+
+class Task(Protocol):
+    """What is learnt: a model, its batches, its loss, and held-out rows that tell when to stop."""
+
+    @property
+    def model(self) -> nn.Module:
+        """Give the model whose parameters are learnt."""
+        ...
+
+    @property
+    def held_out(self) -> Longs:
+        """Give the rows that validate, [V, ...], like ones together; none: `patience` epochs are run."""
+        ...
+
+    def batches(self, tokens: int, random: np.random.Generator) -> list[Longs]:
+        """Cut an epoch in batches of about `tokens` inputs."""
+        ...
+
+    def loss(self, batch: Longs) -> tuple[Tensor, int]:
+        """Sum up the loss of a batch; gives it and the number of targets."""
+        ...
+
+    def ranks(self, held_out: Longs) -> Tensor:
+        """Count, for some held-out rows, the unseen items that score above the target, int64 [rows]."""
+        ...
+
+
+class Outcome(NamedTuple):
+    """What a run came to: epochs run, the one whose weights are kept, and its figures of validation."""
+
+    epochs: int
+    best_epoch: int
+    figures: dict[str, float]
+
+
+def device() -> torch.device:
+    """Name the device to learn and answer on: a GPU where there is one."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+
+
+@contextmanager
+def seeded(seed: int, threads: int) -> Iterator[None]:
+    """Run with a seed and a number of threads, and leave those of the process as they were."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def run(task: Task, recipe: Recipe, stage: str) -> Outcome:
+    """Train until validation NDCG@10 has not risen for `patience` epochs; the model is left at its best.
+
+    The same input gives the same weights, on one machine, device and number of processes; an interrupted run
+    that is started again with its checkpoint ends with the same weights too.
+    """
+    _join_processes()
+    with seeded(recipe.seed, recipe.threads):
+        return _Loop(task, recipe, stage).run()
+
+
+def _join_processes() -> None:
+    """Meet the other processes that `torchrun` started, if there are any, once for all runs."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
+        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+
+
+class _Loss(nn.Module):
+    """A task's mean loss as a module: the form in which gradients are shared between processes."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.model = task.model
+        self._task = task
+
+    def forward(self, batch: Longs) -> tuple[Tensor, int]:
+        """Give the mean loss of a batch, and the number of its targets."""
+        total, targets = self._task.loss(batch)
+        return total / targets, targets
+
+
+class _Loop:
+    """The state of one run."""
+
+    def __init__(self, task: Task, recipe: Recipe, stage: str) -> None:
+        shared = distributed.is_initialized()
+        self._world, self._rank = (distributed.get_world_size(), distributed.get_rank()) if shared else (1, 0)
+        self._task, self._recipe, self._stage = task, recipe, stage
+        self._random = np.random.default_rng(recipe.seed)
+        task.model.to(device())
+        self._loss: nn.Module = _Loss(task)
+        if shared:
+            self._loss = DistributedDataParallel(self._loss, broadcast_buffers=False)
+            torch.manual_seed(recipe.seed * self._world + self._rank)  # each has its own dropout
+        self._weights: list[Tensor] = list(task.model.parameters())
+        self._means = [weight.detach().clone() for weight in self._weights]
+        self._best = [mean.clone() for mean in self._means]
+        self._optimizer = torch.optim.AdamW(
+            self._weights, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+        )
+        self._steps = self._epochs = self._best_epoch = 0
+        self._figures: dict[str, float] = {}
+
+    def run(self) -> Outcome:
+        """Train to the end, from the checkpoint on if there is one."""
+        path = checkpoint_file(self._stage)
+        if path is not None and path.exists():
+            self._restore(*read_state(path))
+        while not self._finished():
+            start = time.perf_counter()
+            loss, figures = self._epoch(), self._validate()
+            self._epochs += 1
+            if not figures or figures[f"NDCG@{CUTOFF}"] > self._figures.get(f"NDCG@{CUTOFF}", -1.0):
+                self._figures = figures
+                self._best_epoch = self._epochs if figures else 0
+                _copy(self._means, self._best)
+            if self._rank == 0:
+                self._report(loss, figures, time.perf_counter() - start)
+                if path is not None:
+                    write_state(path, *self._state())
+        _copy(self._best, self._weights)
+        self._task.model.eval()
+        return Outcome(self._epochs, self._best_epoch, self._figures)
+
+    def _finished(self) -> bool:
+        late = self._epochs - self._best_epoch >= self._recipe.patience
+        return late or self._epochs >= self._recipe.epochs
+
+    def _epoch(self) -> float:
+        """Pass over all batches once, in a new order; gives the mean loss of a target."""
+        self._task.model.train()
+        found = self._task.batches(max(1, self._recipe.batch_tokens // self._world), self._random)
+        # Every process makes as many steps: the last ones are filled up with the first batches.
+        steps = math.ceil(len(found) / self._world)
+        horizon = max(1.0, self._recipe.averaging * steps)
+        totals = torch.zeros(2, dtype=torch.float64)
+        for step in range(steps):
+            batch = found[(step * self._world + self._rank) % len(found)]
+            loss, targets = self._loss(batch)
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self._optimizer.step()
+            self._average(horizon)
+            totals += torch.tensor([float(loss.detach()) * targets, targets], dtype=torch.float64)
+        total, count = self._summed(totals).tolist()
+        return float(total / count)
+
+    def _average(self, horizon: float) -> None:
+        """Move the averages towards the weights; at first faster, so that they do not lag from the start."""
+        self._steps += 1
+        share = max(1 / horizon, 9 / (self._steps + 9))
+        with torch.no_grad():
+            torch._foreach_lerp_(self._means, self._weights, share)
+
+    @torch.inference_mode()
+    def _validate(self) -> dict[str, float]:
+        """Give HR@10 and NDCG@10 of the averaged weights on what is held out; nothing if nothing is."""
+        held_out = self._task.held_out
+        if not len(held_out):
+            return {}
+        self._task.model.eval()
+        live = [weight.clone() for weight in self._weights]
+        _copy(self._means, self._weights)
+        mine = range(self._rank * _RANKED, len(held_out), self._world * _RANKED)
+        ranks = [self._task.ranks(held_out[start : start + _RANKED]).cpu() for start in mine]
+        _copy(live, self._weights)
+        places = torch.cat([*ranks, torch.zeros(0, dtype=torch.int64)])
+        hits = (places < CUTOFF).double()
+        sums = torch.stack([hits.sum(), (hits / (places + 2.0).log2()).sum()])
+        hit_rate, ndcg = (self._summed(sums) / len(held_out)).tolist()
+        return {f"HR@{CUTOFF}": hit_rate, f"NDCG@{CUTOFF}": ndcg}
+
+    def _summed(self, values: Tensor) -> Tensor:
+        """Add the values of all processes up."""
+        if self._world > 1:
+            values = values.to(device())
+            distributed.all_reduce(values)
+        return values.cpu()
+
+    def _report(self, loss: float, figures: dict[str, float], seconds: float) -> None:
+        shown = "".join(f", {name} {value:.4f}" for name, value in figures.items())
+        logger.info("%s, epoch %d: loss %.4f%s, %.1f s", self._stage, self._epochs, loss, shown, seconds)
+        tell_epoch(Epoch(self._stage, self._epochs, self._recipe.epochs, loss, figures, seconds))
+
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
+        """Give all that a run needs to go on, as tensors and plain values."""
+        moments = self._optimizer.state_dict()["state"]
+        tensors = {f"moments.{at}.{name}": value for at, of in moments.items() for name, value in of.items()}
+        for name, found in (("weights", self._weights), ("means", self._means), ("best", self._best)):
+            tensors |= {f"{name}.{at}": tensor.detach() for at, tensor in enumerate(found)}
+        tensors["torch_random"] = torch.get_rng_state()
+        values: dict[str, object] = {
+            "numpy_random": self._random.bit_generator.state,
+            "steps": self._steps,
+            "epochs": self._epochs,
+            "best_epoch": self._best_epoch,
+            "figures": self._figures,
+        }
+        return tensors, values
+
+    def _restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        """Take a state over that `_state` gave."""
+        for name, found in (("weights", self._weights), ("means", self._means), ("best", self._best)):
+            _copy([tensors[f"{name}.{at}"] for at in range(len(found))], found)
+        state = self._optimizer.state_dict()
+        for key, tensor in tensors.items():
+            if key.startswith("moments."):
+                _, at, name = key.split(".")
+                state["state"].setdefault(int(at), {})[name] = tensor
+        self._optimizer.load_state_dict(state)
+        if self._world == 1:
+            torch.set_rng_state(tensors["torch_random"])
+        self._random.bit_generator.state = values["numpy_random"]
+        self._steps, self._epochs = values["steps"], values["epochs"]
+        self._best_epoch, self._figures = values["best_epoch"], values["figures"]
+
+
+def _copy(source: list[Tensor], target: list[Tensor]) -> None:
+    """Write tensors over others of the same shapes."""
+    with torch.no_grad():
+        torch._foreach_copy_(target, source)

@@ -1,0 +1,268 @@
+"""What the neural arms share: configuration, training data, warm starts, and answers from scores.
+
+PyTorch is imported where it is used: naming an arm and its configuration must not wait for it.
+"""
+
+from abc import abstractmethod
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from armlift.arm import ArmConfig, Behaviour, Capability, History, ItemTable, Request, Slate
+from armlift.artefacts import Tensors, pack_strings, read_weights, unpack_strings
+from armlift.errors import InputError
+from armlift.slates import FixedOrder, Ranking, counted, depth_of, rank, seen_items, slate_of, top_k
+from armlift_arms.tables import TableArm
+from armlift_arms.windows import Ints, Longs, Sequences
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from armlift_arms.loop import Recipe
+
+Singles = npt.NDArray[np.float32]
+
+_WEIGHTS = "model."  # what the names of a model's tensors begin with
+
+
+class NeuralConfig(ArmConfig):
+    """What the definition of every neural arm holds."""
+
+    dim: int = Field(default=64, ge=1, le=4096, description="Width of item vectors and states.")
+    length: int = Field(default=50, ge=1, le=4096, description="How many of a unit's last items are read.")
+    negatives: int = Field(
+        default=1024, ge=1, le=1_000_000, description="Items drawn, by popularity, for the loss of a batch."
+    )
+    batch_tokens: int = Field(default=512, ge=1, description="Most positions of a batch, padding included.")
+    learning_rate: float = Field(default=1e-3, gt=0, le=1, description="Step size of Adam.")
+    weight_decay: float = Field(default=0.0, ge=0, le=1, description="Decoupled weight decay of Adam.")
+    averaging: float = Field(
+        default=2.0, ge=0, description="Epochs over which weights are averaged; 0: the last weights are used."
+    )
+    epochs: int = Field(default=200, ge=1, description="Most passes over the data.")
+    patience: int = Field(
+        default=10, ge=1, description="Epochs without a better validation NDCG@10 that end training."
+    )
+    validation_share: float = Field(
+        default=0.33, ge=0, le=1, description="Share of units whose last item is held out to validate."
+    )
+    threads: int = Field(default=1, ge=1, le=1024, description="CPU threads of training.")
+
+
+Config = TypeVar("Config", bound=NeuralConfig)
+
+
+class Known(NamedTuple):
+    """What an arm is trained on: sequences of item indices, the unit of each, and the catalogue."""
+
+    sequences: Sequences
+    units: list[str]
+    items: ItemTable
+
+
+class Warm(NamedTuple):
+    """Weights to start from, and where their rows go: (rows of the new table, rows of the old one)."""
+
+    weights: Tensors
+    item_rows: tuple[Longs, Longs]
+    unit_rows: tuple[Longs, Longs]
+
+
+class NeuralArm(TableArm[Config]):
+    """An arm that scores the catalogue by what the unit met last, with a model trained on sequences.
+
+    Adjacent behaviours on one item count once. An item nobody met in training scores as the lowest of the
+    others; candidates outside the catalogue get that score too and rank behind all. A unit that met no item
+    known from training is given popularity: the logarithm of each item's share of behaviours, one added to
+    each count.
+    """
+
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({"trainable", "candidates", "propensity"})
+
+    @abstractmethod
+    def _train(self, known: Known, warm: Warm | None) -> Tensors:
+        """Train on sequences; gives the weights, none if there is nothing to learn."""
+
+    @abstractmethod
+    def _load(self, weights: Tensors) -> None:
+        """Answer from now on with these weights; there may be none."""
+
+    @abstractmethod
+    def _rankings(self, asked: Sequence[tuple[Request, Longs]]) -> list[Ranking]:
+        """Rank for requests with their sequences of known items, none of them empty; in their order."""
+
+    def fit(
+        self, histories: Iterable[History], items: ItemTable, *, until: int, warm: Path | None = None
+    ) -> None:
+        """Train on behaviours before `until`, from the weights of `warm` on if given.
+
+        Holds 4 bytes a behaviour. Of a share of the units the last item is held out to say when to stop.
+        """
+        known = self._known(histories, items, until)
+        counts = np.bincount(known.sequences.items, minlength=len(items)).astype(np.int64)
+        weights = self._train(known, None if warm is None else self._warm(warm, known)) if counts.any() else {}
+        unit_bytes, unit_offsets = pack_strings(known.units if self._knows_units() else [])
+        tensors = {_WEIGHTS + name: tensor for name, tensor in weights.items()}
+        self._learn(
+            items,
+            until,
+            {"counts": counts, "unit_bytes": unit_bytes, "unit_offsets": unit_offsets, **tensors},
+        )
+
+    def _knows_units(self) -> bool:
+        """Tell whether the model has something of its own for each unit."""
+        return False
+
+    def _known(self, histories: Iterable[History], items: ItemTable, until: int) -> Known:
+        found, starts = array("i"), array("q", [0])
+        units: list[str] = []
+        index_of = {item: index for index, item in enumerate(items.ids)}
+        for history in histories:
+            behaviours = counted(history.behaviours, self.config.history_kinds, until)
+            found.extend(_tokens(behaviours, index_of))
+            if len(found) > starts[-1]:
+                starts.append(len(found))
+                units.append(history.unit)
+        flat: Ints = np.array(found, dtype=np.int32)
+        return Known(Sequences(flat, np.array(starts, dtype=np.int64)), units, items)
+
+    def _warm(self, folder: Path, known: Known) -> Warm:
+        """Read an artefact to start from, and find its rows in the new tables."""
+        _, tensors = read_weights(folder, self.config_class)
+        ids = unpack_strings(tensors["item_bytes"], tensors["item_offsets"])
+        units = unpack_strings(tensors["unit_bytes"], tensors["unit_offsets"])
+        # Row 0 of a table of units is the unknown one's.
+        new_units, old_units = _common(known.units, units)
+        shared = np.zeros(1, dtype=np.int64)
+        unit_rows = (np.append(shared, new_units + 1), np.append(shared, old_units + 1))
+        return Warm(_weights(tensors), _common(known.items.ids, ids), unit_rows)
+
+    def recommend(self, requests: Sequence[Request]) -> list[Slate]:
+        """Answer requests, one slate each, in their order."""
+        sequences = [self._sequence(request.history) for request in requests]
+        asked = [pair for pair in zip(requests, sequences, strict=True) if len(pair[1])]
+        rankings = iter(self._rankings(asked) if asked else [])
+        return [
+            slate_of(
+                next(rankings) if len(sequence) else self._by_popularity(request), request, self.config
+            )
+            for request, sequence in zip(requests, sequences, strict=True)
+        ]
+
+    def _answer(self, request: Request) -> Slate:
+        return self.recommend([request])[0]
+
+    def _sequence(self, history: Sequence[Behaviour]) -> Longs:
+        """Give the indices of the last `length` known items of a history; none without a model."""
+        if not self._trained:
+            return np.zeros(0, dtype=np.int64)
+        behaviours = [behaviour for behaviour in history if behaviour.kind in self.config.history_kinds]
+        return np.array([*_tokens(behaviours, self._met_index)][-self.config.length :], dtype=np.int64)
+
+    def _ranking(self, request: Request, scores: Singles) -> Ranking:
+        """Rank what a request may be given by scores of the catalogue, float32 [n]."""
+        depth = depth_of(request, self.config)
+        least = float(scores[self._met].min())
+        if not self._all_met:
+            scores = np.where(self._met, scores, np.float32(least))
+        if request.candidates is None:
+            best = top_k(scores, depth, self._seen(request))
+            return Ranking([self._ids[index] for index in best.tolist()], scores[best].tolist())
+        known = (item for item in request.candidates if item in self._index_of)
+        found = {item: float(scores[self._index_of[item]]) for item in known}
+        return rank(request.candidates, found, unknown=least, depth=depth)
+
+    def _seen(self, request: Request) -> list[int]:
+        """Give the indices of what a unit has met, by whatever kind."""
+        return [self._index_of[item] for item in seen_items(request) if item in self._index_of]
+
+    def _by_popularity(self, request: Request) -> Ranking:
+        depth = depth_of(request, self.config)
+        if request.candidates is None:
+            return self._popular.best(depth, seen_items(request))
+        return rank(request.candidates, self._popularity, unknown=self._least, depth=depth)
+
+    def _read(self, ids: list[str], tensors: Tensors) -> None:
+        counts: Longs = tensors["counts"]
+        self._ids = ids
+        self._index_of = {item: index for index, item in enumerate(ids)}
+        self._met = counts > 0
+        self._all_met = bool(self._met.all())
+        self._met_index = {item: index for item, index in self._index_of.items() if self._met[index]}
+        popularity = np.log((counts + 1.0) / (counts.sum() + len(ids))) if ids else np.zeros(0)
+        self._popularity: dict[str, float] = dict(zip(ids, popularity.tolist(), strict=True))
+        self._popular = FixedOrder(ids, popularity)
+        self._least = float(popularity.min(initial=0.0))
+        units = unpack_strings(tensors["unit_bytes"], tensors["unit_offsets"])
+        self._unit_rows = {unit: row for row, unit in enumerate(units, 1)}
+        weights = _weights(tensors)
+        self._trained = bool(weights)
+        self._load(weights)
+
+    def _recipe(self) -> "Recipe":
+        from armlift_arms.loop import Recipe
+
+        return Recipe(**self.config.model_dump(include=set(Recipe._fields)))
+
+
+def _tokens(behaviours: Iterable[Behaviour], index_of: dict[str, int]) -> Iterator[int]:
+    """Give the indices of known items in their order; what repeats at once counts once."""
+    known = (index for behaviour in behaviours if (index := index_of.get(behaviour.item)) is not None)
+    return (index for index, _ in groupby(known))
+
+
+def _weights(tensors: Tensors) -> Tensors:
+    """Take the model's weights out of an arm's tensors."""
+    return {name.removeprefix(_WEIGHTS): of for name, of in tensors.items() if name.startswith(_WEIGHTS)}
+
+
+def _common(new: Sequence[str], old: Sequence[str]) -> tuple[Longs, Longs]:
+    """Find the ids in both: their places among the new ones and among the old ones."""
+    place_of = {name: place for place, name in enumerate(old)}
+    pairs = [(place, place_of[name]) for place, name in enumerate(new) if name in place_of]
+    places = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    return places[:, 0], places[:, 1]
+
+
+def start_from(model: "nn.Module", warm: Warm | None) -> None:
+    """Write the weights of an earlier model over those of a new one; new items and units keep their own.
+
+    Raises InputError for weights of another shape.
+    """
+    import torch
+
+    if warm is None:
+        return
+    state = model.state_dict()
+    for name, new in state.items():
+        rows = {"items.weight": warm.item_rows, "users.weight": warm.unit_rows}.get(name.split("decoder.")[-1])
+        if name not in warm.weights:
+            continue
+        old = torch.from_numpy(warm.weights[name])
+        if new.shape[rows is not None :] != old.shape[rows is not None :]:
+            raise InputError(
+                f"warm start: {name} has the shape {tuple(old.shape)}, must fit {tuple(new.shape)}: "
+                f"dim, layers, heads and length must be those of the artefact"
+            )
+        if rows is None:
+            new.copy_(old)
+        else:
+            new[rows[0]] = old[rows[1]].to(new.device)
+
+
+def weights_of(model: "nn.Module") -> Tensors:
+    """Copy a model's weights."""
+    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in model.state_dict().items()}
+
+
+def load_weights(model: "nn.Module", weights: Tensors) -> None:
+    """Write weights over those of a model of the same shape."""
+    import torch
+
+    model.load_state_dict({name: torch.from_numpy(tensor.copy()) for name, tensor in weights.items()})
