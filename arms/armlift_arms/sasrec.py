@@ -86,13 +86,13 @@ class SasRec(NeuralArm[DecoderConfig]):
     def _rankings(self, asked: Sequence[tuple[Request, Longs]]) -> list[Ranking]:
         import torch
 
-        from armlift_arms.serving import read, scores_of
+        from armlift_arms.serving import read
 
         found: dict[int, Ranking] = {}
         with torch.inference_mode():
             vectors = self._decoder.vectors()
             for rows in read(self._decoder, [sequence for _, sequence in asked], self._embed):
-                scores = scores_of(self._decoder, rows.states, vectors).cpu().numpy()
+                scores = (self._decoder.queries(rows.states) @ vectors.T).cpu().numpy()
                 for place, row in zip(rows.places.tolist(), scores, strict=False):
                     found[place] = self._ranking(asked[place][0], row)
         return [found[place] for place in range(len(asked))]

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor
 
 from armlift_arms.decoder import Decoder, Past, ahead
@@ -23,22 +22,27 @@ Embed = Callable[[Tensor, Longs], Tensor]
 
 
 class Rows(NamedTuple):
-    """Sequences that were read: their places in what was asked, at most `ROWS`, and where each one ends.
+    """Sequences that were read, as R rows: their places in what was asked, at most R, and where each one ends.
 
-    `states` [ROWS, D] are those after the last items; `past` is what the blocks keep; `begins` int64 [ROWS]
-    says at which of its tokens a sequence begins.
+    `tokens` int64 [R, L] are their items, from column `begins` [R] on; `states` [R, D] are those after the last
+    that was read, and `past` is what the blocks keep. Rows without a sequence repeat some place in `filled` [R].
     """
 
     places: Longs
+    filled: Longs
+    tokens: Tensor
     states: Tensor
     past: list[Past]
     begins: Tensor
 
 
-def read(decoder: Decoder, sequences: Sequence[Longs], embed: Embed, rows: int = ROWS) -> Iterator[Rows]:
+def read(
+    decoder: Decoder, sequences: Sequence[Longs], embed: Embed, *, rows: int = ROWS, unread: int = 0
+) -> Iterator[Rows]:
     """Read sequences of 1 to `length` items, `rows` at a time, those of like length together.
 
-    `embed` looks tokens [rows, L] of the sequences at some places [rows] up, -> [rows, L, D].
+    `embed` looks tokens [rows, L] of the sequences at some places [rows] up, -> [rows, L, D]. The last `unread`
+    columns are left to be read later, but for the first of all.
     """
     lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
     widths = np.minimum(2 ** np.ceil(np.log2(np.maximum(lengths, _SHORTEST))), decoder.shape.length)
@@ -47,25 +51,20 @@ def read(decoder: Decoder, sequences: Sequence[Longs], embed: Embed, rows: int =
         members = np.flatnonzero(widths == width)
         for start in range(0, len(members), rows):
             places = members[start : start + rows]
-            tokens = np.zeros((rows, width), dtype=np.int64)
-            for row, place in enumerate(places.tolist()):
+            filled = np.resize(places, rows)
+            # Padding repeats an item of the sequence, so that who masks the tokens masks nothing else.
+            tokens = np.stack([np.resize(sequences[place][:1], width) for place in filled.tolist()])
+            for row, place in enumerate(filled.tolist()):
                 tokens[row, width - lengths[place] :] = sequences[place]
-            begins = torch.full((rows,), width - 1, device=device)
-            begins[: len(places)] = torch.from_numpy(width - lengths[places])
-            filled = np.resize(places, rows)  # rows without a sequence repeat some
-            embedded = embed(torch.from_numpy(tokens).to(device), filled)
-            distances = seen_from(ahead(width, device), begins)
-            states, past = decoder.extend(embedded, distances)
-            yield Rows(places, states[:, -1], past, begins)
+            laid = torch.from_numpy(tokens).to(device)
+            begins = torch.from_numpy(width - lengths[filled]).to(device)
+            now = max(1, width - unread)
+            distances = seen_from(ahead(now, device), begins)
+            states, past = decoder.extend(embed(laid[:, :now], filled), distances)
+            yield Rows(places, filled, laid, states[:, -1], past, begins)
 
 
 def seen_from(distances: Tensor, begins: Tensor) -> Tensor:
     """Hide what stands before each sequence begins, [T, S] and [B] -> [B, T, S]; tokens still see themselves."""
     padding = torch.arange(distances.shape[-1], device=distances.device) < begins[:, None]  # [B, S]
     return distances.masked_fill(padding[:, None] & (distances != 0), -1)
-
-
-def scores_of(decoder: Decoder, states: Tensor, vectors: Tensor) -> Tensor:
-    """Score the catalogue (its `vectors`, [N, D]) by at most `ROWS` states, [B, D] -> [B, N]."""
-    rows = F.pad(decoder.queries(states), (0, 0, 0, ROWS - len(states)))
-    return (rows @ vectors.T)[: len(states)]

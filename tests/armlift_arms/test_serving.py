@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from armlift_arms.decoder import Decoder, Shape
-from armlift_arms.serving import ROWS, read, scores_of
+from armlift_arms.serving import read
 from armlift_arms.windows import Longs
 
 
@@ -31,19 +31,15 @@ def last_states(decoder: Decoder, sequences: list[Longs]) -> Tensor:
 
 
 @pytest.mark.parametrize("backbone", ["plain", "filter"])
-def test_the_batch_changes_no_bit_of_states_and_scores(backbone: str) -> None:
+def test_the_batch_changes_no_bit_of_states(backbone: str) -> None:
     decoder, random = decoder_of(backbone), np.random.default_rng(0)
     sequences = [random.integers(0, 300, random.integers(1, 51)) for _ in range(37)]
     with torch.inference_mode():
-        vectors = decoder.vectors()
         together = last_states(decoder, sequences)
         alone = torch.cat([last_states(decoder, [sequence]) for sequence in sequences])
         turned = last_states(decoder, sequences[::-1]).flip(0)
-        scores = scores_of(decoder, together[:ROWS], vectors)
-        one_by_one = torch.cat([scores_of(decoder, state[None], vectors) for state in together[:ROWS]])
     assert torch.equal(together, alone)
     assert torch.equal(together, turned)
-    assert torch.equal(scores, one_by_one)
 
 
 @pytest.mark.parametrize("backbone", ["plain", "filter"])
@@ -61,7 +57,7 @@ def test_scores_are_cosines_over_temperature_or_dot_products() -> None:
         decoder = decoder_of("plain", temperature)
         with torch.inference_mode():
             states = last_states(decoder, [np.array([1, 2, 3])])
-            scores = scores_of(decoder, states, decoder.vectors())[0]
+            scores = decoder.queries(states)[0] @ decoder.vectors().T
             expected = decoder.items.weight @ states[0]
             if temperature is not None:
                 norms = decoder.items.weight.norm(dim=1) * states[0].norm()

@@ -1,0 +1,94 @@
+"""The task of fine-tuning: tell the next item after the model's own replies, one recall step after another."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from armlift_arms.conversation import BEHAVIOUR, REPLY, UNKNOWN, Conversation, interleaved
+from armlift_arms.next_item import by_length, real_places
+from armlift_arms.recall import Plan, Recall, Replies, ranks
+from armlift_arms.softmax import SampledSoftmax
+from armlift_arms.windows import Longs, Sequences, Split, batches, padded
+
+
+class FineTune:
+    """Train a conversation model on turns; rank the slates it would give to validate.
+
+    The loss of the first recall step is taken at the last reply of each turn, that of each further step after
+    the item that the one before appended, where the steps before have missed the target.
+    """
+
+    def __init__(
+        self,
+        model: Conversation,
+        sequences: Sequences,
+        split: Split,
+        replies: Replies,
+        plan: Plan,
+        negatives: int,
+        unit_dropout: float,
+    ) -> None:
+        """Learn from `sequences` as cut by `split`, each behaviour followed by its `replies`."""
+        self.model = model
+        self._sequences, self._windows, self._replies = sequences, split.windows, replies
+        self.held_out = by_length(split.held_out)
+        self._plan, self._unit_dropout = plan, unit_dropout
+        counts = np.bincount(sequences.items, minlength=model.decoder.shape.items)
+        self._unmet = torch.from_numpy(counts == 0)
+        self._softmax = SampledSoftmax(counts, negatives)
+
+    def batches(self, tokens: int, random: np.random.Generator) -> list[Longs]:
+        """Cut an epoch in batches of windows [B, 3], of at most `tokens` padded behaviours."""
+        return batches(self._windows, tokens, random)
+
+    def loss(self, batch: Longs) -> tuple[Tensor, int]:
+        """Sum up the losses of all turns and steps; gives the sum and their number."""
+        device = self.model.decoder.items.weight.device
+        tokens = torch.from_numpy(padded(self._sequences.items, batch)).to(device)  # [B, T + 1]
+        real = torch.from_numpy(real_places(batch, 1)).to(device)  # [B, T]
+        states = self._states(batch, tokens[:, :-1])[real]  # [n, steps, D]
+        targets = tokens[:, 1:][real]
+        softmax = self._softmax.to(device)
+        drawn = softmax.draw()
+        vectors = self.model.decoder.vectors(torch.cat([targets, drawn]))
+        right, wrong = vectors[: len(targets)], vectors[len(targets) :]
+        missed = torch.from_numpy(self._of(batch, self._replies.missed)).to(device)[real]  # [n, steps]
+        total, count = torch.zeros((), device=device), 0
+        for step in range(len(self._plan.recall)):
+            open_ = missed[:, step]
+            queries = self.model.decoder.queries(states[:, step][open_])
+            total = total + softmax(queries, right[open_], targets[open_], drawn, wrong).sum()
+            count += len(queries)
+        return total, count
+
+    def _states(self, batch: Longs, behaviours: Tensor) -> Tensor:
+        """Compute the states that recall, [B, T, steps, D], of behaviours [B, T] with their replies."""
+        n, turns = behaviours.shape
+        replies = torch.from_numpy(self._of(batch, self._replies.items)).to(behaviours.device)  # [B, T, G]
+        tokens = torch.cat([behaviours[:, :, None], replies], dim=2)  # [B, T, 1 + G]
+        segments = torch.full_like(tokens, REPLY)
+        segments[:, :, 0] = BEHAVIOUR
+        units = torch.from_numpy(batch[:, 2] + 1).to(behaviours.device)
+        dropped = torch.rand(n, device=units.device) < self._unit_dropout
+        units = torch.where(dropped, UNKNOWN, units)
+        embedded = self.model.embed(tokens.view(n, -1), segments.view(n, -1), units)
+        distances = interleaved(turns, replies.shape[2], self._plan.turns, behaviours.device)
+        states: Tensor = self.model.decoder(embedded, distances)
+        return states.view(n, turns, 1 + replies.shape[2], -1)[:, :, self._plan.replies :]
+
+    def _of(self, batch: Longs, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Take what belongs to each behaviour of a batch but the last, [P, n] -> [B, T, n]."""
+        lengths = batch[:, 1] - batch[:, 0] - 1
+        places = np.minimum(np.arange(lengths.max()), lengths[:, None] - 1)
+        return values[batch[:, :1] + places]
+
+    def ranks(self, held_out: Longs) -> Tensor:
+        """Give the place of each item held out in the slate of its prefix, int64 [rows]."""
+        items = self._sequences.items
+        prefixes = [items[start:end].astype(np.int64) for start, end, _ in held_out.tolist()]
+        targets = items[held_out[:, 1]].astype(np.int64)
+        recall = Recall(self.model, self._plan, self._unmet.to(self.model.decoder.items.weight.device))
+        return ranks(recall, self._plan, prefixes, targets, held_out[:, 2] + 1)

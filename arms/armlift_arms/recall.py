@@ -1,0 +1,134 @@
+"""RecGPT's recall: replies to what the unit did, then items step by step, each step after the best of the last."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from armlift_arms.conversation import BEHAVIOUR, REPLY, Conversation, Talk
+from armlift_arms.serving import ROWS, Rows, read
+from armlift_arms.windows import Ints, Longs
+
+Flags = npt.NDArray[np.bool_]
+
+
+class Replies(NamedTuple):
+    """Replies to every behaviour of `Sequences.items` (P of them), the last of them for recall steps.
+
+    `items` int32 [P, G]; `missed` bool [P, steps]: the next item is not among those recalled by earlier steps.
+    """
+
+    items: Ints
+    missed: Flags
+
+
+class Plan(NamedTuple):
+    """How the model answers: K replies, then recall steps of so many items; of replies `turns` turns are seen."""
+
+    replies: int
+    recall: tuple[int, ...]
+    turns: int
+
+    @property
+    def generated(self) -> int:
+        """Count the items a turn generates: replies, and the first of each recall step but the last."""
+        return self.replies + len(self.recall) - 1
+
+    @property
+    def unread(self) -> int:
+        """Count the last behaviours that follow replies to earlier ones."""
+        return self.turns - 1 if self.replies else 0
+
+
+class Recall:
+    """How a conversation model recalls: it generates replies, then items step by step, for rows that were read."""
+
+    def __init__(self, model: Conversation, plan: Plan, closed: Tensor) -> None:
+        """Answer by `plan`; `closed`, bool [N], marks the items that are never generated."""
+        self._model, self._plan = model, plan
+        self._vectors = model.decoder.vectors()
+        self._closed = torch.zeros(len(closed), device=closed.device).masked_fill(closed, float("-inf"))
+
+    def conversations(
+        self, sequences: Sequence[Longs], units: Longs, *, rows: int = ROWS
+    ) -> Iterator[tuple[Rows, Talk]]:
+        """Read sequences of the units at some rows, [n], and reply; see `serving.read`."""
+        device = self._vectors.device
+
+        def embed(tokens: Tensor, places: Longs) -> Tensor:
+            return self._model.embed(tokens, BEHAVIOUR, torch.from_numpy(units[places]).to(device))
+
+        for found in read(self._model.decoder, sequences, embed, rows=rows, unread=self._plan.unread):
+            yield found, self._talk(found, torch.from_numpy(units[found.filled]).to(device))
+
+    def _talk(self, rows: Rows, units: Tensor) -> Talk:
+        """Read what is left of the rows, with replies to each behaviour in view, those to the last one too."""
+        talk = Talk(self._model, rows, units, self._plan.turns)
+        first = rows.past[0].inputs.shape[1]
+        for column in range(first, rows.tokens.shape[1] + 1):
+            talk.replies = self._reply(talk, rows.tokens[:, :column])
+            if column < rows.tokens.shape[1]:
+                talk.say(rows.tokens[:, column], BEHAVIOUR)
+        return talk
+
+    def scores(self, talk: Talk) -> Tensor:
+        """Score the catalogue by the states of a conversation, [R, N]."""
+        return self._model.decoder.queries(talk.states) @ self._vectors.T
+
+    def _reply(self, talk: Talk, met: Tensor) -> Tensor:
+        """Generate the replies of a turn, each the best item that is neither met, [R, L], nor given in it."""
+        given = met
+        for _ in range(self._plan.replies):
+            scores = (self.scores(talk) + self._closed).scatter_(1, given, float("-inf"))
+            chosen = scores.argmax(dim=1)
+            talk.say(chosen, REPLY)
+            given = torch.cat([given, chosen[:, None]], dim=1)
+        return given[:, met.shape[1] :]
+
+
+def generate(
+    recall: Recall, plan: Plan, sequences: Sequence[Longs], targets: Longs, units: Longs, *, rows: int = 256
+) -> Replies:
+    """Generate what the model says after each sequence, and whether recall would miss the target [n]."""
+    items = np.zeros((len(sequences), plan.generated), dtype=np.int32)
+    missed = np.ones((len(sequences), len(plan.recall)), dtype=np.bool_)
+    for found, talk in recall.conversations(sequences, units, rows=rows):
+        wanted = torch.from_numpy(targets[found.filled]).to(found.tokens.device)[:, None]
+        n = len(found.places)
+        replies = talk.replies
+        hidden = found.tokens
+        for step, share in enumerate(plan.recall[:-1]):
+            scores = recall.scores(talk).scatter_(1, hidden, float("-inf"))
+            best = scores.topk(min(share, scores.shape[1]), dim=1).indices  # [R, share]
+            hit = (best == wanted).any(dim=1)
+            missed[found.places, step + 1] = missed[found.places, step] & ~hit[:n].cpu().numpy()
+            hidden = torch.cat([hidden, best], dim=1)
+            talk.say(best[:, 0], REPLY)
+            replies = torch.cat([replies, best[:, :1]], dim=1)
+        items[found.places] = replies[:n].cpu().numpy()
+    return Replies(items, missed)
+
+
+def ranks(recall: Recall, plan: Plan, sequences: Sequence[Longs], targets: Longs, units: Longs) -> Tensor:
+    """Give the place of each target [n], from 0, in a slate that the last step fills to the end, int64 [n]."""
+    places = torch.zeros(len(sequences), dtype=torch.int64)
+    for found, talk in recall.conversations(sequences, units, rows=len(sequences)):
+        wanted = torch.from_numpy(targets[found.filled]).to(found.tokens.device)[:, None]
+        hidden, before = found.tokens, 0
+        place = torch.full((len(wanted),), -1, device=wanted.device)
+        for step, share in enumerate(plan.recall):
+            scores = recall.scores(talk)
+            least = scores.gather(1, wanted)
+            scores.scatter_(1, hidden, float("-inf"))
+            above = (scores > least).sum(dim=1)
+            last = step == len(plan.recall) - 1
+            place = torch.where((place < 0) & ((above < share) | last), before + above, place)
+            if not last:
+                best = scores.topk(min(share, scores.shape[1]), dim=1).indices
+                hidden, before = torch.cat([hidden, best], dim=1), before + share
+                talk.say(best[:, 0], REPLY)
+        places[torch.from_numpy(found.places)] = place[: len(found.places)].cpu()
+    return places
