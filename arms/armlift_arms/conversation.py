@@ -1,9 +1,10 @@
 """RecGPT's model: behaviours and the model's own replies in one sequence (arXiv 2404.08675).
 
-A turn is a behaviour and the replies to it: items the model itself gives, called prompts. A reply sees the
-behaviours up to its own, the earlier replies of its turn, and those of the last `turns` turns before, this
-one counted; behaviours see what was before their turn likewise. The distance between tokens is that of their
-turns, and a reply is one further from all but the later replies of its turn.
+A turn is a behaviour and the replies to it: items the model itself gives, called prompts. A reply carries the
+behaviour it answers; beside it, its own item weighs nothing until training finds a use for it, so that a
+conversation starts as the decoder alone. A token sees the behaviours up to its own turn, and the replies
+before it of the last `kept` turns, its own counted. To a behaviour the distance is that of turns; to replies
+distances are counted apart, in replies within a turn, in turns to those before.
 
 Shapes: R rows, T turns, G replies a turn, S tokens so far, N items, D the width.
 """
@@ -32,21 +33,26 @@ class Conversation(nn.Module):
     """A decoder whose tokens also tell whose they are and who gave them."""
 
     def __init__(self, shape: Shape, parts: Parts) -> None:
-        """Make a model that starts as the decoder alone: vectors of units and segments are 0."""
+        """Make a model that starts as the decoder alone: vectors of units and segments are 0, and the gate."""
         super().__init__()
-        self.decoder = Decoder(shape)
+        self.decoder = Decoder(shape._replace(remote=shape.length))
         self.users = None if parts.units is None else _zeros(parts.units + 1, shape.dim)
         self.segments = _zeros(2, shape.dim) if parts.segments else None
+        self.gate = nn.Parameter(torch.zeros(shape.dim))
 
-    def embed(self, tokens: Tensor, segments: Tensor | int, units: Tensor) -> Tensor:
-        """Look tokens [R, ...] up, -> [R, ..., D]; `segments` is one for all or like tokens, `units` [R]."""
+    def behaviours(self, tokens: Tensor, units: Tensor) -> Tensor:
+        """Look behaviours [R, T] of units [R] up, -> [R, T, D]."""
         embedded = self.decoder.embed(tokens)
         if self.users is not None:
-            embedded = embedded + self.users(units).view(len(units), *[1] * (tokens.dim() - 1), -1)
-        if self.segments is not None:
-            known = torch.as_tensor(segments, device=tokens.device)
-            embedded = embedded + self.segments(known)
-        return embedded
+            embedded = embedded + self.users(units)[:, None]
+        return embedded if self.segments is None else embedded + self.segments.weight[BEHAVIOUR]
+
+    def replies(self, tokens: Tensor, answered: Tensor) -> Tensor:
+        """Look replies [..., G] to behaviours that were looked up, [..., D], up, -> [..., G, D]."""
+        embedded = answered.unsqueeze(-2) + self.gate * self.decoder.embed(tokens)
+        if self.segments is None:
+            return embedded
+        return embedded + (self.segments.weight[REPLY] - self.segments.weight[BEHAVIOUR])
 
 
 def _zeros(rows: int, dim: int) -> nn.Embedding:
@@ -55,29 +61,31 @@ def _zeros(rows: int, dim: int) -> nn.Embedding:
     return table
 
 
-def distances_of(turns: Tensor, offsets: Tensor, new: int, kept: int) -> Tensor:
-    """Give the distances of the last `new` tokens to all, [new, S]; of replies `kept` turns are seen.
+def distances_of(turns: Tensor, offsets: Tensor, new: int, kept: int, length: int) -> Tensor:
+    """Give the distances of the last `new` tokens to all, [new, S]; those to replies start at `length`.
 
     `turns` and `offsets`, int64 [S], place the tokens; the offset of a behaviour is 0.
     """
     turn, offset = turns[-new:, None], offsets[-new:, None]
-    same = turns == turn
-    apart = turn + offset - turns - torch.where(same, offsets, 0)
-    hidden = (offsets > 0) & (turn - turns >= kept)
-    return apart.masked_fill(hidden | (turns > turn), -1)
+    apart = turn - turns
+    within = torch.where(apart == 0, offset - offsets, apart)
+    ahead = (apart < 0) | (within < 0)
+    replies = length + within.clamp(0, length - 1)
+    known = torch.where(offsets > 0, replies, apart.clamp(0, length - 1))
+    return known.masked_fill(ahead | ((offsets > 0) & (apart >= kept)), -1)
 
 
-def interleaved(turns: int, replies: int, kept: int, device: torch.device) -> Tensor:
+def interleaved(turns: int, replies: int, kept: int, length: int, device: torch.device) -> Tensor:
     """Give the distances in a sequence of turns with so many replies each, [L, L], L = turns (1 + replies)."""
     turn = torch.arange(turns, device=device).repeat_interleave(1 + replies)
     offset = torch.arange(1 + replies, device=device).repeat(turns)
-    return distances_of(turn, offset, len(turn), kept)
+    return distances_of(turn, offset, len(turn), kept, length)
 
 
 class Talk:
     """Conversations that go on, token by token, from rows that were read.
 
-    `states` [R, D] are those after the last token; `replies` int64 [R, K] are those to the last behaviour.
+    `states` [R, D] are those after the last token; `said` int64 [R, G] are the replies to the last behaviour.
     """
 
     def __init__(self, model: Conversation, rows: Rows, units: Tensor, kept: int) -> None:
@@ -87,18 +95,28 @@ class Talk:
         self._turns = torch.arange(rows.past[0].inputs.shape[1], device=units.device)
         self._offsets = torch.zeros_like(self._turns)
         self.states = rows.states
-        self.replies = torch.zeros((len(units), 0), dtype=torch.int64, device=units.device)
+        self._answered = model.behaviours(rows.tokens[:, len(self._turns) - 1 : len(self._turns)], units)[:, 0]
+        self.said = torch.zeros((len(units), 0), dtype=torch.int64, device=units.device)
 
-    def say(self, tokens: Tensor, segment: int) -> None:
-        """Append a token to each row, [R]; `states` are then those after it."""
-        turn = self._turns[-1:] + (segment == BEHAVIOUR)
-        offset = self._offsets[-1:] + 1 if segment == REPLY else torch.zeros_like(turn)
+    def hear(self, tokens: Tensor) -> None:
+        """Append a behaviour to each row, [R]; a new turn begins."""
+        self._answered = self._model.behaviours(tokens[:, None], self._units)[:, 0]
+        self.said = self.said[:, :0]
+        self._append(self._answered, self._turns[-1:] + 1)
+
+    def say(self, tokens: Tensor) -> None:
+        """Append a reply to each row, [R]."""
+        self.said = torch.cat([self.said, tokens[:, None]], dim=1)
+        self._append(self._model.replies(tokens[:, None], self._answered)[:, 0], self._turns[-1:])
+
+    def _append(self, embedded: Tensor, turn: Tensor) -> None:
+        """Append a token of the turn [1] to each row, [R, D]."""
         self._turns = torch.cat([self._turns, turn])
-        self._offsets = torch.cat([self._offsets, offset])
-        distances = distances_of(self._turns, self._offsets, 1, self._kept)  # [1, S]
+        self._offsets = torch.cat([self._offsets, torch.full_like(turn, self.said.shape[1])])
+        length = self._model.decoder.shape.length
+        distances = distances_of(self._turns, self._offsets, 1, self._kept, length)  # [1, S]
         before = self._turns < self._begins[:, None]  # [R, S]
         before[:, -1] = False
         distances = distances.expand(len(before), 1, -1).masked_fill(before[:, None], -1)
-        embedded = self._model.embed(tokens[:, None], segment, self._units)
-        states, self._past = self._model.decoder.extend(embedded, distances, self._past)
+        states, self._past = self._model.decoder.extend(embedded[:, None], distances, self._past)
         self.states = states[:, -1]

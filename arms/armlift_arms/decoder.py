@@ -14,13 +14,15 @@ from torch import Tensor, nn
 
 _FILTER_SHARE = 0.7  # of a filtering block's output; attention has the rest
 _FEED_FORWARD = 4  # width of the feed-forward layer, in D
+_REMOTE = -4.0  # initial bias of remote distances: e^-4 of what one near counts
 _INITIAL = 0.02  # standard deviation of initial weights
 
 
 class Shape(NamedTuple):
     """What a decoder's tensors are made of; `temperature` None scores by dot product, else by cosine.
 
-    Distances from `length` - 1 on are all one to it.
+    Distances from `length` - 1 on are all one to it, unless there are `remote` distances more, for tokens of
+    another kind; these count little at first.
     """
 
     items: int
@@ -32,6 +34,7 @@ class Shape(NamedTuple):
     item_dropout: float = 0.0
     backbone: Literal["plain", "filter"] = "filter"
     temperature: float | None = 0.05
+    remote: int = 0
 
 
 class Decoder(nn.Module):
@@ -127,7 +130,7 @@ class Attention(nn.Module):
         self.heads = shape.heads
         self.joint = nn.Linear(shape.dim, 3 * shape.dim)
         self.out = nn.Linear(shape.dim, shape.dim)
-        self.bias = nn.Parameter(torch.zeros(shape.length, shape.heads))
+        self.bias = nn.Parameter(_for_distances(shape, shape.heads))
 
     def forward(self, x: Tensor, distances: Tensor, past: Past | None) -> tuple[Tensor, Tensor, Tensor]:
         """Give what new tokens [B, T, D] attend to, [B, T, D], and all keys and values [B, H, S, D / H]."""
@@ -151,7 +154,7 @@ class Filter(nn.Module):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.logits = nn.Parameter(torch.zeros(shape.length, 1))
+        self.logits = nn.Parameter(_for_distances(shape, 1))
         self.high = nn.Parameter(torch.full((shape.dim,), 0.5))
 
     def forward(self, x: Tensor, distances: Tensor, inputs: Tensor) -> Tensor:
@@ -159,6 +162,12 @@ class Filter(nn.Module):
         weights = _by_distance(self.logits, distances)[:, 0].softmax(dim=-1)  # [B or 1, T, S]
         low = weights @ inputs
         return low + self.high * (x - low)
+
+
+def _for_distances(shape: Shape, heads: int) -> Tensor:
+    """Make the initial biases of all distances, [distances, heads]."""
+    near, remote = torch.zeros(shape.length, heads), torch.full((shape.remote, heads), _REMOTE)
+    return torch.cat([near, remote])
 
 
 def ahead(length: int, device: torch.device) -> Tensor:

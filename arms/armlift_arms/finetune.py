@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from armlift_arms.conversation import BEHAVIOUR, REPLY, UNKNOWN, Conversation, interleaved
+from armlift_arms.conversation import UNKNOWN, Conversation, interleaved
 from armlift_arms.next_item import by_length, real_places
 from armlift_arms.recall import Plan, Recall, Replies, ranks
 from armlift_arms.softmax import SampledSoftmax
@@ -28,14 +28,16 @@ class FineTune:
         split: Split,
         replies: Replies,
         plan: Plan,
+        *,
         negatives: int,
-        unit_dropout: float,
+        later_weight: float,
+        user_dropout: float,
     ) -> None:
         """Learn from `sequences` as cut by `split`, each behaviour followed by its `replies`."""
         self.model = model
         self._sequences, self._windows, self._replies = sequences, split.windows, replies
         self.held_out = by_length(split.held_out)
-        self._plan, self._unit_dropout = plan, unit_dropout
+        self._plan, self._later_weight, self._user_dropout = plan, later_weight, user_dropout
         counts = np.bincount(sequences.items, minlength=model.decoder.shape.items)
         self._unmet = torch.from_numpy(counts == 0)
         self._softmax = SampledSoftmax(counts, negatives)
@@ -45,7 +47,7 @@ class FineTune:
         return batches(self._windows, tokens, random)
 
     def loss(self, batch: Longs) -> tuple[Tensor, int]:
-        """Sum up the losses of all turns and steps; gives the sum and their number."""
+        """Sum up the losses of all turns, of later steps by their weight; gives it and the number of turns."""
         device = self.model.decoder.items.weight.device
         tokens = torch.from_numpy(padded(self._sequences.items, batch)).to(device)  # [B, T + 1]
         real = torch.from_numpy(real_places(batch, 1)).to(device)  # [B, T]
@@ -56,34 +58,34 @@ class FineTune:
         vectors = self.model.decoder.vectors(torch.cat([targets, drawn]))
         right, wrong = vectors[: len(targets)], vectors[len(targets) :]
         missed = torch.from_numpy(self._of(batch, self._replies.missed)).to(device)[real]  # [n, steps]
-        total, count = torch.zeros((), device=device), 0
+        total = torch.zeros((), device=device)
         for step in range(len(self._plan.recall)):
             open_ = missed[:, step]
             queries = self.model.decoder.queries(states[:, step][open_])
-            total = total + softmax(queries, right[open_], targets[open_], drawn, wrong).sum()
-            count += len(queries)
-        return total, count
+            loss = softmax(queries, right[open_], targets[open_], drawn, wrong).sum()
+            total = total + (self._later_weight if step else 1.0) * loss
+        return total, len(targets)
 
     def _states(self, batch: Longs, behaviours: Tensor) -> Tensor:
         """Compute the states that recall, [B, T, steps, D], of behaviours [B, T] with their replies."""
         n, turns = behaviours.shape
-        replies = torch.from_numpy(self._of(batch, self._replies.items)).to(behaviours.device)  # [B, T, G]
-        tokens = torch.cat([behaviours[:, :, None], replies], dim=2)  # [B, T, 1 + G]
-        segments = torch.full_like(tokens, REPLY)
-        segments[:, :, 0] = BEHAVIOUR
         units = torch.from_numpy(batch[:, 2] + 1).to(behaviours.device)
-        dropped = torch.rand(n, device=units.device) < self._unit_dropout
-        units = torch.where(dropped, UNKNOWN, units)
-        embedded = self.model.embed(tokens.view(n, -1), segments.view(n, -1), units)
-        distances = interleaved(turns, replies.shape[2], self._plan.turns, behaviours.device)
-        states: Tensor = self.model.decoder(embedded, distances)
-        return states.view(n, turns, 1 + replies.shape[2], -1)[:, :, self._plan.replies :]
+        dropped = torch.rand(n, device=units.device) < self._user_dropout
+        heard = self.model.behaviours(behaviours, torch.where(dropped, UNKNOWN, units))  # [B, T, D]
+        items = torch.from_numpy(self._of(batch, self._replies.items)).to(behaviours.device)  # [B, T, G]
+        said = self.model.replies(items, heard)  # [B, T, G, D]
+        tokens = torch.cat([heard.unsqueeze(2), said], dim=2).flatten(1, 2)  # [B, T (1 + G), D]
+        length, per_turn = self.model.decoder.shape.length, 1 + items.shape[2]
+        distances = interleaved(turns, per_turn - 1, self._plan.turns, length, behaviours.device)
+        states: Tensor = self.model.decoder(tokens, distances)
+        return states.view(n, turns, per_turn, -1)[:, :, self._plan.replies :]
 
     def _of(self, batch: Longs, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Take what belongs to each behaviour of a batch but the last, [P, n] -> [B, T, n]."""
         lengths = batch[:, 1] - batch[:, 0] - 1
         places = np.minimum(np.arange(lengths.max()), lengths[:, None] - 1)
-        return values[batch[:, :1] + places]
+        taken: npt.NDArray[Any] = values[batch[:, :1] + places]
+        return taken
 
     def ranks(self, held_out: Longs) -> Tensor:
         """Give the place of each item held out in the slate of its prefix, int64 [rows]."""

@@ -167,12 +167,15 @@ class NeuralArm(TableArm[Config]):
 
     def _ranking(self, request: Request, scores: Singles) -> Ranking:
         """Rank what a request may be given by scores of the catalogue, float32 [n]."""
-        depth = depth_of(request, self.config)
+        return self._best(request, scores, depth_of(request, self.config), self._seen(request))
+
+    def _best(self, request: Request, scores: Singles, depth: int, hidden: Sequence[int]) -> Ranking:
+        """Rank the `depth` best of a request's candidates, or of the catalogue, but the `hidden` indices."""
         least = float(scores[self._met].min())
         if not self._all_met:
             scores = np.where(self._met, scores, np.float32(least))
         if request.candidates is None:
-            best = top_k(scores, depth, self._seen(request))
+            best = top_k(scores, depth, hidden)
             return Ranking([self._ids[index] for index in best.tolist()], scores[best].tolist())
         known = (item for item in request.candidates if item in self._index_of)
         found = {item: float(scores[self._index_of[item]]) for item in known}

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from armlift_arms.conversation import BEHAVIOUR, REPLY, Conversation, Talk
+from armlift_arms.conversation import UNKNOWN, Conversation, Talk
 from armlift_arms.serving import ROWS, Rows, read
 from armlift_arms.windows import Ints, Longs
 
@@ -53,52 +53,76 @@ class Recall:
         self._closed = torch.zeros(len(closed), device=closed.device).masked_fill(closed, float("-inf"))
 
     def conversations(
-        self, sequences: Sequence[Longs], units: Longs, *, rows: int = ROWS
+        self,
+        sequences: Sequence[Longs],
+        units: Longs,
+        given: Sequence[Longs] | None = None,
+        *,
+        rows: int = ROWS,
     ) -> Iterator[tuple[Rows, Talk]]:
-        """Read sequences of the units at some rows, [n], and reply; see `serving.read`."""
+        """Read n sequences of units, [n] rows of their table, and reply; see `serving.read`.
+
+        `given` are the replies that are known already, [length, K] for each sequence, -1 where there is none.
+        """
         device = self._vectors.device
 
         def embed(tokens: Tensor, places: Longs) -> Tensor:
-            return self._model.embed(tokens, BEHAVIOUR, torch.from_numpy(units[places]).to(device))
+            return self._model.behaviours(tokens, torch.from_numpy(units[places]).to(device))
 
         for found in read(self._model.decoder, sequences, embed, rows=rows, unread=self._plan.unread):
-            yield found, self._talk(found, torch.from_numpy(units[found.filled]).to(device))
+            known = torch.from_numpy(self._laid(found, given)).to(device)
+            yield found, self._talk(found, torch.from_numpy(units[found.filled]).to(device), known)
 
-    def _talk(self, rows: Rows, units: Tensor) -> Talk:
+    def _laid(self, rows: Rows, given: Sequence[Longs] | None) -> Longs:
+        """Lay given replies out as the tokens of rows are, [R, L, K]."""
+        laid = np.full((*rows.tokens.shape, self._plan.replies), -1, dtype=np.int64)
+        if given is not None:
+            for row, place in enumerate(rows.filled.tolist()):
+                laid[row, laid.shape[1] - len(given[place]) :] = given[place]
+        return laid
+
+    def _talk(self, rows: Rows, units: Tensor, given: Tensor) -> Talk:
         """Read what is left of the rows, with replies to each behaviour in view, those to the last one too."""
         talk = Talk(self._model, rows, units, self._plan.turns)
         first = rows.past[0].inputs.shape[1]
         for column in range(first, rows.tokens.shape[1] + 1):
-            talk.replies = self._reply(talk, rows.tokens[:, :column])
+            self._reply(talk, rows.tokens[:, :column], given[:, column - 1])
             if column < rows.tokens.shape[1]:
-                talk.say(rows.tokens[:, column], BEHAVIOUR)
+                talk.hear(rows.tokens[:, column])
         return talk
 
     def scores(self, talk: Talk) -> Tensor:
         """Score the catalogue by the states of a conversation, [R, N]."""
         return self._model.decoder.queries(talk.states) @ self._vectors.T
 
-    def _reply(self, talk: Talk, met: Tensor) -> Tensor:
-        """Generate the replies of a turn, each the best item that is neither met, [R, L], nor given in it."""
-        given = met
-        for _ in range(self._plan.replies):
-            scores = (self.scores(talk) + self._closed).scatter_(1, given, float("-inf"))
-            chosen = scores.argmax(dim=1)
-            talk.say(chosen, REPLY)
-            given = torch.cat([given, chosen[:, None]], dim=1)
-        return given[:, met.shape[1] :]
+    def _reply(self, talk: Talk, met: Tensor, given: Tensor) -> None:
+        """Say the replies of a turn: those `given` [R, K], else the best neither met, [R, L], nor said in it."""
+        hidden = torch.cat([met, torch.where(given < 0, met[:, -1:], given)], dim=1)
+        for step in range(self._plan.replies):
+            chosen = given[:, step]
+            if bool((chosen < 0).any()):
+                scores = (self.scores(talk) + self._closed).scatter_(1, hidden, float("-inf"))
+                chosen = torch.where(chosen < 0, scores.argmax(dim=1), chosen)
+                hidden = torch.cat([hidden, chosen[:, None]], dim=1)
+            talk.say(chosen)
 
 
 def generate(
-    recall: Recall, plan: Plan, sequences: Sequence[Longs], targets: Longs, units: Longs, *, rows: int = 256
+    recall: Recall,
+    plan: Plan,
+    sequences: Sequence[Longs],
+    targets: Longs,
+    given: Sequence[Longs] | None = None,
+    *,
+    rows: int = 256,
 ) -> Replies:
-    """Generate what the model says after each sequence, and whether recall would miss the target [n]."""
+    """Generate what a model that knows no unit says after each sequence, and whether it would miss the target [n]."""
+    units = np.full(len(sequences), UNKNOWN, dtype=np.int64)
     items = np.zeros((len(sequences), plan.generated), dtype=np.int32)
     missed = np.ones((len(sequences), len(plan.recall)), dtype=np.bool_)
-    for found, talk in recall.conversations(sequences, units, rows=rows):
+    for found, talk in recall.conversations(sequences, units, given, rows=rows):
         wanted = torch.from_numpy(targets[found.filled]).to(found.tokens.device)[:, None]
         n = len(found.places)
-        replies = talk.replies
         hidden = found.tokens
         for step, share in enumerate(plan.recall[:-1]):
             scores = recall.scores(talk).scatter_(1, hidden, float("-inf"))
@@ -106,16 +130,22 @@ def generate(
             hit = (best == wanted).any(dim=1)
             missed[found.places, step + 1] = missed[found.places, step] & ~hit[:n].cpu().numpy()
             hidden = torch.cat([hidden, best], dim=1)
-            talk.say(best[:, 0], REPLY)
-            replies = torch.cat([replies, best[:, :1]], dim=1)
-        items[found.places] = replies[:n].cpu().numpy()
+            talk.say(best[:, 0])
+        items[found.places] = talk.said[:n].cpu().numpy()
     return Replies(items, missed)
 
 
-def ranks(recall: Recall, plan: Plan, sequences: Sequence[Longs], targets: Longs, units: Longs) -> Tensor:
+def ranks(
+    recall: Recall,
+    plan: Plan,
+    sequences: Sequence[Longs],
+    targets: Longs,
+    units: Longs,
+    given: Sequence[Longs] | None = None,
+) -> Tensor:
     """Give the place of each target [n], from 0, in a slate that the last step fills to the end, int64 [n]."""
     places = torch.zeros(len(sequences), dtype=torch.int64)
-    for found, talk in recall.conversations(sequences, units, rows=len(sequences)):
+    for found, talk in recall.conversations(sequences, units, given, rows=len(sequences)):
         wanted = torch.from_numpy(targets[found.filled]).to(found.tokens.device)[:, None]
         hidden, before = found.tokens, 0
         place = torch.full((len(wanted),), -1, device=wanted.device)
@@ -129,6 +159,6 @@ def ranks(recall: Recall, plan: Plan, sequences: Sequence[Longs], targets: Longs
             if not last:
                 best = scores.topk(min(share, scores.shape[1]), dim=1).indices
                 hidden, before = torch.cat([hidden, best], dim=1), before + share
-                talk.say(best[:, 0], REPLY)
+                talk.say(best[:, 0])
         places[torch.from_numpy(found.places)] = place[: len(found.places)].cpu()
     return places

@@ -1,22 +1,25 @@
-"""RecGPT: recommendation as a conversation, with the model's own replies as prompts (arXiv 2404.08675)."""
+"""RecGPT: recommendation as a conversation, with the model's own replies as prompts (arXiv 2404.08675).
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+A decoder is trained to tell the next item; models that did not see a unit generate prompts to its behaviours;
+the decoder is trained on with these in view, and with vectors of its own for units and for who said what.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from armlift.arm import ArmConfig, Capability, Request, Slate
+from armlift.arm import ArmConfig, Capability, Prompt, Request, Slate
 from armlift.artefacts import Tensors
-from armlift.fitting import record_figures
-from armlift.slates import Ranking
-from armlift_arms.neural import Known, NeuralArm, Warm, load_weights, start_from, weights_of
+from armlift.slates import Ranking, depth_of
+from armlift_arms.neural import Known, NeuralArm, Singles, Warm, load_weights
 from armlift_arms.sasrec import DecoderConfig
 from armlift_arms.windows import Longs
 
 if TYPE_CHECKING:
     from armlift_arms.conversation import Conversation
-    from armlift_arms.recall import Plan, Replies
+    from armlift_arms.recall import Plan
 
 
 class RecGptConfig(DecoderConfig):
@@ -33,5 +36,125 @@ class RecGptConfig(DecoderConfig):
         default="tail", description="Prompts are in view after the last behaviour alone, or after every one."
     )
     prompt_turns: int = Field(
-        default=5, ge=1, description="With `every`: of how many last behaviours prompts are in view."
+        default=5, ge=1, le=4096, description="With `every`: of how many last behaviours prompts are in view."
     )
+    prompt_source: Literal["generated", "unclicked", "random", "popular"] = Field(
+        default="generated", description="What stands for prompts: what the model says, or a control."
+    )
+    user_vectors: bool = Field(default=True, description="Whether every unit has a vector of its own.")
+    user_dropout: float = Field(
+        default=0.5, ge=0, lt=1, description="Share of windows trained with the unknown unit's vector."
+    )
+    segments: bool = Field(default=True, description="Whether behaviours and prompts are told apart.")
+    folds: int = Field(
+        default=2, ge=2, le=20, description="Models that write prompts for training, each for its share of units."
+    )
+    pretraining_epochs: int = Field(
+        default=10, ge=0, description="Passes over the data before prompts are in view; 0: none."
+    )
+    later_weight: float = Field(
+        default=0.3, ge=0, allow_inf_nan=False, description="What the loss of a later recall step counts."
+    )
+
+    @property
+    def plan(self) -> "Plan":
+        """Say how a model of this definition answers."""
+        from armlift_arms.recall import Plan
+
+        turns = self.prompt_turns if self.prompt_placement == "every" else 1
+        return Plan(self.prompts, self.recall, turns)
+
+
+class RecGpt(NeuralArm[RecGptConfig]):
+    """Answer a unit's last `length` items with prompts, then recall in steps; see `recall.shares`.
+
+    Scores are cosines over the temperature (or dot products) of the step that recalled an item, so they need
+    not fall from one step to the next. A unit that training did not know has the unknown unit's vector.
+    """
+
+    config_class: ClassVar[type[ArmConfig]] = RecGptConfig
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({"trainable", "prompts", "candidates", "propensity"})
+
+    def _train(self, known: Known, warm: Warm | None) -> Tensors:
+        from armlift_arms.stages import train
+
+        return train(self.config, known, warm)
+
+    def _knows_units(self) -> bool:
+        return self.config.user_vectors
+
+    def _load(self, weights: Tensors) -> None:
+        if weights:
+            from armlift_arms.conversation import Conversation, Parts
+            from armlift_arms.loop import device
+
+            units = len(weights["users.weight"]) - 1 if self.config.user_vectors else None
+            shape = self.config.shape(len(weights["decoder.items.weight"]))
+            self._model = Conversation(shape, Parts(units, self.config.segments))
+            load_weights(self._model, weights)
+            self._model.to(device()).eval()
+
+    def _rankings(self, asked: Sequence[tuple[Request, Longs]]) -> list[Ranking]:
+        import torch
+
+        from armlift_arms.recall import Recall
+
+        plan = self.config.plan
+        slates = [_Slate(self, request) for request, _ in asked]
+        units = np.array([self._unit_rows.get(request.unit, 0) for request, _ in asked], dtype=np.int64)
+        with torch.inference_mode():
+            closed = torch.from_numpy(~self._met).to(self._model.decoder.items.weight.device)
+            recall = Recall(self._model, plan, closed)
+            for rows, talk in recall.conversations([sequence for _, sequence in asked], units):
+                for step in range(len(plan.recall)):
+                    scores = recall.scores(talk).cpu().numpy()
+                    first = np.zeros(len(scores), dtype=np.int64)
+                    for row, place in enumerate(rows.places.tolist()):
+                        first[row] = slates[place].take(step, scores[row])
+                    if step < len(plan.recall) - 1:
+                        talk.say(torch.from_numpy(first).to(closed.device))
+        return [slate.ranking for slate in slates]
+
+
+class _Slate:
+    """A slate that grows by the items each recall step has its share of."""
+
+    def __init__(self, arm: RecGpt, request: Request) -> None:
+        self._arm, self._request = arm, request
+        sizes = shares(request.k, arm.config.recall)
+        # Where any item may be drawn, the last step ranks all that is left.
+        depth = depth_of(request, arm.config)
+        self._sizes = sizes if depth == request.k else [*sizes[:-1], depth]
+        self._hidden = arm._seen(request)
+        self._left = request
+        self._steps: list[int] = []
+        self.ranking = Ranking([], [], self._steps)
+
+    def take(self, step: int, scores: Singles) -> int:
+        """Take a step's share of the best that are left by scores of the catalogue; gives the first's index."""
+        arm = self._arm
+        found = arm._best(self._left, scores, self._sizes[step], self._hidden)
+        self.ranking.items.extend(found.items)
+        self.ranking.scores.extend(found.scores)
+        self._steps += [step] * len(found.items)
+        indices = [arm._index_of[item] for item in found.items if item in arm._index_of]
+        self._hidden = [*self._hidden, *indices]
+        if self._left.candidates is not None:
+            taken = set(found.items)
+            left = [item for item in self._left.candidates if item not in taken]
+            self._left = self._left._replace(candidates=left)
+        return indices[0] if indices else int(scores.argmax())
+
+
+def shares(k: int, recall: Sequence[int]) -> list[int]:
+    """Part a slate of k between steps as `recall` says: largest remainders, at least 1 each while k allows."""
+    if k <= len(recall):
+        return [1] * k + [0] * (len(recall) - k)
+    exact = [k * share / sum(recall) for share in recall]
+    sizes = [max(1, int(size)) for size in exact]
+    while sum(sizes) != k:
+        change = 1 if sum(sizes) < k else -1
+        open_ = [step for step in range(len(recall)) if sizes[step] + change >= 1]
+        # The step that is furthest below its exact share gains, the one furthest above loses.
+        sizes[max(open_, key=lambda step: change * (exact[step] - sizes[step]))] += change
+    return sizes

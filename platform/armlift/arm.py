@@ -41,11 +41,25 @@ class History(NamedTuple):
     behaviours: Sequence[Behaviour]
 
 
+class Prompt(NamedTuple):
+    """An item a model said to a unit, in answer to the behaviour at `position` of its history.
+
+    `step` counts the prompts to one behaviour from 0. `stored` tells that it was read, not generated anew.
+    """
+
+    position: int
+    step: int
+    item: str
+    score: float = 0.0
+    stored: bool = False
+
+
 class Request(NamedTuple):
     """One call for at most `k` recommendations at a time `ts` (UTC milliseconds).
 
     With `candidates` the arm orders these and masks nothing; without, it recalls from its catalogue what the
-    unit has not met. `prompts` are the unit's stored personalised prompts, for arms that use them.
+    unit has not met. `prompts` are the unit's stored personalised prompts, for arms that use them; those to
+    behaviours the history no longer has, or of items the catalogue lacks, are generated anew.
     """
 
     request_id: str
@@ -54,7 +68,7 @@ class Request(NamedTuple):
     k: int
     history: Sequence[Behaviour] = ()
     candidates: Sequence[str] | None = None
-    prompts: Sequence[str] | None = None
+    prompts: Sequence[Prompt] | None = None
     context: Mapping[str, object] | None = None
     attributes: Mapping[str, object] | None = None
 
@@ -63,13 +77,15 @@ class Slate(NamedTuple):
     """The answer to a request: four sequences of one length, at most k, best first.
 
     `steps` holds the recall step of each item (0 is the first), `propensities` the probability with which the
-    policy put the item there given the items before it, or None where that is not known.
+    policy put the item there given the items before it, or None where that is not known. `prompts` are those
+    the model had in view.
     """
 
     items: Sequence[str]
     scores: Sequence[float]
     steps: Sequence[int]
     propensities: Sequence[float | None]
+    prompts: Sequence[Prompt] = ()
 
 
 @dataclass(frozen=True)

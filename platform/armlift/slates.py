@@ -25,10 +25,11 @@ _SMALLEST = 2.0**-54  # stands for a uniform number of 0, whose logarithm is inf
 
 
 class Ranking(NamedTuple):
-    """Items with their scores, best first; two lists of one length."""
+    """Items with their scores, best first, and their recall steps: lists of one length; None: all in step 0."""
 
     items: list[str]
     scores: list[float]
+    steps: list[int] | None = None
 
 
 def counted(behaviours: Iterable[Behaviour], kinds: Container[str], until: int) -> list[Behaviour]:
@@ -107,16 +108,17 @@ class FixedOrder:
 
 
 def slate_of(ranking: Ranking, request: Request, config: ArmConfig) -> Slate:
-    """Make a request's slate of a ranking that reaches to `depth_of(request, config)`, in one step."""
+    """Make a request's slate of a ranking that reaches to `depth_of(request, config)`."""
+    steps = ranking.steps or [0] * len(ranking.items)
     if config.exploration is None:
         items, scores = ranking.items[: request.k], ranking.scores[: request.k]
-        return Slate(items, scores, [0] * len(items), [1.0] * len(items))
+        return Slate(items, scores, steps[: request.k], [1.0] * len(items))
     key = request_key(config.seed, request.request_id)
     places, propensities = explore(ranking.scores, request.k, config.exploration, key)
     return Slate(
         [ranking.items[place] for place in places],
         [ranking.scores[place] for place in places],
-        [0] * len(places),
+        [steps[place] for place in places],
         propensities,
     )
 

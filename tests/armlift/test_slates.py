@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armlift.arm import ArmConfig, Behaviour, Exploration, Request
+from armlift.arm import ArmConfig, Behaviour, Exploration, Request, Slate
 from armlift.slates import (
     FixedOrder,
     Ranking,
@@ -104,7 +104,7 @@ def test_nth_free_counts_what_is_not_taken(taken: set[int], n: int) -> None:
 def test_without_exploration_a_slate_is_the_top_and_certain() -> None:
     request = Request("r", "u", 0, 2)
     slate = slate_of(Ranking(["a", "b", "c"], [3.0, 2.0, 1.0]), request, config())
-    assert slate == (["a", "b"], [3.0, 2.0], [0, 0], [1.0, 1.0])
+    assert slate == Slate(["a", "b"], [3.0, 2.0], [0, 0], [1.0, 1.0])
     assert depth_of(request, config()) == 2
 
 
