@@ -77,14 +77,15 @@ class Slate(NamedTuple):
     """The answer to a request: four sequences of one length, at most k, best first.
 
     `steps` holds the recall step of each item (0 is the first), `propensities` the probability with which the
-    policy put the item there given the items before it, or None where that is not known. `prompts` are those
-    the model had in view.
+    policy put the item there given the items before it, or None where that is not known. `fallback` says that
+    the arm could not answer and another policy did in its name. `prompts` are those the model had in view.
     """
 
     items: Sequence[str]
     scores: Sequence[float]
     steps: Sequence[int]
     propensities: Sequence[float | None]
+    fallback: bool = False
     prompts: Sequence[Prompt] = ()
 
 

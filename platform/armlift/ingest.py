@@ -141,14 +141,15 @@ class Ingester:
             with writing(self._engine) as connection:
                 self._move_offsets(connection, reached)
                 self._write(connection, batch)
-        except PartitionLostError:
-            self._return_to_stored(reached)
-            return Ingested(0, 0, 0)
-        except BaseException:
-            # Nothing was stored: the next poll must bring these records again.
+        except BaseException as error:
+            # Nothing was stored: the next poll must bring these records again, also those of partitions that
+            # are still ours when the stored offsets cannot be read now.
             for record in reversed(records):
                 self._stream.seek(record.partition, record.offset)
-            raise
+            if not isinstance(error, PartitionLostError):
+                raise
+            self._return_to_stored(reached)
+            return Ingested(0, 0, 0)
         self._next.update(reached)
         done = Ingested(len(records), batch.events, len(batch.dead))
         self.total.update(done._asdict())
@@ -175,16 +176,18 @@ class Ingester:
                 raise TimeoutError(f"no record of {self._stream.stream_id} was ingested for {wait:g} s")
 
     def _ends(self) -> dict[int, int]:
-        """Give the end of each partition that has records; what is stored must not lie beyond."""
+        """Give the end of each partition that has records; what is stored must lie in the stream."""
+        # In this order, as all three only grow while others publish, ingest and expire.
+        beginnings = self._stream.beginning_offsets()
         stored = self.stored()
         ends = self._stream.end_offsets()
         for partition, offset in stored.items():
-            if offset > ends.get(partition, 0):
+            first, end = beginnings.get(partition, 0), ends.get(partition, 0)
+            if not first <= offset <= end:
                 raise StreamError(
                     f"{self._stream.stream_id}: stored offset {offset} of partition {partition} is out of "
-                    f"range, must be at most {ends.get(partition, 0)}"
+                    f"range, must be {first} to {end}"
                 )
-        beginnings = self._stream.beginning_offsets()
         return {partition: end for partition, end in ends.items() if end > beginnings[partition]}
 
     def stored(self) -> dict[int, int]:

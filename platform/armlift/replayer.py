@@ -217,14 +217,14 @@ class Replayer:
             name, place = self._experiment.name, asked.assignment
             identity = exposure_identity(asked.ts, run, unit, name, arm)
             where = (name, place.generation, place.phase, arm, version, place.forced)
-            events.append(Exposure(identity, run, asked.ts, unit, *where))
+            events.append(Exposure(identity, run, asked.ts, unit, *where, slate.fallback))
         done: list[Event] = []
         answer = zip(slate.items, slate.scores, slate.steps, slate.propensities, strict=True)
         for position, (item, score, step, propensity) in enumerate(answer):
             logged = asked.shown.get(item)
             if logged is None:
                 continue
-            what = (request_id, unit, arm, version, item, position, step, score, propensity)
+            what = (request_id, unit, arm, version, item, position, step, score, propensity, slate.fallback)
             events.append(Impression(impression_identity(request_id, item), run, logged.ts, *what))
             for kind, value in logged.feedback:
                 identity = feedback_identity(request_id, item, kind, 0)

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -313,6 +314,36 @@ def test_who_lost_a_partition_before_its_first_commit_cannot_commit(database: En
     assert offsets(database) == {0: 12}
 
 
+def test_a_lost_partition_takes_no_other_with_it(
+    database: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of two partitions is lost, and the database fails while the ingester asks where to go on."""
+    sent = messages(60)
+    publish(folder, sent[:40], partitions=2)
+    drain(database, folder)
+    first, before = tables.stream_offsets.c.partition == 0, content(database)
+
+    def fail() -> None:
+        raise ConnectionError
+
+    with ingester(database, folder) as one:
+        one.step(timeout=0)
+        publish(folder, sent[40:], partitions=2)
+        with writing(database) as connection:
+            connection.execute(update(tables.stream_offsets).where(first).values(next=0))
+        with monkeypatch.context() as patch:
+            patch.setattr(one, "stored", fail)
+            with pytest.raises(ConnectionError):
+                one.step(timeout=1)
+        assert content(database) == before
+        one.drain(wait=5)
+    assert offsets(database) == ends(folder)
+    found = content(database)
+    clear(database)
+    drain(database, folder)
+    assert content(database) == found
+
+
 def test_two_owners_racing_for_one_stream_double_nothing(database: Engine, folder: Path) -> None:
     publish(folder, messages(150))
     drain(database, folder)
@@ -371,20 +402,28 @@ def test_an_ingester_elsewhere_is_waited_for(database: Engine, folder: Path) -> 
     assert offsets(database) == ends(folder)
 
 
+@pytest.mark.parametrize("kept", [0, 10])
 @pytest.mark.parametrize("partitions", [1, 2])
-def test_an_offset_beyond_the_stream_stops(database: Engine, folder: Path, partitions: int) -> None:
+def test_an_offset_beyond_the_stream_stops(
+    database: Engine, folder: Path, partitions: int, kept: int
+) -> None:
     """The stream was replaced by an older copy of itself, under the same database."""
-    publish(folder, messages(10), partitions)
+    older, sent = folder.with_name("older"), messages(40)
+    publish(folder, sent[:kept], partitions)
+    shutil.copytree(folder, older)
+    publish(folder, sent[kept:], partitions)
     drain(database, folder)
-    with writing(database) as connection:
-        connection.execute(update(tables.stream_offsets).values(next=100))
-    before = content(database)
+    before, reached = content(database), offsets(database)
+    shutil.rmtree(folder)
+    older.rename(folder)
     with ingester(database, folder) as one:
-        with pytest.raises(StreamError, match=r"offset 100.*out of range"):
-            one.step(timeout=1)
-        with pytest.raises(StreamError, match=r"offset 100.*out of range"):
+        any_of = "|".join(map(str, reached.values()))
+        for _ in range(2):
+            with pytest.raises(StreamError, match=rf"offset ({any_of}) is out of range"):
+                one.step(timeout=1)
+        with pytest.raises(StreamError, match=rf"offset {reached[0]} of partition 0 is out of range, must "):
             one.drain(wait=5)
-    assert content(database) == before
+    assert (content(database), offsets(database)) == (before, reached)
 
 
 def test_a_new_stream_under_the_same_database_begins_at_its_beginning(database: Engine, folder: Path) -> None:
@@ -421,6 +460,19 @@ def test_a_stream_that_has_lost_its_first_records_begins_where_it_does(
         stream.gone = 20
         one = Ingester(database, stream, Codec(KINDS), Calendar("UTC"), runs.Subjects())
         assert one.drain(wait=0.2) == Ingested(0, 0, 0)
+
+
+def test_a_stream_that_has_lost_records_never_stored_stops(database: Engine, folder: Path) -> None:
+    publish(folder, messages(5), partitions=1)
+    drain(database, folder)
+    publish(folder, messages(20)[5:], partitions=1)
+    for gone in (12, 20):
+        with Shortened(folder) as stream:
+            stream.gone = gone
+            one = Ingester(database, stream, Codec(KINDS), Calendar("UTC"), runs.Subjects())
+            with pytest.raises(StreamError, match=rf"offset 5 of .* out of range, must be {gone} to 20$"):
+                one.drain(wait=0.2)
+    assert offsets(database) == {0: 5}
 
 
 def test_names_of_any_size_and_script_fit(database: Engine, folder: Path) -> None:

@@ -3,10 +3,12 @@
 import json
 import random
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 from collections import Counter, defaultdict
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -437,3 +439,18 @@ def test_an_experiment_of_one_arm_is_refused(lab: Lab, log_file: Path) -> None:
     ):
         run_replay(Lab(lab.folder), log_file)
     assert tables(Lab(lab.folder))["runs"] == []
+
+
+def test_a_slate_of_a_fallback_marks_its_events(lab: Lab, log_file: Path) -> None:
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arm = lab.folder / "arms" / "remote.yaml"
+    arm.write_text(arm.read_text().replace(":8900/", f":{port}/"))
+    demo = lab.folder / "experiments" / "demo.yaml"
+    demo.write_text(demo.read_text().replace("covisitation: 1}", "remote: 1}"))
+    run_replay(Lab(lab.folder), log_file)
+    with closing(sqlite3.connect(lab.folder / "armlift.db")) as connection:
+        for table in ("impressions", "exposures"):
+            found = set(connection.execute(f"SELECT arm, fallback FROM {table}"))
+            assert found == {("random", 0), ("popularity", 0), ("remote", 1)}

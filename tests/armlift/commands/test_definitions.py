@@ -32,6 +32,7 @@ def test_stock_definitions_are_fine(lab: Path, capsys: pytest.CaptureFixture[str
         "arm covisitation: fine",
         "arm popularity: fine",
         "arm random: fine",
+        "arm remote: fine",
         "experiment demo: fine (popularity, covisitation, random; control popularity)",
     ]
     assert err == ""
@@ -151,7 +152,8 @@ BAD_EXPERIMENTS = {
         "random: 1",
         "randm: 1",
         "arms:",
-        "arms.randm: is not an arm, must be one of covisitation, popularity, random (did you mean random?)",
+        "arms.randm: is not an arm, must be one of covisitation, popularity, random, remote "
+        "(did you mean random?)",
     ),
     "unknown control": (
         "control: popularity",
@@ -294,7 +296,7 @@ BAD_ARMS = {
         "model: popularity",
         "model: popularty",
         "model:",
-        "model: 'popularty' is not installed, must be one of covisitation, popularity, random",
+        "model: 'popularty' is not installed, must be one of covisitation, popularity, random, remote",
     ),
     "no model": ("model: popularity\n", "", "name:", "model: is missing"),
     "model of a number": ("model: popularity", "model: 3", "model:", "model: 3 must be text, in quotes"),
@@ -428,7 +430,8 @@ def test_unknown_names_list_the_known_ones(lab: Path, refused: Refused) -> None:
         f"{lab}: has no experiment 'dmo', must be one of demo (did you mean demo?)"
     )
     assert refused("arm", "check", "randm", "--lab", lab) == (
-        f"{lab}: has no arm 'randm', must be one of covisitation, popularity, random (did you mean random?)"
+        f"{lab}: has no arm 'randm', must be one of covisitation, popularity, random, remote "
+        "(did you mean random?)"
     )
     assert refused("explain", "u1", "dmo", "--lab", lab).startswith(f"{lab}: has no experiment 'dmo'")
     assert refused("experiment", "show", "dmo", "--lab", lab).startswith(f"{lab}: has no experiment 'dmo'")
@@ -454,7 +457,7 @@ def test_check_finds_a_default_arm_that_is_none(
     lab: Path, edit: Edit, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = edit("armlift.toml", 'default_arm = "popularity"', 'default_arm = "nobody"')
-    says = "default_arm: 'nobody' is not an arm, must be one of covisitation, popularity, random"
+    says = "default_arm: 'nobody' is not an arm, must be one of covisitation, popularity, random, remote"
     expected = f"{place(path, 'nobody')}: {says}"
     assert refused("experiment", "check", "--lab", lab) == expected
     assert refused("explain", "u1", "demo", "--lab", lab) == expected
@@ -480,7 +483,7 @@ def test_check_warns_of_an_arm_that_no_unit_meets(
 def test_lists_are_one_document_or_a_line_each(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["arm", "list", "--lab", str(lab), "--json"]) == 0
     arms = json.loads(capsys.readouterr().out)["arms"]
-    assert [arm["name"] for arm in arms] == ["covisitation", "popularity", "random"]
+    assert [arm["name"] for arm in arms] == ["covisitation", "popularity", "random", "remote"]
     assert run(["experiment", "list", "--lab", str(lab), "--json"]) == 0
     (demo,) = json.loads(capsys.readouterr().out)["experiments"]
     assert (demo["name"], demo["control"]) == ("demo", "popularity")

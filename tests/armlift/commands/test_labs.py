@@ -73,7 +73,7 @@ def test_schemas_that_cannot_be_written_are_one_line(lab: Path, refused: Refused
 def test_schema_writes_them_again(lab: Path, lab_template: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(lab / ".schemas")
     assert run(["schema", "--lab", str(lab)]) == 0
-    assert len(capsys.readouterr().err.splitlines()) == len(list((lab / ".schemas").iterdir())) == 6
+    assert len(capsys.readouterr().err.splitlines()) == len(list((lab / ".schemas").iterdir())) == 7
     for path in (lab / ".schemas").iterdir():
         assert path.read_bytes() == (lab_template / ".schemas" / path.name).read_bytes()
 
@@ -262,6 +262,14 @@ def test_demo_makes_a_lab_a_log_and_a_report(tmp_path: Path, capsys: pytest.Capt
 
 def test_written_schemas_are_json(lab: Path) -> None:
     names = {path.stem for path in (lab / ".schemas").glob("*.json")}
-    assert names == {"experiment", "metrics", "armlift", "arm-popularity", "arm-random", "arm-covisitation"}
+    assert names == {
+        "experiment",
+        "metrics",
+        "armlift",
+        "arm-popularity",
+        "arm-random",
+        "arm-covisitation",
+        "arm-remote",
+    }
     for name in names:
         assert json.loads((lab / ".schemas" / f"{name}.json").read_text())["type"] == "object"
