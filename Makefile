@@ -1,6 +1,7 @@
 # Each target makes the virtual environment it needs; nothing but Python 3.11+ and the package index is asked for.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ONLY ?=
 LAB ?= demo
 
@@ -29,16 +30,23 @@ bench: .venv/installed-bench
 	$(PYTHON) -c 'import sys; sys.exit("armlift needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
 
-.venv/installed: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+# Without a GPU the CPU build of PyTorch will do, and is gigabytes smaller: one that pip finds, else PyTorch's own.
+# Where neither is to be had (macOS: the plain build is this one), PyTorch comes with the other dependencies.
+.venv/torch: | .venv/bin/python
+	command -v nvidia-smi >/dev/null || $(PIP) 'torch==2.13.0+cpu' 2>/dev/null \
+		|| $(PIP) 'torch>=2.6' --retries 1 --index-url https://download.pytorch.org/whl/cpu 2>/dev/null || true
 	touch $@
 
-.venv/installed-dev: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+.venv/installed: pyproject.toml | .venv/torch
+	$(PIP) -e .
+	touch $@
+
+.venv/installed-dev: pyproject.toml | .venv/torch
+	$(PIP) -e '.[dev]'
 	touch $@ .venv/installed
 
-.venv/installed-bench: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,bench]'
+.venv/installed-bench: pyproject.toml | .venv/torch
+	$(PIP) -e '.[dev,bench]'
 	touch $@ .venv/installed-dev .venv/installed
 
 clean:

@@ -135,5 +135,7 @@ def test_the_error_shown_is_the_error_given(root: Path, place: Path) -> None:
         [str(ARMLIFT), "experiment", "check", "--lab", "mylab"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    shown = (root / "docs" / "definitions.md").read_text(encoding="utf-8")
-    assert done.stderr.removeprefix("armlift: ").strip() in shown.replace("\n", " ")
+    (shown,) = (block for block in blocks(root, "docs/definitions.md", "") if "is not an arm" in block)
+    # The document writes "..." for the arms that its reader need not know.
+    pattern = re.escape(shown.strip()).replace(re.escape("..."), ".+")
+    assert re.fullmatch(f"armlift: {pattern}\n", done.stderr), done.stderr

@@ -36,6 +36,18 @@ def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
     assert "replay" in done.stdout
 
 
+def test_a_lab_is_made_and_checked_without_torch(tmp_path: Path) -> None:
+    commands = [["init", "lab"], ["arm", "check", "--lab", "lab"], ["schema", "--lab", "lab"]]
+    code = (
+        "import sys; from armlift.cli import run;"
+        f"print([run(words) for words in {commands!r}], 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert done.stdout.splitlines()[-1] == "[0, 0, 0] False"
+
+
 @pytest.mark.parametrize("words", [["--help"], [], ["replay", "--help"], ["experiment", "--help"]])
 def test_help_is_fine(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(words) == 0

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from armlift.arm import arm_classes
 from armlift.cli import run
+from armlift.lab import stock_arms
 
 Refused = Callable[..., str]
 Edit = Callable[[str, str, str], Path]
@@ -16,6 +18,7 @@ DEMO = "experiments/demo.yaml"
 POPULARITY = "arms/popularity.yaml"
 PHASE = "  - traffic: 1.0"
 ARMS = "{popularity: 1, covisitation: 1, random: 1}"
+NAMES = sorted(stock_arms())  # of a new lab's arms, as lists and complaints have them
 
 
 def place(path: Path, text: str) -> str:
@@ -29,13 +32,11 @@ def test_stock_definitions_are_fine(lab: Path, capsys: pytest.CaptureFixture[str
     assert run(["experiment", "check", "--lab", str(lab)]) == 0
     out, err = capsys.readouterr()
     assert out.splitlines() == [
-        "arm covisitation: fine",
-        "arm popularity: fine",
-        "arm random: fine",
-        "arm remote: fine",
+        *(f"arm {name}: fine" for name in NAMES),
         "experiment demo: fine (popularity, covisitation, random; control popularity)",
     ]
     assert err == ""
+    assert {"covisitation", "popularity", "random"} <= {*NAMES}
 
 
 BAD_EXPERIMENTS = {
@@ -152,8 +153,7 @@ BAD_EXPERIMENTS = {
         "random: 1",
         "randm: 1",
         "arms:",
-        "arms.randm: is not an arm, must be one of covisitation, popularity, random, remote "
-        "(did you mean random?)",
+        f"arms.randm: is not an arm, must be one of {', '.join(NAMES)} (did you mean random?)",
     ),
     "unknown control": (
         "control: popularity",
@@ -296,7 +296,7 @@ BAD_ARMS = {
         "model: popularity",
         "model: popularty",
         "model:",
-        "model: 'popularty' is not installed, must be one of covisitation, popularity, random, remote",
+        "model: 'popularty' is not installed, must be one of " + ", ".join(sorted(arm_classes())),
     ),
     "no model": ("model: popularity\n", "", "name:", "model: is missing"),
     "model of a number": ("model: popularity", "model: 3", "model:", "model: 3 must be text, in quotes"),
@@ -430,8 +430,7 @@ def test_unknown_names_list_the_known_ones(lab: Path, refused: Refused) -> None:
         f"{lab}: has no experiment 'dmo', must be one of demo (did you mean demo?)"
     )
     assert refused("arm", "check", "randm", "--lab", lab) == (
-        f"{lab}: has no arm 'randm', must be one of covisitation, popularity, random, remote "
-        "(did you mean random?)"
+        f"{lab}: has no arm 'randm', must be one of {', '.join(NAMES)} (did you mean random?)"
     )
     assert refused("explain", "u1", "dmo", "--lab", lab).startswith(f"{lab}: has no experiment 'dmo'")
     assert refused("experiment", "show", "dmo", "--lab", lab).startswith(f"{lab}: has no experiment 'dmo'")
@@ -457,13 +456,13 @@ def test_check_finds_a_default_arm_that_is_none(
     lab: Path, edit: Edit, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = edit("armlift.toml", 'default_arm = "popularity"', 'default_arm = "nobody"')
-    says = "default_arm: 'nobody' is not an arm, must be one of covisitation, popularity, random, remote"
+    says = f"default_arm: 'nobody' is not an arm, must be one of {', '.join(NAMES)}"
     expected = f"{place(path, 'nobody')}: {says}"
     assert refused("experiment", "check", "--lab", lab) == expected
     assert refused("explain", "u1", "demo", "--lab", lab) == expected
     monkeypatch.setenv("ARMLIFT_DEFAULT_ARM", "somebody")
     line = refused("experiment", "check", "--lab", lab)
-    assert line.startswith("ARMLIFT_DEFAULT_ARM: 'somebody' is not an arm, must be one of covisitation,")
+    assert line.startswith(f"ARMLIFT_DEFAULT_ARM: 'somebody' is not an arm, must be one of {NAMES[0]}, ")
 
 
 def test_check_warns_of_an_arm_that_no_unit_meets(
@@ -483,12 +482,13 @@ def test_check_warns_of_an_arm_that_no_unit_meets(
 def test_lists_are_one_document_or_a_line_each(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["arm", "list", "--lab", str(lab), "--json"]) == 0
     arms = json.loads(capsys.readouterr().out)["arms"]
-    assert [arm["name"] for arm in arms] == ["covisitation", "popularity", "random", "remote"]
+    assert [arm["name"] for arm in arms] == NAMES
     assert run(["experiment", "list", "--lab", str(lab), "--json"]) == 0
     (demo,) = json.loads(capsys.readouterr().out)["experiments"]
     assert (demo["name"], demo["control"]) == ("demo", "popularity")
     assert run(["arm", "list", "--lab", str(lab)]) == 0
-    assert capsys.readouterr().out.splitlines()[2].startswith("random  (random)  ")
+    line = capsys.readouterr().out.splitlines()[NAMES.index("random")]
+    assert line.startswith("random  (random)  ")
     assert run(["experiment", "list", "--lab", str(lab)]) == 0
     assert capsys.readouterr().out.startswith("demo  popularity : covisitation : random")
 
