@@ -20,7 +20,10 @@ def write_state(path: Path, tensors: Mapping[str, Tensor], values: Mapping[str, 
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(".part")
     scratch.write_bytes(
-        save({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, {_VALUES: json.dumps(values)})
+        save(
+            {name: tensor.contiguous().cpu() for name, tensor in tensors.items()},
+            {_VALUES: json.dumps(values)},
+        )
     )
     os.replace(scratch, path)
 

@@ -23,10 +23,14 @@ UNKNOWN = 0
 
 
 class Parts(NamedTuple):
-    """What tells tokens apart beside the item; each can be left out."""
+    """What tells tokens apart beside the item; each can be left out.
+
+    `ahead` is the number of heads that tell the items after the next one, for prompts made in one pass.
+    """
 
     units: int | None
     segments: bool
+    ahead: int = 0
 
 
 class Conversation(nn.Module):
@@ -39,6 +43,7 @@ class Conversation(nn.Module):
         self.users = None if parts.units is None else _zeros(parts.units + 1, shape.dim)
         self.segments = _zeros(2, shape.dim) if parts.segments else None
         self.gate = nn.Parameter(torch.zeros(shape.dim))
+        self.heads = nn.ModuleList([nn.Linear(shape.dim, shape.dim) for _ in range(parts.ahead)])
 
     def behaviours(self, tokens: Tensor, units: Tensor) -> Tensor:
         """Look behaviours [R, T] of units [R] up, -> [R, T, D]."""
@@ -82,10 +87,20 @@ def interleaved(turns: int, replies: int, kept: int, length: int, device: torch.
     return distances_of(turn, offset, len(turn), kept, length)
 
 
+class Said(NamedTuple):
+    """A prompt to the behaviour of a turn: its place among the replies, and the items and scores of all rows, [R]."""
+
+    turn: int
+    step: int
+    items: Tensor
+    scores: Tensor
+
+
 class Talk:
     """Conversations that go on, token by token, from rows that were read.
 
-    `states` [R, D] are those after the last token; `said` int64 [R, G] are the replies to the last behaviour.
+    `states` [R, D] are those after the last token; `said` int64 [R, G] are the replies to the last behaviour,
+    `first` [R, D] the states after it. `prompts` are those said so far.
     """
 
     def __init__(self, model: Conversation, rows: Rows, units: Tensor, kept: int) -> None:
@@ -94,8 +109,11 @@ class Talk:
         self._past, self._begins = rows.past, rows.begins
         self._turns = torch.arange(rows.past[0].inputs.shape[1], device=units.device)
         self._offsets = torch.zeros_like(self._turns)
-        self.states = rows.states
-        self._answered = model.behaviours(rows.tokens[:, len(self._turns) - 1 : len(self._turns)], units)[:, 0]
+        self.states = self.first = rows.states
+        self._answered = model.behaviours(rows.tokens[:, len(self._turns) - 1 : len(self._turns)], units)[
+            :, 0
+        ]
+        self.prompts: list[Said] = []
         self.said = torch.zeros((len(units), 0), dtype=torch.int64, device=units.device)
 
     def hear(self, tokens: Tensor) -> None:
@@ -103,10 +121,13 @@ class Talk:
         self._answered = self._model.behaviours(tokens[:, None], self._units)[:, 0]
         self.said = self.said[:, :0]
         self._append(self._answered, self._turns[-1:] + 1)
+        self.first = self.states
 
-    def say(self, tokens: Tensor) -> None:
-        """Append a reply to each row, [R]."""
+    def say(self, tokens: Tensor, scores: Tensor | None = None) -> None:
+        """Append a reply to each row, [R]; one with scores, [R], is a prompt."""
         self.said = torch.cat([self.said, tokens[:, None]], dim=1)
+        if scores is not None:
+            self.prompts.append(Said(int(self._turns[-1]), self.said.shape[1] - 1, tokens, scores))
         self._append(self._model.replies(tokens[:, None], self._answered)[:, 0], self._turns[-1:])
 
     def _append(self, embedded: Tensor, turn: Tensor) -> None:

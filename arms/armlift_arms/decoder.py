@@ -65,9 +65,13 @@ class Decoder(nn.Module):
 
         Sequences padded on the right need no mask: nothing at a position depends on what follows it.
         """
-        return self.extend(embedded, ahead(embedded.shape[1], embedded.device) if distances is None else distances)[0]
+        return self.extend(
+            embedded, ahead(embedded.shape[1], embedded.device) if distances is None else distances
+        )[0]
 
-    def extend(self, embedded: Tensor, distances: Tensor, past: Sequence["Past"] = ()) -> tuple[Tensor, list["Past"]]:
+    def extend(
+        self, embedded: Tensor, distances: Tensor, past: Sequence["Past"] = ()
+    ) -> tuple[Tensor, list["Past"]]:
         """Compute the states of tokens that follow those of `past`, [B, T, D]; gives them and the past with them."""
         states: Tensor = self.dropout(self.norm(embedded))
         found = []

@@ -1,5 +1,6 @@
 """The task of fine-tuning: tell the next item after the model's own replies, one recall step after another."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,12 +29,17 @@ class FineTune:
         split: Split,
         replies: Replies,
         plan: Plan,
+        given: Sequence[Longs] | None = None,
         *,
         negatives: int,
         later_weight: float,
         user_dropout: float,
     ) -> None:
-        """Learn from `sequences` as cut by `split`, each behaviour followed by its `replies`."""
+        """Learn from `sequences` as cut by `split`, each behaviour followed by its `replies`.
+
+        `given` are the prompts that are not generated in validation, int64 [items of a sequence, K] each.
+        """
+        self._given = given
         self.model = model
         self._sequences, self._windows, self._replies = sequences, split.windows, replies
         self.held_out = by_length(split.held_out)
@@ -51,7 +57,8 @@ class FineTune:
         device = self.model.decoder.items.weight.device
         tokens = torch.from_numpy(padded(self._sequences.items, batch)).to(device)  # [B, T + 1]
         real = torch.from_numpy(real_places(batch, 1)).to(device)  # [B, T]
-        states = self._states(batch, tokens[:, :-1])[real]  # [n, steps, D]
+        all_states = self._states(batch, tokens[:, :-1])  # [B, T, 1 + G, D]
+        states = all_states[:, :, self._plan.replies :][real]  # [n, steps, D]
         targets = tokens[:, 1:][real]
         softmax = self._softmax.to(device)
         drawn = softmax.draw()
@@ -64,10 +71,24 @@ class FineTune:
             queries = self.model.decoder.queries(states[:, step][open_])
             loss = softmax(queries, right[open_], targets[open_], drawn, wrong).sum()
             total = total + (self._later_weight if step else 1.0) * loss
+        for head, ahead in enumerate(self.model.heads, 1):
+            total = total + self._later_weight * self._ahead(
+                ahead(all_states[:, :, 0]), tokens, real, head, drawn
+            )
         return total, len(targets)
 
+    def _ahead(self, states: Tensor, tokens: Tensor, real: Tensor, ahead: int, drawn: Tensor) -> Tensor:
+        """Sum up the loss of telling, from states [B, T, D], the item that stands `ahead` after the next one."""
+        open_ = real[:, ahead:]
+        targets = tokens[:, 1 + ahead :][open_]
+        vectors = self.model.decoder.vectors(torch.cat([targets, drawn]))
+        queries = self.model.decoder.queries(states[:, : open_.shape[1]][open_])
+        n = len(targets)
+        losses: Tensor = self._softmax(queries, vectors[:n], targets, drawn, vectors[n:])
+        return losses.sum()
+
     def _states(self, batch: Longs, behaviours: Tensor) -> Tensor:
-        """Compute the states that recall, [B, T, steps, D], of behaviours [B, T] with their replies."""
+        """Compute the states of behaviours [B, T] and their replies, [B, T, 1 + G, D]."""
         n, turns = behaviours.shape
         units = torch.from_numpy(batch[:, 2] + 1).to(behaviours.device)
         dropped = torch.rand(n, device=units.device) < self._user_dropout
@@ -78,7 +99,7 @@ class FineTune:
         length, per_turn = self.model.decoder.shape.length, 1 + items.shape[2]
         distances = interleaved(turns, per_turn - 1, self._plan.turns, length, behaviours.device)
         states: Tensor = self.model.decoder(tokens, distances)
-        return states.view(n, turns, per_turn, -1)[:, :, self._plan.replies :]
+        return states.view(n, turns, per_turn, -1)
 
     def _of(self, batch: Longs, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Take what belongs to each behaviour of a batch but the last, [P, n] -> [B, T, n]."""
@@ -93,4 +114,9 @@ class FineTune:
         prefixes = [items[start:end].astype(np.int64) for start, end, _ in held_out.tolist()]
         targets = items[held_out[:, 1]].astype(np.int64)
         recall = Recall(self.model, self._plan, self._unmet.to(self.model.decoder.items.weight.device))
-        return ranks(recall, self._plan, prefixes, targets, held_out[:, 2] + 1)
+        given = None
+        if self._given is not None:
+            bases = self._sequences.starts[held_out[:, 2]]
+            rows = zip(held_out.tolist(), bases.tolist(), strict=True)
+            given = [self._given[number][start - base : end - base] for (start, end, number), base in rows]
+        return ranks(recall, self._plan, prefixes, targets, held_out[:, 2] + 1, given)

@@ -5,8 +5,7 @@ PyTorch is imported where it is used: naming an arm and its configuration must n
 
 from abc import abstractmethod
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeVar
 
@@ -17,7 +16,7 @@ from pydantic import Field
 from armlift.arm import ArmConfig, Behaviour, Capability, History, ItemTable, Request, Slate
 from armlift.artefacts import Tensors, pack_strings, read_weights, unpack_strings
 from armlift.errors import InputError
-from armlift.slates import FixedOrder, Ranking, counted, depth_of, rank, seen_items, slate_of, top_k
+from armlift.slates import FixedOrder, Ranking, depth_of, rank, seen_items, slate_of, top_k
 from armlift_arms.tables import TableArm
 from armlift_arms.windows import Ints, Longs, Sequences
 
@@ -59,11 +58,20 @@ Config = TypeVar("Config", bound=NeuralConfig)
 
 
 class Known(NamedTuple):
-    """What an arm is trained on: sequences of item indices, the unit of each, and the catalogue."""
+    """What an arm is trained on: sequences of item indices, the unit and the notes of each, and the catalogue."""
 
     sequences: Sequences
     units: list[str]
+    notes: list[Longs]
     items: ItemTable
+
+
+class Asked(NamedTuple):
+    """A request, the indices of the last known items of its history, and where in the history each stands."""
+
+    request: Request
+    sequence: Longs
+    positions: Longs
 
 
 class Warm(NamedTuple):
@@ -94,8 +102,8 @@ class NeuralArm(TableArm[Config]):
         """Answer from now on with these weights; there may be none."""
 
     @abstractmethod
-    def _rankings(self, asked: Sequence[tuple[Request, Longs]]) -> list[Ranking]:
-        """Rank for requests with their sequences of known items, none of them empty; in their order."""
+    def _rankings(self, asked: Sequence[Asked]) -> list[Ranking]:
+        """Rank for requests whose sequences are not empty, in their order."""
 
     def fit(
         self, histories: Iterable[History], items: ItemTable, *, until: int, warm: Path | None = None
@@ -106,7 +114,9 @@ class NeuralArm(TableArm[Config]):
         """
         known = self._known(histories, items, until)
         counts = np.bincount(known.sequences.items, minlength=len(items)).astype(np.int64)
-        weights = self._train(known, None if warm is None else self._warm(warm, known)) if counts.any() else {}
+        weights = (
+            self._train(known, None if warm is None else self._warm(warm, known)) if counts.any() else {}
+        )
         unit_bytes, unit_offsets = pack_strings(known.units if self._knows_units() else [])
         tensors = {_WEIGHTS + name: tensor for name, tensor in weights.items()}
         self._learn(
@@ -115,6 +125,12 @@ class NeuralArm(TableArm[Config]):
             {"counts": counts, "unit_bytes": unit_bytes, "unit_offsets": unit_offsets, **tensors},
         )
 
+    def _note(
+        self, behaviours: Sequence[Behaviour], positions: Longs, index_of: Mapping[str, int]
+    ) -> list[Longs]:
+        """Keep what training needs of a history beside the items at some positions: one array, or nothing."""
+        return []
+
     def _knows_units(self) -> bool:
         """Tell whether the model has something of its own for each unit."""
         return False
@@ -122,15 +138,18 @@ class NeuralArm(TableArm[Config]):
     def _known(self, histories: Iterable[History], items: ItemTable, until: int) -> Known:
         found, starts = array("i"), array("q", [0])
         units: list[str] = []
+        notes: list[Longs] = []
         index_of = {item: index for index, item in enumerate(items.ids)}
         for history in histories:
-            behaviours = counted(history.behaviours, self.config.history_kinds, until)
-            found.extend(_tokens(behaviours, index_of))
-            if len(found) > starts[-1]:
+            behaviours = [behaviour for behaviour in history.behaviours if behaviour.ts < until]
+            tokens = [*_tokens(behaviours, index_of, self.config.history_kinds)]
+            if tokens:
+                found.extend(index for index, _ in tokens)
                 starts.append(len(found))
                 units.append(history.unit)
+                notes += self._note(behaviours, np.array([place for _, place in tokens]), index_of)
         flat: Ints = np.array(found, dtype=np.int32)
-        return Known(Sequences(flat, np.array(starts, dtype=np.int64)), units, items)
+        return Known(Sequences(flat, np.array(starts, dtype=np.int64)), units, notes, items)
 
     def _warm(self, folder: Path, known: Known) -> Warm:
         """Read an artefact to start from, and find its rows in the new tables."""
@@ -145,25 +164,30 @@ class NeuralArm(TableArm[Config]):
 
     def recommend(self, requests: Sequence[Request]) -> list[Slate]:
         """Answer requests, one slate each, in their order."""
-        sequences = [self._sequence(request.history) for request in requests]
-        asked = [pair for pair in zip(requests, sequences, strict=True) if len(pair[1])]
-        rankings = iter(self._rankings(asked) if asked else [])
+        asked = [self._asked(request) for request in requests]
+        known = [one for one in asked if len(one.sequence)]
+        rankings = iter(self._rankings(known) if known else [])
         return [
             slate_of(
-                next(rankings) if len(sequence) else self._by_popularity(request), request, self.config
+                next(rankings) if len(one.sequence) else self._by_popularity(one.request),
+                one.request,
+                self.config,
             )
-            for request, sequence in zip(requests, sequences, strict=True)
+            for one in asked
         ]
 
     def _answer(self, request: Request) -> Slate:
         return self.recommend([request])[0]
 
-    def _sequence(self, history: Sequence[Behaviour]) -> Longs:
-        """Give the indices of the last `length` known items of a history; none without a model."""
-        if not self._trained:
-            return np.zeros(0, dtype=np.int64)
-        behaviours = [behaviour for behaviour in history if behaviour.kind in self.config.history_kinds]
-        return np.array([*_tokens(behaviours, self._met_index)][-self.config.length :], dtype=np.int64)
+    def _asked(self, request: Request) -> Asked:
+        """Read the last `length` known items of a request's history; none without a model."""
+        tokens: list[tuple[int, int]] = []
+        if self._trained:
+            kinds = self.config.history_kinds
+            history = request.history
+            tokens = [*_tokens(history, self._met_index, kinds)][-self.config.length :]
+        laid = np.array(tokens, dtype=np.int64).reshape(-1, 2)
+        return Asked(request, laid[:, 0], laid[:, 1])
 
     def _ranking(self, request: Request, scores: Singles) -> Ranking:
         """Rank what a request may be given by scores of the catalogue, float32 [n]."""
@@ -214,10 +238,16 @@ class NeuralArm(TableArm[Config]):
         return Recipe(**self.config.model_dump(include=set(Recipe._fields)))
 
 
-def _tokens(behaviours: Iterable[Behaviour], index_of: dict[str, int]) -> Iterator[int]:
-    """Give the indices of known items in their order; what repeats at once counts once."""
-    known = (index for behaviour in behaviours if (index := index_of.get(behaviour.item)) is not None)
-    return (index for index, _ in groupby(known))
+def _tokens(
+    behaviours: Sequence[Behaviour], index_of: Mapping[str, int], kinds: Container[str]
+) -> Iterator[tuple[int, int]]:
+    """Give the indices of known items of some kinds, and their places; what repeats at once counts once."""
+    last = None
+    for place, behaviour in enumerate(behaviours):
+        index = index_of.get(behaviour.item) if behaviour.kind in kinds else None
+        if index is not None and index != last:
+            last = index
+            yield index, place
 
 
 def _weights(tensors: Tensors) -> Tensors:
@@ -244,7 +274,9 @@ def start_from(model: "nn.Module", warm: Warm | None) -> None:
         return
     state = model.state_dict()
     for name, new in state.items():
-        rows = {"items.weight": warm.item_rows, "users.weight": warm.unit_rows}.get(name.split("decoder.")[-1])
+        rows = {"items.weight": warm.item_rows, "users.weight": warm.unit_rows}.get(
+            name.split("decoder.")[-1]
+        )
         if name not in warm.weights:
             continue
         old = torch.from_numpy(warm.weights[name])

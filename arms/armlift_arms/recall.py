@@ -26,11 +26,15 @@ class Replies(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """How the model answers: K replies, then recall steps of so many items; of replies `turns` turns are seen."""
+    """How the model answers: K replies, then recall steps of so many items; of replies `turns` turns are seen.
+
+    The replies are generated one after another, or all from the state after the behaviour (`parallel`).
+    """
 
     replies: int
     recall: tuple[int, ...]
     turns: int
+    parallel: bool = False
 
     @property
     def generated(self) -> int:
@@ -93,18 +97,32 @@ class Recall:
 
     def scores(self, talk: Talk) -> Tensor:
         """Score the catalogue by the states of a conversation, [R, N]."""
-        return self._model.decoder.queries(talk.states) @ self._vectors.T
+        return self._scores(talk.states)
+
+    def _scores(self, states: Tensor) -> Tensor:
+        return self._model.decoder.queries(states) @ self._vectors.T
 
     def _reply(self, talk: Talk, met: Tensor, given: Tensor) -> None:
         """Say the replies of a turn: those `given` [R, K], else the best neither met, [R, L], nor said in it."""
         hidden = torch.cat([met, torch.where(given < 0, met[:, -1:], given)], dim=1)
+        known = (given >= 0).all(dim=0).tolist()
         for step in range(self._plan.replies):
-            chosen = given[:, step]
-            if bool((chosen < 0).any()):
-                scores = (self.scores(talk) + self._closed).scatter_(1, hidden, float("-inf"))
-                chosen = torch.where(chosen < 0, scores.argmax(dim=1), chosen)
+            chosen, values = given[:, step], torch.zeros(len(given), device=given.device)
+            if not known[step]:
+                scores = (self._scores(self._asks(talk, step)) + self._closed).scatter_(
+                    1, hidden, float("-inf")
+                )
+                values, best = scores.max(dim=1)
+                chosen = torch.where(chosen < 0, best, chosen)
                 hidden = torch.cat([hidden, chosen[:, None]], dim=1)
-            talk.say(chosen)
+            talk.say(chosen, values)
+
+    def _asks(self, talk: Talk, step: int) -> Tensor:
+        """Give the states [R, D] that tell the reply of a step."""
+        if not self._plan.parallel or step == 0:
+            return talk.first if self._plan.parallel else talk.states
+        told: Tensor = self._model.heads[step - 1](talk.first)
+        return told
 
 
 def generate(

@@ -4,22 +4,24 @@ A decoder is trained to tell the next item; models that did not see a unit gener
 the decoder is trained on with these in view, and with vectors of its own for units and for who said what.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from armlift.arm import ArmConfig, Capability, Prompt, Request, Slate
+from armlift.arm import ArmConfig, Behaviour, Capability, Prompt, Request
 from armlift.artefacts import Tensors
 from armlift.slates import Ranking, depth_of
-from armlift_arms.neural import Known, NeuralArm, Singles, Warm, load_weights
+from armlift_arms.neural import Asked, Known, NeuralArm, Singles, Warm, load_weights
 from armlift_arms.sasrec import DecoderConfig
+from armlift_arms.sources import at_random, most_popular, stored, unclicked
 from armlift_arms.windows import Longs
 
 if TYPE_CHECKING:
-    from armlift_arms.conversation import Conversation
+    from armlift_arms.conversation import Talk
     from armlift_arms.recall import Plan
+    from armlift_arms.serving import Rows
 
 
 class RecGptConfig(DecoderConfig):
@@ -38,6 +40,9 @@ class RecGptConfig(DecoderConfig):
     prompt_turns: int = Field(
         default=5, ge=1, le=4096, description="With `every`: of how many last behaviours prompts are in view."
     )
+    decoding: Literal["autoregressive", "parallel"] = Field(
+        default="autoregressive", description="Prompts are told one after another, or all in one pass."
+    )
     prompt_source: Literal["generated", "unclicked", "random", "popular"] = Field(
         default="generated", description="What stands for prompts: what the model says, or a control."
     )
@@ -47,7 +52,10 @@ class RecGptConfig(DecoderConfig):
     )
     segments: bool = Field(default=True, description="Whether behaviours and prompts are told apart.")
     folds: int = Field(
-        default=2, ge=2, le=20, description="Models that write prompts for training, each for its share of units."
+        default=2,
+        ge=2,
+        le=20,
+        description="Models that write prompts for training, each for its share of units.",
     )
     pretraining_epochs: int = Field(
         default=10, ge=0, description="Passes over the data before prompts are in view; 0: none."
@@ -57,12 +65,17 @@ class RecGptConfig(DecoderConfig):
     )
 
     @property
+    def ahead(self) -> int:
+        """Count the heads that tell the items after the next one."""
+        return max(0, self.prompts - 1) if self.decoding == "parallel" else 0
+
+    @property
     def plan(self) -> "Plan":
         """Say how a model of this definition answers."""
         from armlift_arms.recall import Plan
 
         turns = self.prompt_turns if self.prompt_placement == "every" else 1
-        return Plan(self.prompts, self.recall, turns)
+        return Plan(self.prompts, self.recall, turns, self.decoding == "parallel")
 
 
 class RecGpt(NeuralArm[RecGptConfig]):
@@ -73,7 +86,14 @@ class RecGpt(NeuralArm[RecGptConfig]):
     """
 
     config_class: ClassVar[type[ArmConfig]] = RecGptConfig
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({"trainable", "prompts", "candidates", "propensity"})
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(
+        {"trainable", "prompts", "candidates", "propensity"}
+    )
+
+    @property
+    def plan(self) -> "Plan":
+        """Say how requests are answered."""
+        return self.config.plan
 
     def _train(self, known: Known, warm: Warm | None) -> Tensors:
         from armlift_arms.stages import train
@@ -83,29 +103,39 @@ class RecGpt(NeuralArm[RecGptConfig]):
     def _knows_units(self) -> bool:
         return self.config.user_vectors
 
+    def _note(
+        self, behaviours: Sequence[Behaviour], positions: Longs, index_of: Mapping[str, int]
+    ) -> list[Longs]:
+        if self.config.prompt_source != "unclicked":
+            return []
+        return [unclicked(behaviours, positions, index_of, self.config.history_kinds, self.config.prompts)]
+
     def _load(self, weights: Tensors) -> None:
+        self._order = np.argsort(-self._tensors["counts"], kind="stable")
         if weights:
             from armlift_arms.conversation import Conversation, Parts
             from armlift_arms.loop import device
 
             units = len(weights["users.weight"]) - 1 if self.config.user_vectors else None
             shape = self.config.shape(len(weights["decoder.items.weight"]))
-            self._model = Conversation(shape, Parts(units, self.config.segments))
+            self._model = Conversation(shape, Parts(units, self.config.segments, self.config.ahead))
             load_weights(self._model, weights)
             self._model.to(device()).eval()
 
-    def _rankings(self, asked: Sequence[tuple[Request, Longs]]) -> list[Ranking]:
+    def _rankings(self, asked: Sequence[Asked]) -> list[Ranking]:
         import torch
 
         from armlift_arms.recall import Recall
 
-        plan = self.config.plan
-        slates = [_Slate(self, request) for request, _ in asked]
-        units = np.array([self._unit_rows.get(request.unit, 0) for request, _ in asked], dtype=np.int64)
+        plan = self.plan
+        slates = [_Slate(self, request) for request, *_ in asked]
+        units = np.array([self._unit_rows.get(request.unit, 0) for request, *_ in asked], dtype=np.int64)
+        given = [self._given(one) for one in asked]
         with torch.inference_mode():
             closed = torch.from_numpy(~self._met).to(self._model.decoder.items.weight.device)
             recall = Recall(self._model, plan, closed)
-            for rows, talk in recall.conversations([sequence for _, sequence in asked], units):
+            sequences = [one.sequence for one in asked]
+            for rows, talk in recall.conversations(sequences, units, given):
                 for step in range(len(plan.recall)):
                     scores = recall.scores(talk).cpu().numpy()
                     first = np.zeros(len(scores), dtype=np.int64)
@@ -113,7 +143,41 @@ class RecGpt(NeuralArm[RecGptConfig]):
                         first[row] = slates[place].take(step, scores[row])
                     if step < len(plan.recall) - 1:
                         talk.say(torch.from_numpy(first).to(closed.device))
-        return [slate.ranking for slate in slates]
+                self._show(rows, talk, asked, given, slates)
+        return [slate.ranking() for slate in slates]
+
+    def _given(self, one: Asked) -> Longs:
+        """Give the prompts that need not be generated, [length, K]: those stored, or those of another source."""
+        config, request = self.config, one.request
+        if config.prompt_source == "unclicked":
+            kinds = config.history_kinds
+            return unclicked(request.history, one.positions, self._met_index, kinds, config.prompts)
+        if config.prompt_source == "random":
+            met = np.flatnonzero(self._met)
+            return at_random(request.unit, one.positions, met, config.prompts, config.seed)
+        if config.prompt_source == "popular":
+            return most_popular(one.sequence, self._order, config.prompts)
+        return stored(request.prompts or (), one.positions, self._met_index, config.prompts)
+
+    def _show(
+        self,
+        rows: "Rows",
+        talk: "Talk",
+        asked: Sequence[Asked],
+        given: Sequence[Longs],
+        slates: "Sequence[_Slate]",
+    ) -> None:
+        """Tell the slates of some rows which prompts were in view."""
+        width = rows.tokens.shape[1]
+        for turn, step, items, scores in talk.prompts:
+            values = zip(rows.places.tolist(), items.tolist(), scores.tolist(), strict=False)
+            for place, item, score in values:
+                at = turn - width + len(asked[place].sequence)
+                if at >= 0:
+                    position = int(asked[place].positions[at])
+                    was_given = bool(given[place][at, step] >= 0)
+                    prompt = Prompt(position, step, self._ids[item], score, was_given)
+                    slates[place].prompts.append(prompt)
 
 
 class _Slate:
@@ -121,21 +185,23 @@ class _Slate:
 
     def __init__(self, arm: RecGpt, request: Request) -> None:
         self._arm, self._request = arm, request
-        sizes = shares(request.k, arm.config.recall)
+        sizes = shares(request.k, arm.plan.recall)
         # Where any item may be drawn, the last step ranks all that is left.
         depth = depth_of(request, arm.config)
         self._sizes = sizes if depth == request.k else [*sizes[:-1], depth]
         self._hidden = arm._seen(request)
         self._left = request
+        self._items: list[str] = []
+        self._scores: list[float] = []
         self._steps: list[int] = []
-        self.ranking = Ranking([], [], self._steps)
+        self.prompts: list[Prompt] = []
 
     def take(self, step: int, scores: Singles) -> int:
         """Take a step's share of the best that are left by scores of the catalogue; gives the first's index."""
         arm = self._arm
         found = arm._best(self._left, scores, self._sizes[step], self._hidden)
-        self.ranking.items.extend(found.items)
-        self.ranking.scores.extend(found.scores)
+        self._items += found.items
+        self._scores += found.scores
         self._steps += [step] * len(found.items)
         indices = [arm._index_of[item] for item in found.items if item in arm._index_of]
         self._hidden = [*self._hidden, *indices]
@@ -144,6 +210,10 @@ class _Slate:
             left = [item for item in self._left.candidates if item not in taken]
             self._left = self._left._replace(candidates=left)
         return indices[0] if indices else int(scores.argmax())
+
+    def ranking(self) -> Ranking:
+        """Give what was taken."""
+        return Ranking(self._items, self._scores, self._steps, self.prompts)
 
 
 def shares(k: int, recall: Sequence[int]) -> list[int]:

@@ -5,11 +5,20 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from armlift.arm import ArmConfig, Request
+from armlift.arm import ArmConfig
 from armlift.artefacts import Tensors
 from armlift.fitting import record_figures
 from armlift.slates import Ranking
-from armlift_arms.neural import Known, NeuralArm, NeuralConfig, Warm, load_weights, start_from, weights_of
+from armlift_arms.neural import (
+    Asked,
+    Known,
+    NeuralArm,
+    NeuralConfig,
+    Warm,
+    load_weights,
+    start_from,
+    weights_of,
+)
 from armlift_arms.windows import Longs
 
 if TYPE_CHECKING:
@@ -83,7 +92,7 @@ class SasRec(NeuralArm[DecoderConfig]):
             load_weights(self._decoder, weights)
             self._decoder.to(device()).eval()
 
-    def _rankings(self, asked: Sequence[tuple[Request, Longs]]) -> list[Ranking]:
+    def _rankings(self, asked: Sequence[Asked]) -> list[Ranking]:
         import torch
 
         from armlift_arms.serving import read
@@ -91,10 +100,10 @@ class SasRec(NeuralArm[DecoderConfig]):
         found: dict[int, Ranking] = {}
         with torch.inference_mode():
             vectors = self._decoder.vectors()
-            for rows in read(self._decoder, [sequence for _, sequence in asked], self._embed):
+            for rows in read(self._decoder, [one.sequence for one in asked], self._embed):
                 scores = (self._decoder.queries(rows.states) @ vectors.T).cpu().numpy()
                 for place, row in zip(rows.places.tolist(), scores, strict=False):
-                    found[place] = self._ranking(asked[place][0], row)
+                    found[place] = self._ranking(asked[place].request, row)
         return [found[place] for place in range(len(asked))]
 
     def _embed(self, tokens: "Tensor", places: Longs) -> "Tensor":

@@ -5,21 +5,23 @@ by a model that was trained on the others. A model that had seen them would know
 write them into its prompts.
 """
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
 import torch
 
 from armlift.artefacts import Tensors
+from armlift.errors import InputError
 from armlift.fitting import record_figures
 from armlift_arms.conversation import Conversation, Parts
-from armlift_arms.decoder import Decoder
 from armlift_arms.finetune import FineTune
 from armlift_arms.loop import Outcome, Recipe, device, run, seeded
 from armlift_arms.neural import Known, Warm, start_from, weights_of
 from armlift_arms.next_item import NextItem
 from armlift_arms.recall import Plan, Recall, Replies, generate
 from armlift_arms.recgpt import RecGptConfig
+from armlift_arms.sources import NONE, at_random, most_popular
 from armlift_arms.windows import Longs, Sequences, Split, split
 
 
@@ -39,38 +41,53 @@ class _Stages:
         self._recipe = Recipe(**config.model_dump(include=set(Recipe._fields)))
         self._shape = config.shape(len(known.items))
         self._counts = np.bincount(known.sequences.items, minlength=len(known.items))
+        self._given = self._other_prompts()
 
     def run(self) -> Tensors:
         """Run all stages."""
-        config, sequences = self._config, self._known.sequences
+        config = self._config
         units = len(self._known.units) if config.user_vectors else None
         with seeded(config.seed, config.threads):
-            model = Conversation(self._shape, Parts(units, config.segments))
+            model = Conversation(self._shape, Parts(units, config.segments, config.ahead))
         start_from(model, self._warm)
         if self._warm is None and config.pretraining_epochs:
-            _record("pretrain", self._next_item(model.decoder, self._cut, "pretrain"))
-        replies = self._replies(model)
-        task = FineTune(
+            _record("pretrain", self._tell_next(model, self._cut, "pretrain"))
+        replies = self._replies()
+        task = self._fine_tune(model, self._cut, replies, config.plan, self._given)
+        _record("tune", run(task, self._recipe, "tune"))
+        return weights_of(model)
+
+    def _tell_next(self, model: Conversation, cut: Split, stage: str) -> Outcome:
+        """Train without prompts for `pretraining_epochs`; without validation, which the last stage has."""
+        config = self._config
+        most = max(1, config.pretraining_epochs)
+        recipe = self._recipe._replace(epochs=most, patience=most)
+        cut = cut._replace(held_out=cut.held_out[:0])
+        if not config.ahead:
+            return run(NextItem(model.decoder, self._known.sequences, cut, config.negatives), recipe, stage)
+        # The heads that tell further items learn with the rest, which fine-tuning does, here without replies.
+        plan = Plan(0, (1,), 1)
+        n = len(self._known.sequences.items)
+        none = Replies(np.zeros((n, 0), dtype=np.int32), np.ones((n, 1), dtype=np.bool_))
+        return run(self._fine_tune(model, cut, none, plan, None), recipe, stage)
+
+    def _fine_tune(
+        self, model: Conversation, cut: Split, replies: Replies, plan: Plan, given: list[Longs] | None
+    ) -> FineTune:
+        config = self._config
+        return FineTune(
             model,
-            sequences,
-            self._cut,
+            self._known.sequences,
+            cut,
             replies,
-            config.plan,
+            plan,
+            given,
             negatives=config.negatives,
             later_weight=config.later_weight,
             user_dropout=config.user_dropout,
         )
-        _record("tune", run(task, self._recipe, "tune"))
-        return weights_of(model)
 
-    def _next_item(self, decoder: Decoder, cut: Split, stage: str) -> Outcome:
-        """Train a decoder for `pretraining_epochs`; without validation, which the next stage has."""
-        most = self._config.pretraining_epochs
-        recipe = self._recipe._replace(epochs=most, patience=most)
-        windows_alone = cut._replace(held_out=cut.held_out[:0])
-        return run(NextItem(decoder, self._known.sequences, windows_alone, self._config.negatives), recipe, stage)
-
-    def _replies(self, model: Conversation) -> Replies:
+    def _replies(self) -> Replies:
         """Generate the prompts to every behaviour, and say how often they are what comes next."""
         sequences, plan = self._known.sequences, self._config.plan
         prefixes, targets = _prefixes(sequences, self._config.length)
@@ -83,25 +100,65 @@ class _Stages:
         fold_of = np.repeat(np.arange(len(sequences)) % self._config.folds, np.diff(sequences.starts))
         for fold in range(self._config.folds):
             answered = np.flatnonzero(fold_of == fold)
-            found = self._answers(fold, [prefixes[at] for at in answered.tolist()], targets[answered])
+            found = self._answers(
+                fold, [prefixes[at] for at in answered.tolist()], targets[answered], answered
+            )
             replies.items[answered], replies.missed[answered] = found
         self._record_hits(replies, targets)
         return replies
 
-    def _answers(self, fold: int, prefixes: list[Longs], targets: Longs) -> Replies:
-        """Let a model that is trained on the other folds answer prefixes."""
+    def _other_prompts(self) -> list[Longs] | None:
+        """Give the prompts of another source than the model, [items, K] for each sequence; None: all are its own."""
+        config, known = self._config, self._known
+        if config.prompt_source == "generated" or not config.prompts:
+            return None
+        if config.prompt_source == "unclicked":
+            if not any((note != NONE).any() for note in known.notes):
+                raise InputError(
+                    f"arm {config.name}: prompt_source: unclicked needs behaviours of other kinds than "
+                    f"history_kinds, the data have none"
+                )
+            return known.notes
+        sizes = np.diff(known.sequences.starts).tolist()
+        if config.prompt_source == "random":
+            met = np.flatnonzero(self._counts)
+            places = zip(known.units, sizes, strict=True)
+            return [at_random(unit, np.arange(n), met, config.prompts, config.seed) for unit, n in places]
+        order = np.argsort(-self._counts, kind="stable")
+        return [most_popular(one, order, config.prompts) for one in self._each()]
+
+    def _each(self) -> Iterator[Longs]:
+        """Give the sequences one by one."""
+        sequences = self._known.sequences
+        return (
+            sequences.items[start:end].astype(np.int64) for start, end in pairwise(sequences.starts.tolist())
+        )
+
+    def _answers(self, fold: int, prefixes: list[Longs], targets: Longs, places: Longs) -> Replies:
+        """Let a model that is trained on the other folds answer prefixes, which end at some places."""
+        config = self._config
         generator = self._generator(fold)
-        with seeded(self._config.seed, self._config.threads), torch.inference_mode():
-            recall = Recall(generator, self._config.plan, torch.from_numpy(self._counts == 0).to(device()))
-            return generate(recall, self._config.plan, prefixes, targets)
+        with seeded(config.seed, config.threads), torch.inference_mode():
+            recall = Recall(generator, config.plan, torch.from_numpy(self._counts == 0).to(device()))
+            return generate(recall, config.plan, prefixes, targets, self._given_up_to(places))
+
+    def _given_up_to(self, places: Longs) -> list[Longs] | None:
+        """Give the prompts of another source for prefixes that end at some places."""
+        if self._given is None:
+            return None
+        starts = self._known.sequences.starts
+        numbers = np.searchsorted(starts, places, side="right") - 1
+        ends = places - starts[numbers] + 1
+        pairs = zip(numbers.tolist(), ends.tolist(), strict=True)
+        return [self._given[number][max(0, end - self._config.length) : end] for number, end in pairs]
 
     def _generator(self, fold: int) -> Conversation:
         """Train a model on the windows of all sequences but those of a fold."""
-        others = self._cut.windows[self._cut.windows[:, 2] % self._config.folds != fold]
-        with seeded(self._config.seed + fold + 1, self._config.threads):
-            generator = Conversation(self._shape, Parts(None, segments=False))
-        cut = Split(others, self._cut.held_out[:0])
-        self._next_item(generator.decoder, cut, f"fold{fold + 1}")
+        config = self._config
+        others = self._cut.windows[self._cut.windows[:, 2] % config.folds != fold]
+        with seeded(config.seed + fold + 1, config.threads):
+            generator = Conversation(self._shape, Parts(None, segments=False, ahead=config.ahead))
+        self._tell_next(generator, Split(others, self._cut.held_out[:0]), f"fold{fold + 1}")
         return generator.eval()
 
     def _record_hits(self, replies: Replies, targets: Longs) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from armlift.arm import ArmConfig, Behaviour, Exploration, Request, Slate
+from armlift.arm import ArmConfig, Behaviour, Exploration, Prompt, Request, Slate
 from armlift.hashing import MASK, Keys, key_of, mix, mix_many, uniforms
 
 Floats = npt.NDArray[np.floating]
@@ -25,11 +25,15 @@ _SMALLEST = 2.0**-54  # stands for a uniform number of 0, whose logarithm is inf
 
 
 class Ranking(NamedTuple):
-    """Items with their scores, best first, and their recall steps: lists of one length; None: all in step 0."""
+    """Items with their scores, best first, and their recall steps: lists of one length; None: all in step 0.
+
+    `prompts` are those the model had in view.
+    """
 
     items: list[str]
     scores: list[float]
     steps: list[int] | None = None
+    prompts: Sequence[Prompt] = ()
 
 
 def counted(behaviours: Iterable[Behaviour], kinds: Container[str], until: int) -> list[Behaviour]:
@@ -112,7 +116,7 @@ def slate_of(ranking: Ranking, request: Request, config: ArmConfig) -> Slate:
     steps = ranking.steps or [0] * len(ranking.items)
     if config.exploration is None:
         items, scores = ranking.items[: request.k], ranking.scores[: request.k]
-        return Slate(items, scores, steps[: request.k], [1.0] * len(items))
+        return Slate(items, scores, steps[: request.k], [1.0] * len(items), prompts=ranking.prompts)
     key = request_key(config.seed, request.request_id)
     places, propensities = explore(ranking.scores, request.k, config.exploration, key)
     return Slate(
@@ -120,6 +124,7 @@ def slate_of(ranking: Ranking, request: Request, config: ArmConfig) -> Slate:
         [ranking.scores[place] for place in places],
         [steps[place] for place in places],
         propensities,
+        prompts=ranking.prompts,
     )
 
 

@@ -94,7 +94,10 @@ def test_little_data_is_enough(numbers: list[int]) -> None:
 def test_every_epoch_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "armlift_arms.loop"):
         fitted(circle(), epochs=2)
-    assert [record.getMessage().split(":")[0] for record in caplog.records] == ["train, epoch 1", "train, epoch 2"]
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == [
+        "train, epoch 1",
+        "train, epoch 2",
+    ]
     assert "NDCG@10" in caplog.text
 
 

@@ -1,0 +1,70 @@
+"""Where prompts come from that the model does not generate: the controls of its own."""
+
+from collections.abc import Container, Mapping, Sequence
+from itertools import islice
+
+import numpy as np
+import numpy.typing as npt
+
+from armlift.arm import Behaviour, Prompt
+from armlift.hashing import key_of, mix_many
+from armlift_arms.windows import Longs
+
+NONE = -1
+"""Stands where there is no prompt."""
+
+
+def at_random(unit: str, positions: Longs, items: Longs, prompts: int, seed: int) -> Longs:
+    """Draw `prompts` of `items` for the behaviours at some positions of a unit's history, [positions, prompts]."""
+    numbers = positions[:, None] * prompts + np.arange(prompts)
+    keys = mix_many(numbers.astype(np.uint64) ^ np.uint64(key_of(f"{seed}|{unit}")))
+    drawn: Longs = items[(keys % np.uint64(len(items))).astype(np.int64)]
+    return drawn
+
+
+def most_popular(sequence: Longs, order: Longs, prompts: int) -> Longs:
+    """Give, after each item of a sequence, the first of an order that were not met up to it, [n, prompts]."""
+    found = np.full((len(sequence), prompts), NONE, dtype=np.int64)
+    first = order[: prompts + len(sequence)]
+    for place in range(len(sequence)):
+        unmet = first[~np.isin(first, sequence[: place + 1])][:prompts]
+        found[place, : len(unmet)] = unmet
+    return found
+
+
+def unclicked(
+    history: Sequence[Behaviour],
+    positions: Longs,
+    index_of: Mapping[str, int],
+    kinds: Container[str],
+    prompts: int,
+) -> Longs:
+    """Give, for behaviours at some positions, what the unit was shown last and did not take, [n, prompts].
+
+    Up to the next of the positions these are the items of behaviours of other kinds than `kinds` that were not
+    taken so far; the latest ones stand last.
+    """
+    first_taken: dict[str, int] = {}
+    for at, behaviour in enumerate(history):
+        if behaviour.kind in kinds:
+            first_taken.setdefault(behaviour.item, at)
+    found = np.full((len(positions), prompts), NONE, dtype=np.int64)
+    for place, end in enumerate([*positions[1:].tolist(), len(history)]):
+        shown = (of.item for of in reversed(history[:end]) if of.kind not in kinds)
+        passed = (item for item in shown if item in index_of and first_taken.get(item, end) >= end)
+        latest = [index_of[item] for item in islice(dict.fromkeys(passed), prompts)]
+        found[place, prompts - len(latest) :] = latest[::-1]
+    return found
+
+
+def stored(
+    prompts: Sequence[Prompt], positions: Longs, index_of: Mapping[str, int], most: int
+) -> npt.NDArray[np.int64]:
+    """Lay stored prompts out for the behaviours at some positions, [n, most]; unknown items are left out."""
+    row_of = {position: row for row, position in enumerate(positions.tolist())}
+    found = np.full((len(positions), most), NONE, dtype=np.int64)
+    for prompt in prompts:
+        row, index = row_of.get(prompt.position), index_of.get(prompt.item)
+        if row is not None and index is not None and 0 <= prompt.step < most:
+            found[row, prompt.step] = index
+    return found
