@@ -40,23 +40,31 @@ def read(decoder: Decoder, sequences: Sequence[Longs], embed: Embed, rows: int =
 
     `embed` looks tokens [rows, L] of the sequences at some places [rows] up, -> [rows, L, D].
     """
-    lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
-    widths = np.minimum(2 ** np.ceil(np.log2(np.maximum(lengths, _SHORTEST))), decoder.shape.length)
     device = decoder.items.weight.device
+    for places, width in of_like_length(sequences, decoder.shape.length, rows):
+        tokens = np.zeros((rows, width), dtype=np.int64)
+        for row, place in enumerate(places.tolist()):
+            tokens[row, width - len(sequences[place]) :] = sequences[place]
+        begins = torch.full((rows,), width - 1, device=device)
+        begins[: len(places)] = torch.tensor([width - len(sequences[place]) for place in places.tolist()])
+        filled = np.resize(places, rows)  # rows without a sequence repeat some
+        embedded = embed(torch.from_numpy(tokens).to(device), filled)
+        distances = seen_from(ahead(width, device), begins)
+        states, past = decoder.extend(embedded, distances)
+        yield Rows(places, states[:, -1], past, begins)
+
+
+def of_like_length(sequences: Sequence[Longs], longest: int, rows: int = ROWS) -> Iterator[tuple[Longs, int]]:
+    """Put sequences of like length together, at most `rows`: gives their places and a width that holds them.
+
+    The width of a sequence of 1 to `longest` items follows from its length alone.
+    """
+    lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
+    widths = np.minimum(2 ** np.ceil(np.log2(np.maximum(lengths, _SHORTEST))), longest)
     for width in np.unique(widths).astype(np.int64).tolist():
         members = np.flatnonzero(widths == width)
         for start in range(0, len(members), rows):
-            places = members[start : start + rows]
-            tokens = np.zeros((rows, width), dtype=np.int64)
-            for row, place in enumerate(places.tolist()):
-                tokens[row, width - lengths[place] :] = sequences[place]
-            begins = torch.full((rows,), width - 1, device=device)
-            begins[: len(places)] = torch.from_numpy(width - lengths[places])
-            filled = np.resize(places, rows)  # rows without a sequence repeat some
-            embedded = embed(torch.from_numpy(tokens).to(device), filled)
-            distances = seen_from(ahead(width, device), begins)
-            states, past = decoder.extend(embedded, distances)
-            yield Rows(places, states[:, -1], past, begins)
+            yield members[start : start + rows], width
 
 
 def seen_from(distances: Tensor, begins: Tensor) -> Tensor:
