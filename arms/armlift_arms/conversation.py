@@ -37,7 +37,7 @@ class Conversation(nn.Module):
     """A decoder whose tokens also tell whose they are and who gave them."""
 
     def __init__(self, shape: Shape, parts: Parts) -> None:
-        """Make a model that starts as the decoder alone: vectors of units and segments are 0, and the gate."""
+        """Make a model that starts as the decoder alone: its gate and its vectors of units and segments are 0."""
         super().__init__()
         self.decoder = Decoder(shape._replace(remote=shape.length))
         self.users = None if parts.units is None else _zeros(parts.units + 1, shape.dim)
@@ -81,14 +81,14 @@ def distances_of(turns: Tensor, offsets: Tensor, new: int, kept: int, length: in
 
 
 def interleaved(turns: int, replies: int, kept: int, length: int, device: torch.device) -> Tensor:
-    """Give the distances in a sequence of turns with so many replies each, [L, L], L = turns (1 + replies)."""
+    """Give the distances of turns with so many replies each, L = turns (1 + replies), [L, L]."""
     turn = torch.arange(turns, device=device).repeat_interleave(1 + replies)
     offset = torch.arange(1 + replies, device=device).repeat(turns)
     return distances_of(turn, offset, len(turn), kept, length)
 
 
 class Said(NamedTuple):
-    """A prompt to the behaviour of a turn: its place among the replies, and the items and scores of all rows, [R]."""
+    """A prompt to the behaviour of a turn: its place among the replies; items and scores of all rows, [R]."""
 
     turn: int
     step: int

@@ -72,7 +72,7 @@ class Decoder(nn.Module):
     def extend(
         self, embedded: Tensor, distances: Tensor, past: Sequence["Past"] = ()
     ) -> tuple[Tensor, list["Past"]]:
-        """Compute the states of tokens that follow those of `past`, [B, T, D]; gives them and the past with them."""
+        """Compute the states of tokens that follow `past`, [B, T, D]; gives them and the past with them."""
         states: Tensor = self.dropout(self.norm(embedded))
         found = []
         for at, block in enumerate(self.blocks):

@@ -1,4 +1,4 @@
-"""The task of fine-tuning: tell the next item after the model's own replies, one recall step after another."""
+"""The task of fine-tuning: tell the next item after the model's own replies, step by step."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -53,7 +53,7 @@ class FineTune:
         return batches(self._windows, tokens, random)
 
     def loss(self, batch: Longs) -> tuple[Tensor, int]:
-        """Sum up the losses of all turns, of later steps by their weight; gives it and the number of turns."""
+        """Sum up the losses of all turns, later steps by their weight; gives it and the number of turns."""
         device = self.model.decoder.items.weight.device
         tokens = torch.from_numpy(padded(self._sequences.items, batch)).to(device)  # [B, T + 1]
         real = torch.from_numpy(real_places(batch, 1)).to(device)  # [B, T]
@@ -78,7 +78,7 @@ class FineTune:
         return total, len(targets)
 
     def _ahead(self, states: Tensor, tokens: Tensor, real: Tensor, ahead: int, drawn: Tensor) -> Tensor:
-        """Sum up the loss of telling, from states [B, T, D], the item that stands `ahead` after the next one."""
+        """Sum up the loss of telling, from states [B, T, D], the item `ahead` places after the next one."""
         open_ = real[:, ahead:]
         targets = tokens[:, 1 + ahead :][open_]
         vectors = self.model.decoder.vectors(torch.cat([targets, drawn]))

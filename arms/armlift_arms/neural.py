@@ -58,7 +58,7 @@ Config = TypeVar("Config", bound=NeuralConfig)
 
 
 class Known(NamedTuple):
-    """What an arm is trained on: sequences of item indices, the unit and the notes of each, and the catalogue."""
+    """What an arm is trained on: sequences of item indices, their units and notes, and the catalogue."""
 
     sequences: Sequences
     units: list[str]

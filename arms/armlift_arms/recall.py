@@ -1,4 +1,4 @@
-"""RecGPT's recall: replies to what the unit did, then items step by step, each step after the best of the last."""
+"""RecGPT's recall: replies to what the unit did, then items, each step after the best item of the last."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -18,7 +18,7 @@ Flags = npt.NDArray[np.bool_]
 class Replies(NamedTuple):
     """Replies to every behaviour of `Sequences.items` (P of them), the last of them for recall steps.
 
-    `items` int32 [P, G]; `missed` bool [P, steps]: the next item is not among those recalled by earlier steps.
+    `items` int32 [P, G]; `missed` bool [P, steps]: no earlier step recalled the next item.
     """
 
     items: Ints
@@ -26,7 +26,7 @@ class Replies(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """How the model answers: K replies, then recall steps of so many items; of replies `turns` turns are seen.
+    """How the model answers: K replies, then recall steps of so many items; replies of `turns` are seen.
 
     The replies are generated one after another, or all from the state after the behaviour (`parallel`).
     """
@@ -48,7 +48,7 @@ class Plan(NamedTuple):
 
 
 class Recall:
-    """How a conversation model recalls: it generates replies, then items step by step, for rows that were read."""
+    """How a conversation model recalls: it replies to rows that were read, then scores items step by step."""
 
     def __init__(self, model: Conversation, plan: Plan, closed: Tensor) -> None:
         """Answer by `plan`; `closed`, bool [N], marks the items that are never generated."""
@@ -86,7 +86,7 @@ class Recall:
         return laid
 
     def _talk(self, rows: Rows, units: Tensor, given: Tensor) -> Talk:
-        """Read what is left of the rows, with replies to each behaviour in view, those to the last one too."""
+        """Read what is left of the rows, and reply to each behaviour in view, the last one too."""
         talk = Talk(self._model, rows, units, self._plan.turns)
         first = rows.past[0].inputs.shape[1]
         for column in range(first, rows.tokens.shape[1] + 1):
@@ -103,7 +103,7 @@ class Recall:
         return self._model.decoder.queries(states) @ self._vectors.T
 
     def _reply(self, talk: Talk, met: Tensor, given: Tensor) -> None:
-        """Say the replies of a turn: those `given` [R, K], else the best neither met, [R, L], nor said in it."""
+        """Say the replies of a turn: those `given` [R, K], else the best not met, [R, L], nor said in it."""
         hidden = torch.cat([met, torch.where(given < 0, met[:, -1:], given)], dim=1)
         known = (given >= 0).all(dim=0).tolist()
         for step in range(self._plan.replies):
@@ -134,7 +134,7 @@ def generate(
     *,
     rows: int = 256,
 ) -> Replies:
-    """Generate what a model that knows no unit says after each sequence, and whether it would miss the target [n]."""
+    """Generate what a model that knows no unit says after sequences, and whether it misses targets [n]."""
     units = np.full(len(sequences), UNKNOWN, dtype=np.int64)
     items = np.zeros((len(sequences), plan.generated), dtype=np.int32)
     missed = np.ones((len(sequences), len(plan.recall)), dtype=np.bool_)
@@ -161,7 +161,7 @@ def ranks(
     units: Longs,
     given: Sequence[Longs] | None = None,
 ) -> Tensor:
-    """Give the place of each target [n], from 0, in a slate that the last step fills to the end, int64 [n]."""
+    """Give the place of each target [n], from 0, in a slate whose last step has no end, int64 [n]."""
     places = torch.zeros(len(sequences), dtype=torch.int64)
     for found, talk in recall.conversations(sequences, units, given, rows=len(sequences)):
         wanted = torch.from_numpy(targets[found.filled]).to(found.tokens.device)[:, None]

@@ -147,7 +147,7 @@ class RecGpt(NeuralArm[RecGptConfig]):
         return [slate.ranking() for slate in slates]
 
     def _given(self, one: Asked) -> Longs:
-        """Give the prompts that need not be generated, [length, K]: those stored, or those of another source."""
+        """Give the prompts that are not generated, [length, K]: those stored, or those of another source."""
         config, request = self.config, one.request
         if config.prompt_source == "unclicked":
             kinds = config.history_kinds
@@ -197,7 +197,7 @@ class _Slate:
         self.prompts: list[Prompt] = []
 
     def take(self, step: int, scores: Singles) -> int:
-        """Take a step's share of the best that are left by scores of the catalogue; gives the first's index."""
+        """Take a step's share of the best that are left, by scores [n]; gives the index of the first."""
         arm = self._arm
         found = arm._best(self._left, scores, self._sizes[step], self._hidden)
         self._items += found.items
@@ -217,7 +217,7 @@ class _Slate:
 
 
 def shares(k: int, recall: Sequence[int]) -> list[int]:
-    """Part a slate of k between steps as `recall` says: largest remainders, at least 1 each while k allows."""
+    """Part a slate of k between steps as `recall` says, as near as can be; at least 1 each while k allows."""
     if k <= len(recall):
         return [1] * k + [0] * (len(recall) - k)
     exact = [k * share / sum(recall) for share in recall]

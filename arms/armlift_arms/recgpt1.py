@@ -1,4 +1,4 @@
-"""RecGPT1: RecGPT's model, trained as it is, recalled in one step; what the further steps are measured against."""
+"""RecGPT1: RecGPT's model, recalled in one step; what its further steps are measured against."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class RecGpt1(RecGpt):
-    """Answer with the first recall step alone; of equal definitions and data the weights are those of `recgpt`."""
+    """Answer with the first recall step alone; equal definitions and data give the weights of `recgpt`."""
 
     @property
     def plan(self) -> "Plan":

@@ -22,10 +22,11 @@ Embed = Callable[[Tensor, Longs], Tensor]
 
 
 class Rows(NamedTuple):
-    """Sequences that were read, as R rows: their places in what was asked, at most R, and where each one ends.
+    """Sequences that were read, as R rows: their places in what was asked, at most R, and where they end.
 
-    `tokens` int64 [R, L] are their items, from column `begins` [R] on; `states` [R, D] are those after the last
-    that was read, and `past` is what the blocks keep. Rows without a sequence repeat some place in `filled` [R].
+    `tokens` int64 [R, L] are their items, from column `begins` [R] on; `states` [R, D] are those after the
+    last that was read, and `past` is what the blocks keep. Rows without a sequence repeat some place in
+    `filled` [R].
     """
 
     places: Longs
@@ -41,30 +42,38 @@ def read(
 ) -> Iterator[Rows]:
     """Read sequences of 1 to `length` items, `rows` at a time, those of like length together.
 
-    `embed` looks tokens [rows, L] of the sequences at some places [rows] up, -> [rows, L, D]. The last `unread`
-    columns are left to be read later, but for the first of all.
+    `embed` looks tokens [rows, L] of the sequences at some places [rows] up, -> [rows, L, D]. The last
+    `unread` columns are left to be read later, but for the first of all.
+    """
+    device = decoder.items.weight.device
+    for places, width in of_like_length(sequences, decoder.shape.length, rows):
+        filled = np.resize(places, rows)
+        # Padding repeats an item of the sequence, so that who masks the tokens masks nothing else.
+        tokens = np.stack([np.resize(sequences[place][:1], width) for place in filled.tolist()])
+        for row, place in enumerate(filled.tolist()):
+            tokens[row, width - len(sequences[place]) :] = sequences[place]
+        laid = torch.from_numpy(tokens).to(device)
+        begins = torch.tensor([width - len(sequences[place]) for place in filled.tolist()], device=device)
+        now = max(1, width - unread)
+        distances = seen_from(ahead(now, device), begins)
+        states, past = decoder.extend(embed(laid[:, :now], filled), distances)
+        yield Rows(places, filled, laid, states[:, -1], past, begins)
+
+
+def of_like_length(sequences: Sequence[Longs], longest: int, rows: int = ROWS) -> Iterator[tuple[Longs, int]]:
+    """Put sequences of like length together, at most `rows`: gives their places and a width that holds them.
+
+    The width of a sequence of 1 to `longest` items follows from its length alone.
     """
     lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
-    widths = np.minimum(2 ** np.ceil(np.log2(np.maximum(lengths, _SHORTEST))), decoder.shape.length)
-    device = decoder.items.weight.device
+    widths = np.minimum(2 ** np.ceil(np.log2(np.maximum(lengths, _SHORTEST))), longest)
     for width in np.unique(widths).astype(np.int64).tolist():
         members = np.flatnonzero(widths == width)
         for start in range(0, len(members), rows):
-            places = members[start : start + rows]
-            filled = np.resize(places, rows)
-            # Padding repeats an item of the sequence, so that who masks the tokens masks nothing else.
-            tokens = np.stack([np.resize(sequences[place][:1], width) for place in filled.tolist()])
-            for row, place in enumerate(filled.tolist()):
-                tokens[row, width - lengths[place] :] = sequences[place]
-            laid = torch.from_numpy(tokens).to(device)
-            begins = torch.from_numpy(width - lengths[filled]).to(device)
-            now = max(1, width - unread)
-            distances = seen_from(ahead(now, device), begins)
-            states, past = decoder.extend(embed(laid[:, :now], filled), distances)
-            yield Rows(places, filled, laid, states[:, -1], past, begins)
+            yield members[start : start + rows], width
 
 
 def seen_from(distances: Tensor, begins: Tensor) -> Tensor:
-    """Hide what stands before each sequence begins, [T, S] and [B] -> [B, T, S]; tokens still see themselves."""
+    """Hide what stands before sequences begin, [T, S] and [B] -> [B, T, S]; tokens still see themselves."""
     padding = torch.arange(distances.shape[-1], device=distances.device) < begins[:, None]  # [B, S]
     return distances.masked_fill(padding[:, None] & (distances != 0), -1)

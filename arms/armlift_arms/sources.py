@@ -15,7 +15,7 @@ NONE = -1
 
 
 def at_random(unit: str, positions: Longs, items: Longs, prompts: int, seed: int) -> Longs:
-    """Draw `prompts` of `items` for the behaviours at some positions of a unit's history, [positions, prompts]."""
+    """Draw `prompts` of `items` for behaviours at some positions of a unit's history, [n, prompts]."""
     numbers = positions[:, None] * prompts + np.arange(prompts)
     keys = mix_many(numbers.astype(np.uint64) ^ np.uint64(key_of(f"{seed}|{unit}")))
     drawn: Longs = items[(keys % np.uint64(len(items))).astype(np.int64)]
@@ -41,8 +41,8 @@ def unclicked(
 ) -> Longs:
     """Give, for behaviours at some positions, what the unit was shown last and did not take, [n, prompts].
 
-    Up to the next of the positions these are the items of behaviours of other kinds than `kinds` that were not
-    taken so far; the latest ones stand last.
+    Up to the next of the positions these are the items of behaviours of other kinds than `kinds` that were
+    not taken so far; the latest ones stand last.
     """
     first_taken: dict[str, int] = {}
     for at, behaviour in enumerate(history):

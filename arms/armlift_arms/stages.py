@@ -1,8 +1,8 @@
 """The stages of RecGPT's training: the decoder, models that generate prompts, and the decoder with prompts.
 
-Prompts for training are cross-fitted: the sequences are dealt out into folds, and those of a fold are answered
-by a model that was trained on the others. A model that had seen them would know the next items by heart, and
-write them into its prompts.
+Prompts for training are cross-fitted: the sequences are dealt out into folds, and those of a fold are
+answered by a model that was trained on the others. A model that had seen them would know the next items by
+heart, and write them into its prompts.
 """
 
 from collections.abc import Iterator
@@ -108,7 +108,7 @@ class _Stages:
         return replies
 
     def _other_prompts(self) -> list[Longs] | None:
-        """Give the prompts of another source than the model, [items, K] for each sequence; None: all are its own."""
+        """Give the prompts of another source, [items, K] for each sequence; None: the model generates all."""
         config, known = self._config, self._known
         if config.prompt_source == "generated" or not config.prompts:
             return None

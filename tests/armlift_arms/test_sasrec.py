@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from armlift.arm import Behaviour, History, ItemTable, Request
-from armlift_arms.sasrec import SasRec, DecoderConfig
+from armlift_arms.sasrec import DecoderConfig, SasRec
 
 ITEMS = ItemTable([f"item{number:02}" for number in range(24)])
 

@@ -1,0 +1,170 @@
+"""ComiRec: several interests of a unit, each of which recalls; the best score counts (arXiv 2005.09347)."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from armlift.arm import ArmConfig, ItemTable, Request
+from armlift.artefacts import Tensors
+from armlift.errors import InputError
+from armlift.fitting import record_figures
+from armlift.slates import Ranking, depth_of, rank, top_k
+from armlift_arms.neural import (
+    Asked,
+    Known,
+    NeuralArm,
+    NeuralConfig,
+    Singles,
+    Warm,
+    load_weights,
+    start_from,
+    weights_of,
+)
+from armlift_arms.windows import Ints, Longs
+
+if TYPE_CHECKING:
+    from armlift_arms.interests import Shape
+
+
+class ComiRecConfig(NeuralConfig):
+    """The arm definition of `comirec`."""
+
+    extractor: Literal["sa", "dr"] = Field(
+        default="sa", description="How interests are found: self-attention, or dynamic routing."
+    )
+    interests: int = Field(default=4, ge=1, le=64, description="How many interests a unit has.")
+    dropout: float = Field(default=0.3, ge=0, lt=1, description="Share of activations left out in training.")
+    item_dropout: float = Field(
+        default=0.2, ge=0, lt=1, description="Share of input items left out whole in training."
+    )
+    temperature: float | None = Field(
+        default=0.05,
+        gt=0,
+        allow_inf_nan=False,
+        description="Scores are cosines over this; null: scores are dot products.",
+    )
+    category: str | None = Field(
+        default=None, min_length=1, description="Column of the catalogue that slates are spread over."
+    )
+    diversity: float = Field(
+        default=0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="What an item's score loses for each item of its category above it.",
+    )
+
+    @model_validator(mode="after")
+    def _diversity_needs_a_category(self) -> Self:
+        if self.diversity and self.category is None:
+            raise ValueError(f"diversity: {self.diversity} has no meaning without a category")
+        return self
+
+    def shape(self, items: int) -> "Shape":
+        """Give the shape of a model over so many items."""
+        from armlift_arms.interests import Shape
+
+        return Shape(items=items, **self.model_dump(include=set(Shape._fields)))
+
+
+class ComiRec(NeuralArm[ComiRecConfig]):
+    """Score an item with the best of its similarities to the unit's interests.
+
+    That is what every interest's own recall comes to, merged by score. The score is cosine / temperature, or
+    the dot product. With `diversity`, slots are filled one by one, and a score is lowered by `diversity` for
+    each item of the same category in the slots above: the paper's controllable aggregation. An item without a
+    category is alone in its own; what is given by popularity is not spread.
+    """
+
+    config_class: ClassVar[type[ArmConfig]] = ComiRecConfig
+
+    def _train(self, known: Known, warm: Warm | None) -> Tensors:
+        from armlift_arms.interests import Interests, NextOfInterests
+        from armlift_arms.loop import run, seeded
+        from armlift_arms.windows import split
+
+        _categories(known.items, self.config.category)  # a column that is missing is told before training
+        cut = split(known.sequences, self.config.length, self.config.validation_share)
+        if not len(cut.windows):
+            return {}
+        with seeded(self.config.seed, self.config.threads):
+            model = Interests(self.config.shape(len(known.items)))
+            start_from(model, warm)
+        task = NextOfInterests(model, known.sequences, cut, self.config.negatives)
+        outcome = run(task, self._recipe(), "train")
+        record_figures(outcome.figures | {"epochs": outcome.epochs, "best_epoch": outcome.best_epoch})
+        return weights_of(model)
+
+    def _learn(self, items: ItemTable, until: int, tensors: Tensors) -> None:
+        categories = _categories(items, self.config.category)
+        super()._learn(items, until, tensors | {"categories": categories})
+
+    def _read(self, ids: list[str], tensors: Tensors) -> None:
+        self._categories: Ints = tensors["categories"]
+        super()._read(ids, tensors)
+
+    def _load(self, weights: Tensors) -> None:
+        if weights:
+            from armlift_arms.interests import Interests
+            from armlift_arms.loop import device
+
+            self._model = Interests(self.config.shape(len(weights["items.weight"])))
+            load_weights(self._model, weights)
+            self._model.to(device()).eval()
+
+    def _rankings(self, asked: Sequence[Asked]) -> list[Ranking]:
+        import torch
+
+        from armlift_arms.interests import read
+
+        found: dict[int, Ranking] = {}
+        with torch.inference_mode():
+            vectors = self._model.vectors()
+            for places, interests in read(self._model, [one.sequence for one in asked]):
+                scores = self._model.scores(interests, vectors).cpu().numpy()
+                for place, row in zip(places.tolist(), scores, strict=False):
+                    found[place] = self._ranking(asked[place].request, row)
+        return [found[place] for place in range(len(asked))]
+
+    def _ranking(self, request: Request, scores: Singles) -> Ranking:
+        if not self.config.diversity:
+            return super()._ranking(request, scores)
+        scores = np.where(self._met, scores, scores[self._met].min())
+        depth = depth_of(request, self.config)
+        if request.candidates is None:
+            spread = self._spread(scores, np.setdiff1d(np.arange(len(scores)), self._seen(request)))
+            best = top_k(spread, depth)
+            return Ranking([self._ids[index] for index in best.tolist()], spread[best].tolist())
+        known = sorted({self._index_of[item] for item in request.candidates if item in self._index_of})
+        spread = self._spread(scores, np.array(known, dtype=np.int64))
+        found = {self._ids[index]: float(spread[index]) for index in known}
+        unknown = min([float(scores.min()), *found.values()])
+        return rank(request.candidates, found, unknown=unknown, depth=depth)
+
+    def _spread(self, scores: Singles, offered: Longs) -> Singles:
+        """Lower the scores of `offered` indices for the better ones of their category; -inf for all others.
+
+        In a category the better item is picked first, so what an item loses depends on its rank there alone,
+        and picking slot by slot comes to sorting.
+        """
+        order = offered[np.lexsort((offered, -scores[offered], self._categories[offered]))]
+        categories = self._categories[order]
+        first = np.searchsorted(categories, categories)
+        lowered = (np.arange(len(order)) - first) * np.float32(self.config.diversity)
+        spread: Singles = np.full_like(scores, -np.inf)
+        spread[order] = scores[order] - lowered
+        return spread
+
+
+def _categories(items: ItemTable, column: str | None) -> Ints:
+    """Number the categories in a column, int32 [n]; nothing stands in the column: a category of its own."""
+    if column is None or not len(items):
+        return np.zeros(0, dtype=np.int32)
+    if column not in items.columns:
+        have = ", ".join(sorted(items.columns)) or "none"
+        raise InputError(f"category: {column!r} is not a column of the catalogue, must be one of: {have}")
+    number_of: dict[object, int] = {}
+    # A new key for each item without a category keeps it apart from all others.
+    keys = [object() if value is None else value for value in items.columns[column]]
+    return np.array([number_of.setdefault(key, len(number_of)) for key in keys], dtype=np.int32)
