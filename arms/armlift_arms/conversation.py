@@ -37,7 +37,7 @@ class Conversation(nn.Module):
     """A decoder whose tokens also tell whose they are and who gave them."""
 
     def __init__(self, shape: Shape, parts: Parts) -> None:
-        """Make a model that starts as the decoder alone: its gate and its vectors of units and segments are 0."""
+        """Make a model that starts as the decoder alone: gate and vectors of units and segments are 0."""
         super().__init__()
         self.decoder = Decoder(shape._replace(remote=shape.length))
         self.users = None if parts.units is None else _zeros(parts.units + 1, shape.dim)
