@@ -44,7 +44,9 @@ def read(
     `embed` looks tokens [rows, L] of the sequences at some places [rows] up, -> [rows, L, D]. The last `unread`
     columns are left to be read later, but for the first of all.
     """
-    lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
+    lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
+    items = np.concatenate([*sequences, np.zeros(0, dtype=np.int64)])
+    starts = np.cumsum(lengths) - lengths
     widths = np.minimum(2 ** np.ceil(np.log2(np.maximum(lengths, _SHORTEST))), decoder.shape.length)
     device = decoder.items.weight.device
     for width in np.unique(widths).astype(np.int64).tolist():
@@ -52,12 +54,11 @@ def read(
         for start in range(0, len(members), rows):
             places = members[start : start + rows]
             filled = np.resize(places, rows)
+            padding = width - lengths[filled]
             # Padding repeats an item of the sequence, so that who masks the tokens masks nothing else.
-            tokens = np.stack([np.resize(sequences[place][:1], width) for place in filled.tolist()])
-            for row, place in enumerate(filled.tolist()):
-                tokens[row, width - lengths[place] :] = sequences[place]
-            laid = torch.from_numpy(tokens).to(device)
-            begins = torch.from_numpy(width - lengths[filled]).to(device)
+            at = np.maximum(np.arange(width) - padding[:, None], 0)  # [R, L]
+            laid = torch.from_numpy(items[starts[filled][:, None] + at]).to(device)
+            begins = torch.from_numpy(padding).to(device)
             now = max(1, width - unread)
             distances = seen_from(ahead(now, device), begins)
             states, past = decoder.extend(embed(laid[:, :now], filled), distances)
