@@ -195,19 +195,21 @@ class NeuralArm(TableArm[Config]):
 
     def _best(self, request: Request, scores: Singles, depth: int, hidden: Sequence[int]) -> Ranking:
         """Rank the `depth` best of a request's candidates, or of the catalogue, but the `hidden` indices."""
-        least = float(scores[self._met].min())
-        if not self._all_met:
-            scores = np.where(self._met, scores, np.float32(least))
+        if len(self._unmet):
+            scores = scores.copy()
+            scores[self._unmet] = np.inf
+            scores[self._unmet] = scores.min()
         if request.candidates is None:
             best = top_k(scores, depth, hidden)
             return Ranking([self._ids[index] for index in best.tolist()], scores[best].tolist())
         known = (item for item in request.candidates if item in self._index_of)
         found = {item: float(scores[self._index_of[item]]) for item in known}
-        return rank(request.candidates, found, unknown=least, depth=depth)
+        return rank(request.candidates, found, unknown=float(scores.min()), depth=depth)
 
     def _seen(self, request: Request) -> list[int]:
         """Give the indices of what a unit has met, by whatever kind."""
-        return [self._index_of[item] for item in seen_items(request) if item in self._index_of]
+        found = map(self._index_of.get, seen_items(request))
+        return [index for index in found if index is not None]
 
     def _by_popularity(self, request: Request) -> Ranking:
         depth = depth_of(request, self.config)
@@ -220,7 +222,7 @@ class NeuralArm(TableArm[Config]):
         self._ids = ids
         self._index_of = {item: index for index, item in enumerate(ids)}
         self._met = counts > 0
-        self._all_met = bool(self._met.all())
+        self._unmet = np.flatnonzero(~self._met)
         self._met_index = {item: index for item, index in self._index_of.items() if self._met[index]}
         popularity = np.log((counts + 1.0) / (counts.sum() + len(ids))) if ids else np.zeros(0)
         self._popularity: dict[str, float] = dict(zip(ids, popularity.tolist(), strict=True))
