@@ -135,7 +135,7 @@ class ComiRec(NeuralArm[ComiRecConfig]):
         if request.candidates is None:
             return self._spread(scores, self._unseen(request), depth)
         known = {self._index_of[item] for item in request.candidates if item in self._index_of}
-        items, lowered = self._spread(scores, np.array(sorted(known), dtype=np.int64), len(known))
+        items, lowered, *_ = self._spread(scores, np.array(sorted(known), dtype=np.int64), len(known))
         unknown = min([float(scores.min()), *lowered])
         return rank(request.candidates, dict(zip(items, lowered, strict=True)), unknown=unknown, depth=depth)
 
