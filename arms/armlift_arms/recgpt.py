@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 class RecGptConfig(DecoderConfig):
     """The arm definition of `recgpt`."""
 
+    patience: int = Field(
+        default=5, ge=1, description="Epochs without a better validation NDCG@10 that end training."
+    )
     recall: tuple[int, ...] = Field(
         default=(18, 2),
         min_length=1,
@@ -48,7 +51,7 @@ class RecGptConfig(DecoderConfig):
     )
     user_vectors: bool = Field(default=True, description="Whether every unit has a vector of its own.")
     user_dropout: float = Field(
-        default=0.5, ge=0, lt=1, description="Share of windows trained with the unknown unit's vector."
+        default=0.9, ge=0, lt=1, description="Share of windows trained with the unknown unit's vector."
     )
     segments: bool = Field(default=True, description="Whether behaviours and prompts are told apart.")
     folds: int = Field(
@@ -58,10 +61,10 @@ class RecGptConfig(DecoderConfig):
         description="Models that write prompts for training, each for its share of units.",
     )
     pretraining_epochs: int = Field(
-        default=10, ge=0, description="Passes over the data before prompts are in view; 0: none."
+        default=8, ge=0, description="Passes over the data before prompts are in view; 0: none."
     )
     later_weight: float = Field(
-        default=0.3, ge=0, allow_inf_nan=False, description="What the loss of a later recall step counts."
+        default=0.1, ge=0, allow_inf_nan=False, description="What the loss of a later recall step counts."
     )
 
     @property

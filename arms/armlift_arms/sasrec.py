@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 class DecoderConfig(NeuralConfig):
     """What the definitions of arms with a decoder hold."""
 
+    dim: int = Field(default=128, ge=1, le=4096, description="Width of item vectors and states.")
     backbone: Literal["plain", "filter"] = Field(
         default="filter", description="Attention alone, or attention beside a causal low-pass filter."
     )
