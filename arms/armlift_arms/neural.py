@@ -91,7 +91,9 @@ class NeuralArm(TableArm[Config]):
     each count.
     """
 
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({"trainable", "candidates", "propensity"})
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(
+        {"trainable", "warm", "candidates", "propensity"}
+    )
 
     @abstractmethod
     def _train(self, known: Known, warm: Warm | None) -> Tensors:

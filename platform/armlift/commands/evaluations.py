@@ -107,7 +107,7 @@ def _train_on_sequences(lab: "Lab", config: "ArmConfig", path: Path, kind: str |
     """Fit an arm on all but the last item of each sequence, as `evaluate` does for its test."""
     from armlift.sequences import SplitData, read_sequences
     from armlift.store.database import open_database
-    from armlift.training import FittedArms
+    from armlift.fitted import FittedArms
 
     kind = _kind_of(config, kind)
     data = SplitData(read_sequences(path), "test", kind)
@@ -169,7 +169,7 @@ def _evaluated(
     from armlift.evaluation import evaluate as evaluate_arm
     from armlift.sequences import SplitData
     from armlift.store.database import open_database
-    from armlift.training import FittedArms
+    from armlift.fitted import FittedArms
 
     fitted = FittedArms(lab, open_database(lab, create=True))
     found: list[list[Evaluation]] = []

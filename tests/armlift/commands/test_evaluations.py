@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from armlift.cli import run
-from armlift.training import FittedArms
+from armlift.fitted import FittedArms
 
 Refused = Callable[..., str]
 
