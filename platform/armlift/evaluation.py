@@ -15,21 +15,20 @@ paired difference), so resampling units is one multinomial draw over the ranks t
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice, pairwise
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from armlift.arm import Arm, Behaviour, Request, Slate
+from armlift.arm import Arm, Request, Slate
 from armlift.errors import ArmliftError, InputError
-from armlift.sequences import HELD_OUT, Split, SplitData
+from armlift.heldout import DEEPEST, Asked, HeldOut
 
-CUTOFFS = (5, 10, 20)
-DEEPEST = CUTOFFS[-1]
+CUTOFFS = (5, 10, DEEPEST)
 LISTED = 10
 """The slate length of coverage and novelty."""
 BATCH = 1024
@@ -37,7 +36,9 @@ DRAWS = 2000
 LEVEL = 0.95
 
 Progress = Callable[[int, int], None]
+Watch = Callable[[Sequence[Asked], Sequence[Slate]], None]
 Ranks = npt.NDArray[np.int16]
+Floats = npt.NDArray[np.float64]
 
 
 class Interval(NamedTuple):
@@ -62,7 +63,7 @@ class Evaluation:
     version: str
     seed: int
     file_hash: str
-    split: Split
+    split: str
     units: tuple[str, ...]
     ranks: Ranks
     items: int
@@ -86,6 +87,11 @@ class Evaluation:
             found[name] = bootstrap(self.ranks[:, column], gains)
         return found
 
+    @cached_property
+    def gains(self) -> dict[str, Floats]:
+        """Give what each unit earns, float64 [users], by the metric whose mean it makes."""
+        return {name: gains[self.ranks[:, column]] for name, column, gains in _metrics()}
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -98,30 +104,34 @@ class Difference:
     intervals: Mapping[str, Interval]
 
 
-class _Asked(NamedTuple):
-    """A request that stands for one unit, with the item it should bring."""
-
-    request: Request
-    target: str
-
-
-def evaluate(arm: Arm, data: SplitData, *, progress: Progress | None = None) -> Evaluation:
+def evaluate(
+    arm: Arm,
+    data: HeldOut,
+    *,
+    asked: Iterable[Asked] | None = None,
+    progress: Progress | None = None,
+    watch: Watch | None = None,
+) -> Evaluation:
     """Ask a fitted arm for every unit's held-out item and rank what it answers.
 
-    `progress` is told (units done, units). Raises ArmliftError for an arm that recommends what a unit has met
-    or what is not in the catalogue.
+    `asked` are the requests, those of `data` by default. `progress` is told (units done, units), `watch` is
+    shown every batch with its slates of 20. Raises ArmliftError for an arm that recommends what a unit has
+    met or what is not in the catalogue.
     """
     tally = _Tally(data)
-    asked = _asked(data)
-    while batch := list(islice(asked, BATCH)):
-        tally.add(batch, _answers(arm, [one.request for one in batch]))
+    requests = iter(data.asked() if asked is None else asked)
+    while batch := list(islice(requests, BATCH)):
+        answers = _answers(arm, [one.request for one in batch])
+        tally.add(batch, answers)
+        if watch is not None:
+            watch(batch, answers[DEEPEST])
         if progress is not None:
             progress(len(tally.units), data.tested)
     return Evaluation(
         arm=arm.config.name,
         version=arm.version,
         seed=arm.config.seed,
-        file_hash=data.sequences.sha256,
+        file_hash=data.file_hash,
         split=data.split,
         units=tuple(tally.units),
         ranks=np.array(tally.ranks, dtype=np.int16),
@@ -129,7 +139,7 @@ def evaluate(arm: Arm, data: SplitData, *, progress: Progress | None = None) -> 
         recall=tally.steps.most_common(1)[0][0],
         coverage=float((tally.listed > 0).mean()),
         novelty=tally.novelty(),
-        skipped=len(data.sequences.units) - data.tested,
+        skipped=data.skipped,
         repeats=tally.repeats,
     )
 
@@ -137,7 +147,7 @@ def evaluate(arm: Arm, data: SplitData, *, progress: Progress | None = None) -> 
 class _Tally:
     """Counts the answers of an arm, batch after batch."""
 
-    def __init__(self, data: SplitData) -> None:
+    def __init__(self, data: HeldOut) -> None:
         self._data = data
         self._index_of = {item: index for index, item in enumerate(data.items.ids)}
         self.units: list[str] = []
@@ -146,7 +156,7 @@ class _Tally:
         self.listed = np.zeros(len(data.items), dtype=np.int64)
         self.repeats = 0
 
-    def add(self, batch: Sequence[_Asked], answers: Mapping[int, list[Slate]]) -> None:
+    def add(self, batch: Sequence[Asked], answers: Mapping[int, list[Slate]]) -> None:
         """Take in the slates of a batch, by slate length; each list is in the order of the batch."""
         for at, (request, target) in enumerate(batch):
             seen = {behaviour.item for behaviour in request.history}
@@ -177,18 +187,6 @@ class _Tally:
                 )
 
 
-def _asked(data: SplitData) -> Iterator[_Asked]:
-    """Make the request of each unit that is long enough, in the file's order."""
-    sequences, ids = data.sequences, data.items.ids
-    bounds = pairwise(sequences.starts.tolist())
-    for unit, (start, end) in zip(sequences.units, bounds, strict=True):
-        at = end - HELD_OUT[data.split]
-        if at > start:
-            *met, target = [ids[code] for code in sequences.codes[start : at + 1].tolist()]
-            history = [Behaviour(item, data.kind, 1.0, ts) for ts, item in enumerate(met)]
-            yield _Asked(Request(unit, unit, len(met), DEEPEST, history), target)
-
-
 def _answers(arm: Arm, requests: list[Request]) -> dict[int, list[Slate]]:
     """Ask for slates of every length; where they are prefixes of the longest, that one is asked for alone.
 
@@ -207,7 +205,7 @@ def _rank(target: str, slate: Slate, k: int) -> int:
     return items.index(target) + 1 if target in items else 0
 
 
-def _metrics() -> Iterator[tuple[str, int, npt.NDArray[np.float64]]]:
+def _metrics() -> Iterator[tuple[str, int, Floats]]:
     """Give each metric's name, its column of ranks, and the gain of every rank, float64 [21] (0: no hit)."""
     rank = np.arange(DEEPEST + 1)
     for column, k in enumerate(CUTOFFS):
@@ -218,7 +216,7 @@ def _metrics() -> Iterator[tuple[str, int, npt.NDArray[np.float64]]]:
 
 def bootstrap(
     classes: npt.NDArray[np.integer],
-    gains: npt.NDArray[np.float64],
+    gains: Floats,
     *,
     draws: int = DRAWS,
     seed: int = 0,

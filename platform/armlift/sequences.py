@@ -6,7 +6,7 @@ are fitted on. A file has no times, so an item's position in its sequence, from 
 
 import hashlib
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -16,8 +16,9 @@ from typing import BinaryIO, Literal
 import numpy as np
 import numpy.typing as npt
 
-from armlift.arm import Behaviour, History, ItemTable
+from armlift.arm import Behaviour, History, ItemTable, Request
 from armlift.errors import InputError
+from armlift.heldout import DEEPEST, Asked
 
 MAX_LINE = 16 << 20
 """Bytes a line may have."""
@@ -78,6 +79,16 @@ class SplitData:
         return int((np.diff(self.sequences.starts) > HELD_OUT[self.split]).sum())
 
     @property
+    def skipped(self) -> int:
+        """Count the units that are too short."""
+        return len(self.sequences.units) - self.tested
+
+    @property
+    def file_hash(self) -> str:
+        """Give the sha256 of the file."""
+        return self.sequences.sha256
+
+    @property
     def items(self) -> ItemTable:
         """Give the catalogue: every item of the file, held out or not."""
         return self.sequences.items
@@ -95,6 +106,17 @@ class SplitData:
     def histories(self) -> Iterator[History]:
         """Give the histories to fit on, of the units that have something left."""
         return self.sequences.histories(self.kind, held_out=HELD_OUT[self.split])
+
+    def asked(self) -> Iterator[Asked]:
+        """Make the request of each unit that is long enough, in the file's order."""
+        sequences, ids = self.sequences, self.items.ids
+        bounds = pairwise(sequences.starts.tolist())
+        for unit, (start, end) in zip(sequences.units, bounds, strict=True):
+            at = end - HELD_OUT[self.split]
+            if at > start:
+                *met, target = [ids[code] for code in sequences.codes[start : at + 1].tolist()]
+                history = [Behaviour(item, self.kind, 1.0, ts) for ts, item in enumerate(met)]
+                yield Asked(Request(unit, unit, len(met), DEEPEST, history), target)
 
 
 def read_sequences(path: Path) -> Sequences:
@@ -164,3 +186,17 @@ def _lines(path: Path, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
                 f"{path}: line {number}: byte 0x{line[error.start]:02x} is not UTF-8, the file must be"
             ) from error
         yield number, line
+
+
+class SequenceSource:
+    """A sequence file as the source of a study: it tells of behaviours of one kind."""
+
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, sequences: Sequences, split: Split, kind: str) -> None:
+        self._data = SplitData(sequences, split, kind)
+        self.kinds = frozenset({kind})
+
+    def data(self, kinds: Iterable[str]) -> SplitData | None:
+        """Hold items out; None where the file's kind is none of these."""
+        return self._data if self._data.kind in {*kinds} else None

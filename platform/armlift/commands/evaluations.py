@@ -121,10 +121,31 @@ def evaluate(
     arms: Annotated[
         list[str], typer.Argument(metavar="ARM...", help="The arms' names; the first is the control.")
     ],
-    sequences: Annotated[Path, typer.Option("--sequences", help=SEQUENCES_HELP)],
+    sequences: Annotated[Path | None, typer.Option("--sequences", help=SEQUENCES_HELP)] = None,
     split: Annotated[
         Split, typer.Option(help="Rank each unit's last item, or the one before, for tuning.")
     ] = Split.test,
+    study: Annotated[
+        str | None,
+        typer.Option("--study", help="Answer an open question about the arm, with the seeds 0, 1, 2."),
+    ] = None,
+    log: Annotated[
+        list[Path] | None,
+        typer.Option("--log", help="With --study: a log file; give the option again for more."),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", help="A time or day; the log's earlier rows train.")
+    ] = None,
+    users: Annotated[
+        Path | None, typer.Option("--users", help="With --study: attributes of users, CSV with user_id.")
+    ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option("--by", help="A column of --users whose groups are told apart; again for more."),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="With --study: write tables and plots as a page.")
+    ] = None,
     seed: Annotated[
         list[int] | None,
         typer.Option(min=0, max=MAX_SEED, help="Instead of the arms' own; give the option again for more."),
@@ -135,11 +156,23 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Fit arms on sequences and rank each unit's held-out item against the whole catalogue."""
+    from armlift.commands.studies import Given
+    from armlift.commands.studies import run as run_study
+    from armlift.errors import InputError
     from armlift.evaluation import paired_difference
     from armlift.sequences import read_sequences
 
     opened = open_lab(lab, database)
     configs = [opened.arm(name) for name in dict.fromkeys(arms)]
+    if study is not None:
+        if len(configs) > 1:
+            raise InputError(f"--study {study}: must be of one arm, is of {', '.join(dict.fromkeys(arms))}")
+        of_kind = configs[0].history_kinds[0] if sequences is None else _kind_of(configs[0], kind)
+        given = Given(sequences, split.value, of_kind, log or [], until, users, by or [], html, as_json)
+        run_study(opened, configs[0], study, seed or [], given)
+        return
+    if sequences is None or log or until or users or by or html:
+        raise InputError("evaluate must have --sequences FILE; what goes with --log is --study")
     kinds = [_kind_of(config, kind) for config in configs]
     rounds = _evaluated(opened, configs, kinds, read_sequences(sequences), split, seed)
     evaluations = [one for found in rounds for one in found]

@@ -39,9 +39,14 @@ BY_ARM = ("Matched impressions", "Requests with another slate", "Smallest detect
 
 def write_html(report: Report, path: Path) -> None:
     """Write a report to a file, which appears whole or not at all; raises InputError if it cannot."""
+    write_page(render(report), path)
+
+
+def write_page(page: str, path: Path) -> None:
+    """Write a page to a file, which appears whole or not at all; raises InputError if it cannot."""
     part = path.parent / f".{path.name}.{os.getpid()}.part"
     # The name of a log file may hold bytes that are no text; they become question marks.
-    content = render(report).encode("utf-8", "replace")
+    content = page.encode("utf-8", "replace")
     try:
         if path.exists() and not path.is_file():
             raise InputError(f"{path}: cannot be written: it is not a file")
@@ -74,10 +79,11 @@ def render(report: Report) -> str:
         ),
     )
     shown = f"SYNTHETIC: {title}" if report.run.synthetic else title
-    return f"<!DOCTYPE html>\n{tag('html', _head(shown), body, lang='en')}\n"
+    return f"<!DOCTYPE html>\n{tag('html', head(shown), body, lang='en')}\n"
 
 
-def _head(title: str) -> Markup:
+def head(title: str) -> Markup:
+    """Write the head of a page, with the styles."""
     return tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -165,8 +171,8 @@ def _by_arm(report: Report) -> Markup:
         compared = (percent(own["differing_requests"]), percent(own["mde"]))
         figures = ("control", "control") if arm == report.experiment.control else compared
         rows.append(tag("tr", tag("th", arm, scope="row"), numbers(count(own["matched"]), *figures)))
-    head = heads("Arm", *BY_ARM, numbers=frozenset(BY_ARM))
-    return scrolling("Resolution by arm", head, tag("tbody", *rows))
+    columns = heads("Arm", *BY_ARM, numbers=frozenset(BY_ARM))
+    return scrolling("Resolution by arm", columns, tag("tbody", *rows))
 
 
 def _checks(report: Report) -> Markup:

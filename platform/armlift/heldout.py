@@ -1,0 +1,63 @@
+"""Held-out items: what arms are evaluated on, whatever file it comes from."""
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+from armlift.arm import History, ItemTable, Request
+
+DEEPEST = 20
+"""The length of the slates asked for."""
+
+
+class Asked(NamedTuple):
+    """A request that stands for one unit, with the item it should bring."""
+
+    request: Request
+    target: str
+
+
+class HeldOut(Protocol):
+    """Data of which an item a unit is held out: what arms are fitted on, and what they are then asked for."""
+
+    @property
+    def items(self) -> ItemTable:
+        """Give the catalogue that is ranked."""
+        ...
+
+    @property
+    def until(self) -> int:
+        """Give the cut: UTC milliseconds, or positions where the data have no times."""
+        ...
+
+    @property
+    def data_hash(self) -> str:
+        """Hash all that arms are fitted on."""
+        ...
+
+    @property
+    def file_hash(self) -> str:
+        """Give the sha256 of the file or files."""
+        ...
+
+    @property
+    def split(self) -> str:
+        """Name what is held out."""
+        ...
+
+    @property
+    def tested(self) -> int:
+        """Count the units that are asked for."""
+        ...
+
+    @property
+    def skipped(self) -> int:
+        """Count the units that are not, as they are too short."""
+        ...
+
+    def histories(self) -> Iterator[History]:
+        """Give the histories to fit on; the same ones each time."""
+        ...
+
+    def asked(self) -> Iterator[Asked]:
+        """Make the request of each unit that is tested; the same ones each time, in one order."""
+        ...
