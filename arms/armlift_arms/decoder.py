@@ -23,7 +23,7 @@ class Shape(NamedTuple):
     """What a decoder's tensors are made of; `temperature` None scores by dot product, else by cosine.
 
     Distances from `length` - 1 on are all one to it, unless there are `remote` distances more, for tokens of
-    another kind; these count little at first.
+    another kind; these count little at first. Without `positions` all distances of a kind are one.
     """
 
     items: int
@@ -36,6 +36,7 @@ class Shape(NamedTuple):
     backbone: Literal["plain", "filter"] = "filter"
     temperature: float | None = 0.05
     remote: int = 0
+    positions: bool = True
 
 
 class Decoder(nn.Module):
@@ -75,6 +76,9 @@ class Decoder(nn.Module):
     ) -> tuple[Tensor, list["Past"]]:
         """Compute the states of tokens that follow `past`, [B, T, D]; gives them and the past with them."""
         states: Tensor = self.dropout(self.norm(embedded))
+        if not self.shape.positions:
+            kinds = torch.where(distances < self.shape.length, 0, self.shape.length)
+            distances = torch.where(distances < 0, distances, kinds)
         found = []
         for at, block in enumerate(self.blocks):
             states, known = block(states, distances, past[at] if past else None)

@@ -96,8 +96,9 @@ class FineTune:
         items = torch.from_numpy(self._of(batch, self._replies.items)).to(behaviours.device)  # [B, T, G]
         said = self.model.replies(items, heard)  # [B, T, G, D]
         tokens = torch.cat([heard.unsqueeze(2), said], dim=2).flatten(1, 2)  # [B, T (1 + G), D]
-        length, per_turn = self.model.decoder.shape.length, 1 + items.shape[2]
-        distances = interleaved(turns, per_turn - 1, self._plan.turns, length, behaviours.device)
+        per_turn = 1 + items.shape[2]
+        view = self._plan.view(self.model.decoder.shape.length)
+        distances = interleaved(turns, per_turn - 1, view, behaviours.device)
         states: Tensor = self.model.decoder(tokens, distances)
         return states.view(n, turns, per_turn, -1)
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from armlift_arms.conversation import UNKNOWN, Conversation, Talk
+from armlift_arms.conversation import UNKNOWN, Conversation, Talk, View
 from armlift_arms.serving import ROWS, Rows, read
 from armlift_arms.windows import Ints, Longs
 
@@ -40,6 +40,10 @@ class Plan(NamedTuple):
     def generated(self) -> int:
         """Count the items a turn generates: replies, and the first of each recall step but the last."""
         return self.replies + len(self.recall) - 1
+
+    def view(self, length: int) -> View:
+        """Say what tokens see where near distances end at `length`."""
+        return View(self.turns, self.replies, length)
 
     @property
     def unread(self) -> int:
@@ -87,7 +91,7 @@ class Recall:
 
     def _talk(self, rows: Rows, units: Tensor, given: Tensor) -> Talk:
         """Read what is left of the rows, and reply to each behaviour in view, the last one too."""
-        talk = Talk(self._model, rows, units, self._plan.turns)
+        talk = Talk(self._model, rows, units, self._plan.view(self._model.decoder.shape.length))
         first = rows.past[0].inputs.shape[1]
         for column in range(first, rows.tokens.shape[1] + 1):
             self._reply(talk, rows.tokens[:, :column], given[:, column - 1])

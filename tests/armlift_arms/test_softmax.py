@@ -19,7 +19,8 @@ def vectors_and_queries() -> tuple[Tensor, Tensor]:
 
 def losses(softmax: SampledSoftmax, drawn: Tensor) -> Tensor:
     vectors, queries = vectors_and_queries()
-    return softmax(queries, vectors[TARGETS], TARGETS, drawn, vectors[drawn])
+    found: Tensor = softmax(queries, vectors[TARGETS], TARGETS, drawn, vectors[drawn])
+    return found
 
 
 def full_losses() -> Tensor:
@@ -34,7 +35,7 @@ def test_every_item_drawn_as_often_as_expected_gives_the_full_softmax() -> None:
 
 
 def test_the_sum_over_the_catalogue_is_estimated_without_bias() -> None:
-    """exp(loss) is the sum over the catalogue, divided by the target's share: its mean is that of the full one."""
+    """exp(loss) is the sum over the catalogue over the target's share: its mean is that of the full one."""
     softmax, n = SampledSoftmax(COUNTS, 20), 4000
     with torch.random.fork_rng():
         torch.manual_seed(2)

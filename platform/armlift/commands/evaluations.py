@@ -105,9 +105,9 @@ def _train_on_log(lab: "Lab", config: "ArmConfig", log: list[Path], until: str) 
 
 def _train_on_sequences(lab: "Lab", config: "ArmConfig", path: Path, kind: str | None) -> dict[str, Any]:
     """Fit an arm on all but the last item of each sequence, as `evaluate` does for its test."""
+    from armlift.fitted import FittedArms
     from armlift.sequences import SplitData, read_sequences
     from armlift.store.database import open_database
-    from armlift.fitted import FittedArms
 
     kind = _kind_of(config, kind)
     data = SplitData(read_sequences(path), "test", kind)
@@ -200,9 +200,9 @@ def _evaluated(
 ) -> "list[list[Evaluation]]":
     """Evaluate every arm with every seed: a list a seed, in the order of the arms."""
     from armlift.evaluation import evaluate as evaluate_arm
+    from armlift.fitted import FittedArms
     from armlift.sequences import SplitData
     from armlift.store.database import open_database
-    from armlift.fitted import FittedArms
 
     fitted = FittedArms(lab, open_database(lab, create=True))
     found: list[list[Evaluation]] = []

@@ -34,11 +34,11 @@ class Given(NamedTuple):
 
 def run(lab: "Lab", config: "ArmConfig", name: str, seeds: Sequence[int], given: Given) -> None:
     """Run a study and write its findings: a table and a sentence or a JSON document, and an HTML page."""
+    from armlift.fitted import FittedArms
     from armlift.rendering.study_page import write_study
     from armlift.rendering.study_text import print_findings
     from armlift.store.database import open_database
     from armlift.studies import Bench, study_of
-    from armlift.training import FittedArms
     from armlift.trials import run_study
 
     study_of(config, name)
