@@ -9,7 +9,7 @@ from torch import Tensor
 
 from armlift_arms.conversation import Conversation, Parts, View, interleaved
 from armlift_arms.decoder import Shape
-from armlift_arms.recall import Plan, Recall, generate
+from armlift_arms.recall import Known, Plan, Recall, generate
 from armlift_arms.windows import Longs
 
 ITEMS, LENGTH, DIM = 200, 12, 32
@@ -84,7 +84,7 @@ def test_training_computes_the_states_that_serving_recalls_by(case: Case, kept: 
     recall = Recall(case.model, plan, torch.zeros(ITEMS, dtype=torch.bool))
     with torch.inference_mode():
         trained = states_of(case, kept)
-        for rows, talk in recall.conversations(sequences, case.units.numpy(), given):
+        for rows, talk in recall.conversations(sequences, case.units.numpy(), Known(given)):
             places = torch.from_numpy(rows.places)
             n = len(places)
             torch.testing.assert_close(talk.states[:n], trained[places, -1, 2], rtol=1e-4, atol=1e-4)

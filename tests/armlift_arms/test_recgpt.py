@@ -173,6 +173,20 @@ def test_parallel_decoding_tells_all_prompts_from_one_state() -> None:
     assert answer(arm, asked([1, 2, 3])._replace(prompts=slate.prompts)).items == slate.items
 
 
+def test_drawn_prompts_depend_on_the_unit_and_its_history_alone() -> None:
+    arm = fitted(circle(), top_p=0.9, prompts=2)
+    units = [asked([1, 2, 3], unit=f"unit{number}") for number in range(40)]
+    together = [slate.prompts for slate in arm.recommend(units)]
+    assert together == [answer(arm, request).prompts for request in units]
+    assert len({tuple(prompt.item for prompt in prompts) for prompts in together}) > 5
+    assert all(len({prompt.item for prompt in prompts}) == 2 for prompts in together)
+    greedy = fitted(circle(), top_p=1e-9, prompts=2)
+    drawn = [answer(greedy, request) for request in units[:3]]
+    assert [slate.items for slate in drawn] == [
+        answer(fitted(circle(), prompts=2), one).items for one in units[:3]
+    ]
+
+
 def test_later_steps_repeat_nothing_and_candidates_are_all_ordered() -> None:
     arm = fitted(circle(), recall=[2, 2, 1])
     slate = answer(arm, asked([1, 2, 3], 24))
