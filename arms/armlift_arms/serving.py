@@ -14,7 +14,7 @@ from torch import Tensor
 from armlift_arms.decoder import Decoder, Past, ahead
 from armlift_arms.windows import Longs
 
-ROWS = 8
+ROWS = 16
 """Sequences computed at a time."""
 _SHORTEST = 4
 
