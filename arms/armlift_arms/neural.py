@@ -270,19 +270,21 @@ def _common(new: Sequence[str], old: Sequence[str]) -> tuple[Longs, Longs]:
 def start_from(model: "nn.Module", warm: Warm | None) -> None:
     """Write the weights of an earlier model over those of a new one; new items and units keep their own.
 
-    Raises InputError for weights of another shape.
+    Raises InputError for weights of another model or shape.
     """
     import torch
 
     if warm is None:
         return
     state = model.state_dict()
+    if unlike := sorted(state.keys() ^ warm.weights.keys()):
+        raise InputError(
+            f"warm start: {unlike[0]} is not in both models, the artefact must be of a model with the same parts"
+        )
     for name, new in state.items():
         rows = {"items.weight": warm.item_rows, "users.weight": warm.unit_rows}.get(
             name.split("decoder.")[-1]
         )
-        if name not in warm.weights:
-            continue
         old = torch.from_numpy(warm.weights[name])
         if new.shape[rows is not None :] != old.shape[rows is not None :]:
             raise InputError(
