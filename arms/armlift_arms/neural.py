@@ -279,7 +279,7 @@ def start_from(model: "nn.Module", warm: Warm | None) -> None:
     state = model.state_dict()
     if unlike := sorted(state.keys() ^ warm.weights.keys()):
         raise InputError(
-            f"warm start: {unlike[0]} is not in both models, the artefact must be of a model with the same parts"
+            f"warm start: {unlike[0]} is not in both models, the artefact must be of one with the same parts"
         )
     for name, new in state.items():
         rows = {"items.weight": warm.item_rows, "users.weight": warm.unit_rows}.get(
