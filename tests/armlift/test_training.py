@@ -118,7 +118,8 @@ def test_what_knows_later_rows_is_no_beginning(lab: Lab, log: Path) -> None:
     assert Trainer(lab, engine, rows, later).arm(config).version not in {first, second}
     with pytest.raises(InputError) as caught:
         Trainer(lab, engine, rows, earlier).arm(config, warm=second)
+    show = lab.calendar.show
     assert str(caught.value) == (
-        f"artefact sasrec/{second} was trained on data until 2022-04-11 00:00, "
-        f"must not be later than the cut, 2022-04-10 00:00"
+        f"artefact sasrec/{second} was trained on data until {show(later)}, "
+        f"must not be later than the cut, {show(earlier)}"
     )
