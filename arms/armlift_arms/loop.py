@@ -146,7 +146,7 @@ class _Loop:
         task.model.to(device())
         self._loss: nn.Module = _Loss(task)
         if shared:
-            self._loss = DistributedDataParallel(self._loss, broadcast_buffers=False)
+            self._loss = DistributedDataParallel(self._loss)
         self._averages = Averages(task.model)
         self._optimizer = torch.optim.AdamW(
             self._averages.weights, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True

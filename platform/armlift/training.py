@@ -134,7 +134,7 @@ class Trainer:
             calendar = self._lab.calendar
             raise InputError(
                 f"artefact {manifest.arm}/{manifest.version} was trained on data until "
-                f"{calendar.show(manifest.data_until)}, must not be later than the first request's cut, "
+                f"{calendar.show(manifest.data_until)}, must not be later than the cut, "
                 f"{calendar.show(self._until)}"
             )
 

@@ -19,8 +19,7 @@ def vectors_and_queries() -> tuple[Tensor, Tensor]:
 
 def losses(softmax: SampledSoftmax, drawn: Tensor) -> Tensor:
     vectors, queries = vectors_and_queries()
-    found: Tensor = softmax(queries, vectors[TARGETS], TARGETS, drawn, vectors[drawn])
-    return found
+    return softmax(queries, vectors[TARGETS], TARGETS, drawn, vectors[drawn])
 
 
 def full_losses() -> Tensor:
@@ -35,7 +34,7 @@ def test_every_item_drawn_as_often_as_expected_gives_the_full_softmax() -> None:
 
 
 def test_the_sum_over_the_catalogue_is_estimated_without_bias() -> None:
-    """exp(loss) is the sum over the catalogue over the target's share: its mean is that of the full one."""
+    """exp(loss) is the sum over the catalogue in units of the target's term."""
     softmax, n = SampledSoftmax(COUNTS, 20), 4000
     with torch.random.fork_rng():
         torch.manual_seed(2)

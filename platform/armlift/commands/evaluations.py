@@ -13,10 +13,10 @@ from armlift.commands.options import (
     JsonOption,
     LabOption,
     open_lab,
-    progress_bar,
     say,
     write_json,
 )
+from armlift.commands.progress import progress_bar, training_progress
 
 if TYPE_CHECKING:
     from armlift.arm import Arm, ArmConfig
@@ -51,11 +51,19 @@ def train(
         Path | None, typer.Option("--sequences", help=f"{SEQUENCES_HELP} The last item of each is left out.")
     ] = None,
     kind: KindOption = None,
+    warm: Annotated[
+        str | None,
+        typer.Option("--warm", metavar="VERSION", help="Go on from the weights of this artefact of the arm."),
+    ] = None,
     lab: LabOption = None,
     database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fit an arm on a log's earlier rows or on sequences, and store it as an artefact."""
+    """Fit an arm on a log's earlier rows or on sequences, and store it as an artefact.
+
+    Broken off and started again, it goes on from its last checkpoint. Under torchrun it uses all processes.
+    """
+    from armlift import processes
     from armlift.errors import InputError
 
     if sequences is not None and (log or until is not None):
@@ -67,20 +75,25 @@ def train(
     opened = open_lab(lab, database)
     config = opened.arm(arm)
     if sequences is not None:
-        done = _train_on_sequences(opened, config, sequences, kind)
+        done = _train_on_sequences(opened, config, sequences, kind, warm)
     else:
         assert log
         assert until is not None
-        done = _train_on_log(opened, config, log, until)
+        done = _train_on_log(opened, config, log, until, warm)
+    if not processes.is_first():
+        return
     folder = f"{opened.resolve(opened.settings.artefact_url)}/{arm}/{done['version']}"
     if as_json:
         shown = {key: value for key, value in done.items() if key != "said"}
-        write_json({"arm": arm, **shown, "artefact": folder})
+        write_json({"arm": arm, **shown, "parent": warm, "artefact": folder})
     else:
-        print(f"{arm} {done['version']}: trained {done['said']}, stored in {folder}")
+        start = f" from {warm} on," if warm is not None else ""
+        print(f"{arm} {done['version']}: trained{start} {done['said']}, stored in {folder}")
 
 
-def _train_on_log(lab: "Lab", config: "ArmConfig", log: list[Path], until: str) -> dict[str, Any]:
+def _train_on_log(
+    lab: "Lab", config: "ArmConfig", log: list[Path], until: str, warm: str | None
+) -> dict[str, Any]:
     """Fit an arm on the rows of a log before `until`."""
     from armlift.errors import InputError
     from armlift.logs.reader import open_log
@@ -95,15 +108,17 @@ def _train_on_log(lab: "Lab", config: "ArmConfig", log: list[Path], until: str) 
     if cut <= rows.summary.first_ts:
         first = lab.calendar.show(rows.summary.first_ts)
         raise InputError(f"--until {until}: no row of the log is earlier, must be after {first}")
-    trainer = Trainer(lab, open_database(lab, create=True), rows, cut)
+    trainer = Trainer(lab, open_database(lab, create=True), rows, cut, watch=training_progress)
     try:
-        version = trainer.arm(config).version
+        version = trainer.arm(config, warm=warm).version
     finally:
         trainer.close()
     return {"version": version, "data_until": cut, "said": f"until {lab.calendar.show(cut)}"}
 
 
-def _train_on_sequences(lab: "Lab", config: "ArmConfig", path: Path, kind: str | None) -> dict[str, Any]:
+def _train_on_sequences(
+    lab: "Lab", config: "ArmConfig", path: Path, kind: str | None, warm: str | None
+) -> dict[str, Any]:
     """Fit an arm on all but the last item of each sequence, as `evaluate` does for its test."""
     from armlift.fitted import FittedArms
     from armlift.sequences import SplitData, read_sequences
@@ -111,7 +126,8 @@ def _train_on_sequences(lab: "Lab", config: "ArmConfig", path: Path, kind: str |
 
     kind = _kind_of(config, kind)
     data = SplitData(read_sequences(path), "test", kind)
-    version = FittedArms(lab, open_database(lab, create=True)).arm(config, data).version
+    fitted = FittedArms(lab, open_database(lab, create=True), watch=training_progress)
+    version = fitted.arm(config, data, warm=warm).version
     said = f"on all but the last item of {len(data.sequences.units):,} sequences"
     return {"version": version, "data_until": data.until, "said": said}
 
@@ -204,7 +220,7 @@ def _evaluated(
     from armlift.sequences import SplitData
     from armlift.store.database import open_database
 
-    fitted = FittedArms(lab, open_database(lab, create=True))
+    fitted = FittedArms(lab, open_database(lab, create=True), watch=training_progress)
     found: list[list[Evaluation]] = []
     for seed in dict.fromkeys(seeds) if seeds else (None,):
         row: list[Evaluation] = []
