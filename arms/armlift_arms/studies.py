@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-from armlift.arm import ArmConfig
-from armlift.findings import Row, default_answer
-from armlift.heldout import Asked
-from armlift.studies import Setting, Source, Study
+from armlift.arm import Arm, ArmConfig
+from armlift.heldout import Asked, HeldOut
+from armlift.studies import Observer, Outcome, Setting, Source, Study
 from armlift_arms.recgpt import RecGptConfig
+from armlift_arms.study_answers import by_kind, costs, forgotten, of_prompts, shortest, timed
 
 PROMPTS = (0, 1, 2, 3, 5, 10, 20)
 PLANS = ((20,), (18, 2), (15, 5), (10, 10), (7, 7, 6), (5, 5, 5, 5))
@@ -28,8 +28,10 @@ def recgpt(config: ArmConfig) -> Mapping[str, Study]:
         "recall": _recall(),
         "pretrain": _pretrain(config),
         "ablation": _ablation(),
+        "prompts": _prompts(),
         "decoding": _decoding(),
         **neural(config),
+        "cost": _cost(),
     }
     if config.model == "recgpt1":
         del found["recall"]  # it recalls in one step whatever the definition says
@@ -80,10 +82,24 @@ def _written(plan: Sequence[int]) -> str:
 def _pretrain(config: RecGptConfig) -> Study:
     epochs = config.pretraining_epochs or _PRETRAINING
     settings = [
-        Setting("with", train={"pretraining_epochs": epochs}),
-        Setting("without", train={"pretraining_epochs": 0}, base="with"),
+        Setting("with", train={"pretraining_epochs": epochs}, observe=_forgetting),
+        Setting("without", train={"pretraining_epochs": 0}, base="with", observe=_forgetting),
     ]
-    return Study("What is pre-training worth, and does fine-tuning forget it?", lambda source: settings)
+    return Study(
+        "What is pre-training worth, and does fine-tuning forget it?",
+        lambda source: settings,
+        answer=forgotten,
+        notes=(
+            "Losses are those of the decoder alone, on the held-out items, whole catalogue, in nats: before "
+            "and after fine-tuning.",
+        ),
+    )
+
+
+def _forgetting(arm: Arm, data: HeldOut, first: Arm) -> Observer:
+    from armlift_arms.forgetting import Forgetting
+
+    return Forgetting(arm, data, first)
 
 
 def _ablation() -> Study:
@@ -101,27 +117,97 @@ def _ablation() -> Study:
     return Study("What does each part add, on the same backbone?", lambda source: settings)
 
 
+def _prompts() -> Study:
+    settings = [Setting("generated", train={"prompts": _SEVERAL}, observe=_quality)]
+    for source in ("unclicked", "random", "popular"):
+        changes = {"prompts": _SEVERAL, "prompt_source": source}
+        lacks = source == "unclicked"  # a sequence file tells what was taken alone
+        settings.append(Setting(source, changes, base="generated", may_lack=lacks, observe=_quality))
+    for number in PROMPTS:
+        if number not in (0, _SEVERAL):
+            name = f"generated, K = {number}"
+            settings.append(Setting(name, {"prompts": number}, base="generated", observe=_quality))
+    return Study(
+        f"Are generated prompts better than others, K = {_SEVERAL}, and are they overfitted as K grows?",
+        lambda source: settings,
+        figures=_hits,
+        answer=of_prompts(_SEVERAL),
+        notes=(
+            "taken: share of units whose next item is a prompt; diversity: 1 - cosine of two prompts; near the "
+            "next: cosine of prompts and next item; interests: share of the clusters of the unit's history "
+            "with a prompt in; distinct: different items among all prompts.",
+            "hits: how often a prompt is what comes next, in training and in validation; the gap between them "
+            "is overfitting.",
+        ),
+    )
+
+
+def _quality(arm: Arm, data: HeldOut, first: Arm) -> Observer:
+    from armlift_arms.prompt_quality import PromptQuality
+
+    return PromptQuality(arm, data, first)
+
+
+def _hits(manifest: Mapping[str, float]) -> Mapping[str, float]:
+    """Take how often prompts hit what comes next, and the gap between training and validation."""
+    names = ("prompt_hits_train", "prompt_hits_validation")
+    if not all(name in manifest for name in names):
+        return {}
+    train, validation = (manifest[name] for name in names)
+    return {"hits, training": train, "hits, validation": validation, "gap": train - validation}
+
+
 def _decoding() -> Study:
     settings = [
         Setting(
             decoding,
             train={"prompts": _SEVERAL, "decoding": decoding},
             base=None if decoding == "autoregressive" else "autoregressive",
+            observe=_timing,
         )
         for decoding in ("autoregressive", "parallel")
     ]
     return Study(
         f"Should prompts be told one after another or in one pass, at K = {_SEVERAL}?",
         lambda source: settings,
+        answer=timed,
         notes=("Each way has its own training: in one pass each prompt has a head of its own.",),
     )
+
+
+def _timing(arm: Arm, data: HeldOut, first: Arm) -> Observer:
+    from armlift_arms.costs import Timing
+
+    return Timing(arm, data, first)
+
+
+def _cost() -> Study:
+    settings = [Setting(f"K = {number}", train={"prompts": number}, measure=_measure) for number in PROMPTS]
+    return Study(
+        "What do prompts cost: time to answer, time of a training step, memory?",
+        lambda source: settings,
+        metric="ms a user",
+        lower_is_better=True,
+        answer=costs,
+        notes=(
+            "Each K is trained for one epoch a stage on at most 2,000 units and answers at most 512; what a "
+            "step or an answer costs does not depend on how well it is trained.",
+            "Peaks are those of the whole process.",
+        ),
+    )
+
+
+def _measure(config: ArmConfig, data: HeldOut) -> Outcome:
+    from armlift_arms.costs import measure
+
+    return measure(config, data)
 
 
 def _length(config: ArmConfig) -> Study:
     return Study(
         f"How long a history does {config.name} need to be better than popularity?",
         partial(_lengths, config),
-        answer=_shortest,
+        answer=shortest,
         notes=(
             "The same units, told with their last behaviours alone, as units that training did not know: the "
             "vector of a known one would tell of all its behaviours.",
@@ -155,28 +241,6 @@ def _recent(length: int, least: int, kinds: Sequence[str], asked: Iterator[Asked
             yield Asked(request._replace(unit=unknown, history=history[-length:]), target)
 
 
-def _shortest(metric: str, rows: Sequence[Row], best: str | None, stops: str | None) -> str:
-    """Say from which length on the arm's interval lies above popularity's."""
-    values = {row.setting: row.values[metric] for row in rows if metric in row.values}
-    pairs = [(row.setting, row.base) for row in rows if row.base is not None]
-    known = [(own, base) for own, base in pairs if own in values and base in values]
-    if not known:
-        reasons = [row.reason for row in rows if row.reason]
-        return f"No data: {reasons[0] if reasons else 'no unit has such a history'}."
-    units = rows[0].units
-    for own, base in known:
-        if values[own].low > values[base].high:
-            return (
-                f"From {own.split(':')[0]} behaviours on its {metric} interval lies above popularity's: "
-                f"{_interval(values[own])} against {_interval(values[base])}, {units:,} units."
-            )
-    return f"At no length does its {metric} interval lie above popularity's ({units:,} units)."
-
-
-def _interval(found: tuple[float, float, float]) -> str:
-    return f"{found[0]:.4f} [{found[1]:.4f}, {found[2]:.4f}]"
-
-
 def _feedback(config: ArmConfig) -> Study:
     peers = [name for name in PEERS if name != config.name]
     settings = []
@@ -187,22 +251,6 @@ def _feedback(config: ArmConfig) -> Study:
     return Study(
         "How do the arms compare by kind of feedback?",
         lambda source: settings,
-        answer=_by_kind,
+        answer=by_kind(KINDS),
         notes=("For each kind it alone makes the histories, and it alone is asked for.",),
     )
-
-
-def _by_kind(metric: str, rows: Sequence[Row], best: str | None, stops: str | None) -> str:
-    """Say for each kind which arm is best and which are worse beyond chance."""
-    said, lacking = [], []
-    for kind in KINDS:
-        of_kind = [row for row in rows if row.setting.startswith(f"{kind}: ")]
-        known = [row for row in of_kind if metric in row.values]
-        if not known:
-            lacking.append(kind)
-            continue
-        top = max(known, key=lambda row: row.values[metric].value).setting
-        said.append(default_answer(metric, of_kind, top, None).rstrip("."))
-    if lacking:
-        said.append(f"no data of {', '.join(lacking)}")
-    return "; ".join(said) + "."

@@ -113,7 +113,7 @@ class Study:
     """A question, and the settings that answer it.
 
     They are compared by `metric`; where they are `ordered`, more and more of one thing, it is also told from
-    where on more stops helping. `figures` names what is taken from the manifests. A study that is `grouped`
+    where on more stops helping. `figures` chooses from those of the manifests. A study that is `grouped`
     is answered for groups of units too.
     """
 
@@ -123,7 +123,7 @@ class Study:
     lower_is_better: bool = False
     ordered: bool = False
     grouped: bool = False
-    figures: tuple[str, ...] = ()
+    figures: Callable[[Mapping[str, float]], Mapping[str, float]] | None = None
     answer: Answer = default_answer
     notes: tuple[str, ...] = ()
 

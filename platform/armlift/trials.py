@@ -83,8 +83,9 @@ class _Trial:
             return first
         arm = redefined(trained, self.setting.serve) if self.setting.serve else trained
         self.outcomes.append(self._evaluated(arm, data, first or arm))
-        if study.figures:
-            self._take_figures(study.figures, bench.fitted.url, trained)
+        if study.figures is not None:
+            last, manifest = self.outcomes[-1], _figures(trained, bench.fitted.url)
+            self.outcomes[-1] = last._replace(figures={**last.figures, **study.figures(manifest)})
         return first or arm
 
     def _prepared(self, own: ArmConfig, bench: Bench, seed: int) -> tuple[ArmConfig, HeldOut]:
@@ -122,20 +123,18 @@ class _Trial:
         coverage = {"coverage@10": found.coverage, "novelty@10": found.novelty}
         return Outcome(found.units, {**found.gains, **measures}, {**coverage, **figures}, arm.version)
 
-    def _take_figures(self, names: Sequence[str], url: str, trained: Arm) -> None:
-        """Add figures of the trained arm's manifest to its outcome."""
-        manifests = list_artefacts(url, trained.config.name)
-        known = {manifest.version: manifest.figures for manifest in manifests}.get(trained.version, {})
-        taken = {name: known[name] for name in names if name in known}
-        last = self.outcomes[-1]
-        self.outcomes[-1] = last._replace(figures={**last.figures, **taken})
-
     def means(self, measure: str, units: frozenset[str] | None) -> Floats:
         """Give each unit's mean over seeds; of some units, or of all."""
         found = unit_means([outcome.measures[measure] for outcome in self.outcomes])
         if units is None:
             return found
         return found[np.array([unit in units for unit in self.outcomes[0].units], dtype=np.bool_)]
+
+
+def _figures(trained: Arm, url: str) -> Mapping[str, float]:
+    """Read what the fit of an arm recorded."""
+    manifests = list_artefacts(url, trained.config.name)
+    return {manifest.version: manifest.figures for manifest in manifests}.get(trained.version, {})
 
 
 def changed(config: ArmConfig, changes: Changes) -> ArmConfig:

@@ -69,7 +69,7 @@ def _others(metric: str, rows: Sequence[Row]) -> Iterator[str]:
         name
         for row in rows
         for name in (*row.values, *row.figures)
-        if name != metric and not name.startswith(_HEADED)
+        if (name != metric or name in row.figures) and not name.startswith(_HEADED)
     ]
     names = list(dict.fromkeys(names))
     known = [row for row in rows if row.status == "ok"]

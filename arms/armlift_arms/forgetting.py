@@ -1,0 +1,85 @@
+"""What fine-tuning does to what pre-training taught: the decoder's own loss before and after."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from armlift.arm import Arm, Slate
+from armlift.evaluation import Floats
+from armlift.heldout import Asked, HeldOut
+from armlift_arms.conversation import Conversation, Parts
+from armlift_arms.decoder import Decoder
+from armlift_arms.loop import device, seeded
+from armlift_arms.recgpt import RecGpt
+from armlift_arms.serving import read
+from armlift_arms.stages import _Stages
+from armlift_arms.windows import Longs, split
+
+BEFORE, AFTER, FORGOTTEN = "loss before", "loss after", "forgotten"
+
+
+class Forgetting:
+    """Measures -log softmax, in nats, over the whole catalogue, of the item each unit takes next.
+
+    It is that of the decoder alone, without prompts and without vectors of units and segments: what
+    pre-training learns, and fine-tuning goes on with. `loss before` is that of the pre-trained decoder, which
+    is trained again for it (equal definition, data and seed give equal weights), `loss after` that of the
+    fine-tuned one, and `forgotten` the difference, above 0 where fine-tuning has made the decoder worse at
+    this. Without pre-training there is `loss after` alone.
+    """
+
+    def __init__(self, arm: Arm, data: HeldOut, first: Arm) -> None:
+        assert isinstance(arm, RecGpt)
+        self._arm = arm
+        self._decoders: dict[str, Decoder] = {}
+        if arm._trained:
+            self._decoders[AFTER] = arm._model.decoder
+            if arm.config.pretraining_epochs:
+                self._decoders[BEFORE] = pretrained(arm, data)
+        self._index_of = {item: row for row, item in enumerate(data.items.ids)}
+        self._losses: dict[str, list[float]] = {name: [] for name in self._decoders}
+
+    def see(self, asked: Sequence[Asked], slates: Sequence[Slate]) -> None:
+        """Compute the losses of a batch; a unit without history or with an unknown target has none."""
+        prefixes = [self._arm._asked(one.request).sequence for one in asked]
+        targets = [self._index_of.get(one.target, -1) for one in asked]
+        usable = [at for at, target in enumerate(targets) if target >= 0 and len(prefixes[at])]
+        for name, decoder in self._decoders.items():
+            losses = np.full(len(asked), np.nan)
+            if usable:
+                chosen = np.array([targets[at] for at in usable])
+                losses[usable] = next_item_losses(decoder, [prefixes[at] for at in usable], chosen)
+            self._losses[name] += losses.tolist()
+
+    def outcome(self) -> tuple[Mapping[str, Floats], Mapping[str, float]]:
+        """Give the losses."""
+        found = {name: np.array(losses) for name, losses in self._losses.items()}
+        if BEFORE in found:
+            found[FORGOTTEN] = found[AFTER] - found[BEFORE]
+        return found, {}
+
+
+def pretrained(arm: RecGpt, data: HeldOut) -> Decoder:
+    """Train the first stage of an arm once more; gives its decoder."""
+    config = arm.config
+    known = arm._known(data.histories(), data.items, data.until)
+    cut = split(known.sequences, config.length, config.validation_share)
+    units = len(known.units) if config.user_vectors else None
+    with seeded(config.seed, config.threads):
+        model = Conversation(config.shape(len(known.items)), Parts(units, config.segments, config.ahead))
+    _Stages(config, known, cut, None)._tell_next(model, cut, "pretrain")
+    return model.decoder.eval()
+
+
+def next_item_losses(decoder: Decoder, sequences: Sequence[Longs], targets: Longs) -> Floats:
+    """Give -log softmax over the catalogue of what follows each sequence, float64 [sequences]."""
+    losses = np.zeros(len(sequences))
+    with torch.inference_mode():
+        vectors = decoder.vectors()
+        for rows in read(decoder, sequences, lambda tokens, places: decoder.embed(tokens), rows=64):
+            n = len(rows.places)
+            logs = torch.log_softmax(decoder.queries(rows.states[:n]) @ vectors.T, dim=1)
+            wanted = torch.from_numpy(targets[rows.places]).to(device())
+            losses[rows.places] = -logs.gather(1, wanted[:, None])[:, 0].cpu().double().numpy()
+    return losses
