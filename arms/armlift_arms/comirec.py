@@ -34,10 +34,11 @@ class ComiRecConfig(NeuralConfig):
     extractor: Literal["sa", "dr"] = Field(
         default="sa", description="How interests are found: self-attention, or dynamic routing."
     )
+    learning_rate: float = Field(default=2e-3, gt=0, le=1, description="Step size of Adam.")
     interests: int = Field(default=4, ge=1, le=64, description="How many interests a unit has.")
-    dropout: float = Field(default=0.3, ge=0, lt=1, description="Share of activations left out in training.")
+    dropout: float = Field(default=0.5, ge=0, lt=1, description="Share of activations left out in training.")
     item_dropout: float = Field(
-        default=0.2, ge=0, lt=1, description="Share of input items left out whole in training."
+        default=0.0, ge=0, lt=1, description="Share of input items left out whole in training."
     )
     temperature: float | None = Field(
         default=0.05,
