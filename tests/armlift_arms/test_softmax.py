@@ -19,7 +19,8 @@ def vectors_and_queries() -> tuple[Tensor, Tensor]:
 
 def losses(softmax: SampledSoftmax, drawn: Tensor) -> Tensor:
     vectors, queries = vectors_and_queries()
-    return softmax(queries, vectors[TARGETS], TARGETS, drawn, vectors[drawn])
+    found: Tensor = softmax(queries, vectors[TARGETS], TARGETS, drawn, vectors[drawn])
+    return found
 
 
 def full_losses() -> Tensor:
