@@ -137,7 +137,7 @@ def test_training_goes_on_from_an_artefact(
     words = ("train", "tiny", "--lab", lab, "--sequences", file)
     assert run(list(map(str, words))) == 0
     out, err = capsys.readouterr()
-    assert re.fullmatch(r"tiny train: 3/3 loss \d\.\d{3} HR@10 [\d.]+ NDCG@10 .* best \d: .*\n", err)
+    assert re.fullmatch(r"tiny train: 3/3 loss \d+\.\d{3} HR@10 [\d.]+ NDCG@10 .* best \d: .*\n", err)
     assert ": trained on all but the last item of " in out
     cold = answer(capsys, *words)
     warm = answer(capsys, *words, "--warm", cold["version"])
@@ -216,7 +216,7 @@ def test_only_train_runs_in_several_processes(
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     line = refused("evaluate", "popularity", "--lab", lab, "--sequences", file)
-    assert line == "WORLD_SIZE: is 2, must be 1: only train shares its work"
+    assert line == "WORLD_SIZE: 2 processes run this, must be 1; train runs in more"
 
 
 def test_what_to_train_on_is_said_once(lab: Path, file: Path, log_file: Path, refused: Refused) -> None:
