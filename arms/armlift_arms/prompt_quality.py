@@ -75,7 +75,7 @@ class PromptQuality:
 
 
 def _item_vectors(arm: Arm) -> tuple[dict[str, int], Singles]:
-    """Read the item vectors of an arm of RecGPT's model, of length 1, [items, dim]; none untrained."""
+    """Read the item vectors of an arm of RecGPT's model, made 1 long, [items, dim]; none if untrained."""
     with TemporaryDirectory() as scratch:
         arm.save(Path(scratch))
         _, tensors = read_weights(Path(scratch), type(arm.config))

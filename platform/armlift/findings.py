@@ -77,7 +77,8 @@ def default_answer(metric: str, rows: Sequence[Row], best: str | None, stops: st
     told = [row for row in compared if apart(row.differences[metric])]
     if not compared:
         return f"There is nothing to compare: {known[0].setting} alone has data."
-    bases = ", ".join(dict.fromkeys(str(row.base) for row in compared))
+    named = {str(row.base) for row in compared}
+    bases = named.pop() if len(named) == 1 else "its base"
     if not told:
         reach = _reach(metric, compared)
         return f"Nothing differs: no setting's {metric} is told apart from that of {bases} ({reach})."
