@@ -56,7 +56,7 @@ class RecGptConfig(DecoderConfig):
     prompt_source: Literal["generated", "unclicked", "random", "popular"] = Field(
         default="generated", description="What stands for prompts: what the model says, or a control."
     )
-    user_vectors: bool = Field(default=True, description="Whether every unit has a vector of its own.")
+    user_vectors: bool = Field(default=False, description="Whether every unit has a vector of its own.")
     user_dropout: float = Field(
         default=0.9, ge=0, lt=1, description="Share of windows trained with the unknown unit's vector."
     )

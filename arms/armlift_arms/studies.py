@@ -103,6 +103,7 @@ def _forgetting(arm: Arm, data: HeldOut, first: Arm) -> Observer:
 
 
 def _ablation() -> Study:
+    every: dict[str, object] = {"segments": True, "user_vectors": True, "positions": True}
     parts: dict[str, dict[str, object]] = {
         "no segments": {"segments": False},
         "no user vectors": {"user_vectors": False},
@@ -111,8 +112,8 @@ def _ablation() -> Study:
     }
     parts["none of them"] = {key: value for changes in parts.values() for key, value in changes.items()}
     settings = [
-        Setting("all parts"),
-        *(Setting(name, train=changes, base="all parts") for name, changes in parts.items()),
+        Setting("all parts", train=every),
+        *(Setting(name, train=every | changes, base="all parts") for name, changes in parts.items()),
     ]
     return Study("What does each part add, on the same backbone?", lambda source: settings)
 
@@ -134,8 +135,8 @@ def _prompts() -> Study:
         answer=of_prompts(_SEVERAL),
         notes=(
             "taken: share of units whose next item is a prompt; diversity: 1 - cosine of two prompts; near "
-            "the next: cosine of prompts and next item; interests: share of the clusters of the unit's history "
-            "they lie in; distinct: different items among all prompts.",
+            "the next: cosine of prompts and next item; interests: share of the clusters of the unit's "
+            "history they lie in; distinct: different items among all prompts.",
             "hits: how often a prompt is what comes next, in training and in validation; the gap between "
             "them is overfitting.",
         ),

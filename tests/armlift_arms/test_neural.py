@@ -32,7 +32,7 @@ def sasrec(**changes: object) -> SasRec:
 
 
 def recgpt(**changes: object) -> RecGpt:
-    small = SMALL | {"pretraining_epochs": 1}
+    small = SMALL | {"pretraining_epochs": 1, "user_vectors": True}
     return RecGpt(RecGptConfig.model_validate({"name": "mine", "model": "recgpt"} | small | changes))
 
 

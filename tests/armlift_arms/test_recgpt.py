@@ -122,7 +122,14 @@ def test_prompts_of_unknown_items_or_places_are_generated_anew() -> None:
 
 
 def test_units_have_vectors_and_strangers_share_one() -> None:
-    arm = fitted(circle(), learning_rate=0.02, batch_tokens=64, epochs=5, patience=5, user_dropout=0.2)
+    trained: dict[str, object] = {
+        "learning_rate": 0.02,
+        "batch_tokens": 64,
+        "epochs": 5,
+        "patience": 5,
+        "user_dropout": 0.2,
+    }
+    arm = fitted(circle(), RecGpt, user_vectors=True, **trained)
     known = [answer(arm, asked([1, 2, 3], unit=unit)).scores for unit in ("unit1", "unit2")]
     strangers = [answer(arm, asked([1, 2, 3], unit=unit)).scores for unit in ("alice", "bob")]
     assert known[0] != known[1] != strangers[0]
