@@ -32,9 +32,10 @@ bench: .venv/installed-bench
 
 # Without a GPU the CPU build of PyTorch will do, and is gigabytes smaller: one that pip finds, else PyTorch's own.
 # Where neither is to be had (macOS: the plain build is this one), PyTorch comes with the other dependencies.
+# Python compiles what it imports of it; pip would take ten seconds to compile it all.
 .venv/torch: | .venv/bin/python
-	command -v nvidia-smi >/dev/null || $(PIP) 'torch==2.13.0+cpu' 2>/dev/null \
-		|| $(PIP) 'torch>=2.6' --retries 1 --index-url https://download.pytorch.org/whl/cpu 2>/dev/null || true
+	command -v nvidia-smi >/dev/null || $(PIP) --no-compile 'torch==2.13.0+cpu' 2>/dev/null || $(PIP) --no-compile \
+		'torch>=2.6' --retries 1 --index-url https://download.pytorch.org/whl/cpu 2>/dev/null || true
 	touch $@
 
 .venv/installed: pyproject.toml | .venv/torch

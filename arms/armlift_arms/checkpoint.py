@@ -18,7 +18,7 @@ _VALUES = "values"
 def write_state(path: Path, tensors: Mapping[str, Tensor], values: Mapping[str, object]) -> None:
     """Write a state, all of it or nothing, over what stood there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".part")
+    scratch = path.with_suffix(f".{os.getpid()}")  # somebody else may be fitting the same arm
     scratch.write_bytes(
         save(
             {name: tensor.contiguous().cpu() for name, tensor in tensors.items()},
@@ -34,5 +34,10 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             values = json.loads((file.metadata() or {})[_VALUES])
             return {name: file.get_tensor(name) for name in file.keys()}, values  # noqa: SIM118 (no mapping)
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: is no checkpoint, must be removed to train from the start") from error
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise unfit(path, "is no checkpoint") from error
+
+
+def unfit(path: Path, reason: str) -> InputError:
+    """Build the error of a checkpoint that a run cannot go on from."""
+    return InputError(f"{path}: {reason}, must be removed to train from the start")

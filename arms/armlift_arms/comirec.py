@@ -34,10 +34,11 @@ class ComiRecConfig(NeuralConfig):
     extractor: Literal["sa", "dr"] = Field(
         default="sa", description="How interests are found: self-attention, or dynamic routing."
     )
+    learning_rate: float = Field(default=2e-3, gt=0, le=1, description="Step size of Adam.")
     interests: int = Field(default=4, ge=1, le=64, description="How many interests a unit has.")
-    dropout: float = Field(default=0.3, ge=0, lt=1, description="Share of activations left out in training.")
+    dropout: float = Field(default=0.5, ge=0, lt=1, description="Share of activations left out in training.")
     item_dropout: float = Field(
-        default=0.2, ge=0, lt=1, description="Share of input items left out whole in training."
+        default=0.0, ge=0, lt=1, description="Share of input items left out whole in training."
     )
     temperature: float | None = Field(
         default=0.05,
@@ -133,28 +134,50 @@ class ComiRec(NeuralArm[ComiRecConfig]):
         scores = np.where(self._met, scores, scores[self._met].min())
         depth = depth_of(request, self.config)
         if request.candidates is None:
-            spread = self._spread(scores, np.setdiff1d(np.arange(len(scores)), self._seen(request)))
-            best = top_k(spread, depth)
-            return Ranking([self._ids[index] for index in best.tolist()], spread[best].tolist())
-        known = sorted({self._index_of[item] for item in request.candidates if item in self._index_of})
-        spread = self._spread(scores, np.array(known, dtype=np.int64))
-        found = {self._ids[index]: float(spread[index]) for index in known}
-        unknown = min([float(scores.min()), *found.values()])
-        return rank(request.candidates, found, unknown=unknown, depth=depth)
+            return self._spread(scores, self._unseen(request), depth)
+        known = {self._index_of[item] for item in request.candidates if item in self._index_of}
+        items, lowered, *_ = self._spread(scores, np.array(sorted(known), dtype=np.int64), len(known))
+        unknown = min([float(scores.min()), *lowered])
+        return rank(request.candidates, dict(zip(items, lowered, strict=True)), unknown=unknown, depth=depth)
 
-    def _spread(self, scores: Singles, offered: Longs) -> Singles:
-        """Lower the scores of `offered` indices for the better ones of their category; -inf for all others.
+    def _unseen(self, request: Request) -> Longs:
+        unseen = np.ones(len(self._ids), dtype=np.bool_)
+        unseen[self._seen(request)] = False
+        return np.flatnonzero(unseen)
 
-        In a category the better item is picked first, so what an item loses depends on its rank there alone,
-        and picking slot by slot comes to sorting.
-        """
-        order = offered[np.lexsort((offered, -scores[offered], self._categories[offered]))]
-        categories = self._categories[order]
-        first = np.searchsorted(categories, categories)
-        lowered = (np.arange(len(order)) - first) * np.float32(self.config.diversity)
-        spread: Singles = np.full_like(scores, -np.inf)
-        spread[order] = scores[order] - lowered
-        return spread
+    def _spread(self, scores: Singles, offered: Longs, depth: int) -> Ranking:
+        """Rank the `offered` indices, ascending, spread over categories."""
+        places, lowered = spread(scores[offered], self._categories[offered], self.config.diversity, depth)
+        return Ranking([self._ids[index] for index in offered[places].tolist()], lowered.tolist())
+
+
+def spread(scores: Singles, categories: Ints, diversity: float, depth: int) -> tuple[Longs, Singles]:
+    """Fill slots one by one with the best score - diversity * (items of its category in the slots above).
+
+    Gives the places, best first down to `depth`, and the lowered scores; a tie goes to the lower place.
+    """
+    pool = np.arange(len(scores))
+    if depth < len(scores):
+        best = top_k(scores, depth)
+        # So many reach this even when lowered; what begins below it cannot be among them.
+        floor = _lowered(scores[best], categories[best], diversity).min()
+        pool = np.flatnonzero(scores >= floor)
+    lowered = _lowered(scores[pool], categories[pool], diversity)
+    chosen = top_k(lowered, depth)
+    return pool[chosen], lowered[chosen]
+
+
+def _lowered(scores: Singles, categories: Ints, diversity: float) -> Singles:
+    """Lower each score for the better ones of its category.
+
+    The better item of a category is picked first, so what an item loses depends on its rank there alone.
+    """
+    order = np.lexsort((-scores, categories))  # stable: of equal ones the first is the better
+    ordered = categories[order]
+    better = np.arange(len(order)) - np.searchsorted(ordered, ordered)
+    lowered: Singles = np.empty_like(scores)
+    lowered[order] = scores[order] - diversity * better
+    return lowered
 
 
 def _categories(items: ItemTable, column: str | None) -> Ints:

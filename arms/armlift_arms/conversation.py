@@ -3,7 +3,7 @@
 A turn is a behaviour and the replies to it: items the model itself gives, called prompts. A reply carries the
 behaviour it answers; beside it, its own item weighs nothing until training finds a use for it, so that a
 conversation starts as the decoder alone. A token sees the behaviours up to its own turn, and the replies
-before it of the last `kept` turns, its own counted. To a behaviour the distance is that of turns; to replies
+before it of the last turns, its own counted. To a behaviour the distance is that of turns; to replies
 distances are counted apart, in replies within a turn, in turns to those before.
 
 Shapes: R rows, T turns, G replies a turn, S tokens so far, N items, D the width.
@@ -66,8 +66,19 @@ def _zeros(rows: int, dim: int) -> nn.Embedding:
     return table
 
 
-def distances_of(turns: Tensor, offsets: Tensor, new: int, kept: int, length: int) -> Tensor:
-    """Give the distances of the last `new` tokens to all, [new, S]; those to replies start at `length`.
+class View(NamedTuple):
+    """What is in view: the first `prompts` replies of the last `turns` turns; near distances end at `length`.
+
+    Further replies are those of recall steps, which later turns do not see.
+    """
+
+    turns: int
+    prompts: int
+    length: int
+
+
+def distances_of(turns: Tensor, offsets: Tensor, new: int, view: View) -> Tensor:
+    """Give the distances of the last `new` tokens to all, [new, S]; those to replies start at `view.length`.
 
     `turns` and `offsets`, int64 [S], place the tokens; the offset of a behaviour is 0.
     """
@@ -75,16 +86,17 @@ def distances_of(turns: Tensor, offsets: Tensor, new: int, kept: int, length: in
     apart = turn - turns
     within = torch.where(apart == 0, offset - offsets, apart)
     ahead = (apart < 0) | (within < 0)
-    replies = length + within.clamp(0, length - 1)
-    known = torch.where(offsets > 0, replies, apart.clamp(0, length - 1))
-    return known.masked_fill(ahead | ((offsets > 0) & (apart >= kept)), -1)
+    replies = view.length + within.clamp(0, view.length - 1)
+    known = torch.where(offsets > 0, replies, apart.clamp(0, view.length - 1))
+    passed = (offsets > 0) & (apart >= view.turns) | (offsets > view.prompts) & (apart > 0)
+    return known.masked_fill(ahead | passed, -1)
 
 
-def interleaved(turns: int, replies: int, kept: int, length: int, device: torch.device) -> Tensor:
+def interleaved(turns: int, replies: int, view: View, device: torch.device) -> Tensor:
     """Give the distances of turns with so many replies each, L = turns (1 + replies), [L, L]."""
     turn = torch.arange(turns, device=device).repeat_interleave(1 + replies)
     offset = torch.arange(1 + replies, device=device).repeat(turns)
-    return distances_of(turn, offset, len(turn), kept, length)
+    return distances_of(turn, offset, len(turn), view)
 
 
 class Said(NamedTuple):
@@ -103,9 +115,9 @@ class Talk:
     `first` [R, D] the states after it. `prompts` are those said so far.
     """
 
-    def __init__(self, model: Conversation, rows: Rows, units: Tensor, kept: int) -> None:
-        """Go on from `rows`, whose units are `units` [R]; of replies `kept` turns are seen."""
-        self._model, self._units, self._kept = model, units, kept
+    def __init__(self, model: Conversation, rows: Rows, units: Tensor, view: View) -> None:
+        """Go on from `rows`, whose units are `units` [R]."""
+        self._model, self._units, self._view = model, units, view
         self._past, self._begins = rows.past, rows.begins
         self._turns = torch.arange(rows.past[0].inputs.shape[1], device=units.device)
         self._offsets = torch.zeros_like(self._turns)
@@ -134,8 +146,7 @@ class Talk:
         """Append a token of the turn [1] to each row, [R, D]."""
         self._turns = torch.cat([self._turns, turn])
         self._offsets = torch.cat([self._offsets, torch.full_like(turn, self.said.shape[1])])
-        length = self._model.decoder.shape.length
-        distances = distances_of(self._turns, self._offsets, 1, self._kept, length)  # [1, S]
+        distances = distances_of(self._turns, self._offsets, 1, self._view)  # [1, S]
         before = self._turns < self._begins[:, None]  # [R, S]
         before[:, -1] = False
         distances = distances.expand(len(before), 1, -1).masked_fill(before[:, None], -1)

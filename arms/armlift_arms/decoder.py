@@ -5,6 +5,7 @@ tokens to each of S = P + T tokens, P of them computed before; a token at a nega
 Shapes: B sequences, L positions, D the width, H heads, N items of the catalogue.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -22,7 +23,7 @@ class Shape(NamedTuple):
     """What a decoder's tensors are made of; `temperature` None scores by dot product, else by cosine.
 
     Distances from `length` - 1 on are all one to it, unless there are `remote` distances more, for tokens of
-    another kind; these count little at first.
+    another kind; these count little at first. Without `positions` all distances of a kind are one.
     """
 
     items: int
@@ -35,6 +36,7 @@ class Shape(NamedTuple):
     backbone: Literal["plain", "filter"] = "filter"
     temperature: float | None = 0.05
     remote: int = 0
+    positions: bool = True
 
 
 class Decoder(nn.Module):
@@ -48,7 +50,7 @@ class Decoder(nn.Module):
         self.shape = shape
         self.items = nn.Embedding(shape.items, shape.dim)  # input and output: the two are tied
         self.norm = nn.LayerNorm(shape.dim)
-        self.dropout = nn.Dropout(shape.dropout)
+        self.dropout = Dropout(shape.dropout)
         self.blocks = nn.ModuleList([Block(shape) for _ in range(shape.layers)])
         self.apply(_initialise)
 
@@ -56,7 +58,7 @@ class Decoder(nn.Module):
         """Look items up, [B, L] -> [B, L, D]; in training a share of them is left out whole."""
         embedded: Tensor = self.items(tokens)
         if self.training and self.shape.item_dropout:
-            kept = torch.rand(tokens.shape, device=tokens.device) >= self.shape.item_dropout
+            kept = kept_at_random(tokens.shape, self.shape.item_dropout, tokens.device)
             embedded = embedded * kept.unsqueeze(-1)
         return embedded
 
@@ -74,6 +76,9 @@ class Decoder(nn.Module):
     ) -> tuple[Tensor, list["Past"]]:
         """Compute the states of tokens that follow `past`, [B, T, D]; gives them and the past with them."""
         states: Tensor = self.dropout(self.norm(embedded))
+        if not self.shape.positions:
+            kinds = torch.where(distances < self.shape.length, 0, self.shape.length)
+            distances = torch.where(distances < 0, distances, kinds)
         found = []
         for at, block in enumerate(self.blocks):
             states, known = block(states, distances, past[at] if past else None)
@@ -90,6 +95,35 @@ class Decoder(nn.Module):
         if self.shape.temperature is None:
             return states
         return F.normalize(states, dim=-1) / self.shape.temperature
+
+
+class Dropout(nn.Module):
+    """Leave a share of values out in training, and scale the others up (Srivastava et al. 2014).
+
+    The share is rounded to 256ths: a byte a value is enough, and drawing them eight at a time takes a fifth
+    of the time of `nn.Dropout` on a CPU, which drew numbers for an eighth of all training time.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Give values of the same shape."""
+        if not self.training or not self.share:
+            return x
+        return x * (kept_at_random(x.shape, self.share, x.device) * (256 / (256 - _in_256ths(self.share))))
+
+
+def kept_at_random(shape: Sequence[int], share: float, device: torch.device) -> Tensor:
+    """Draw which values are kept where `share` of them is left out, bool of a shape."""
+    n = math.prod(shape)
+    drawn = torch.empty((n + 7) // 8, dtype=torch.int64, device=device).random_(-(2**63), None)
+    return drawn.view(torch.uint8)[:n].view(*shape) >= _in_256ths(share)
+
+
+def _in_256ths(share: float) -> int:
+    return min(255, round(256 * share))
 
 
 class Past(NamedTuple):
@@ -112,7 +146,7 @@ class Block(nn.Module):
         self.widen = nn.Linear(shape.dim, _FEED_FORWARD * shape.dim)
         self.narrow = nn.Linear(_FEED_FORWARD * shape.dim, shape.dim)
         self.norm = nn.LayerNorm(shape.dim)
-        self.dropout = nn.Dropout(shape.dropout)
+        self.dropout = Dropout(shape.dropout)
 
     def forward(self, x: Tensor, distances: Tensor, past: Past | None) -> tuple[Tensor, Past]:
         """Mix each new token [B, T, D] with what it sees; gives [B, T, D] and the past with them."""

@@ -1,6 +1,5 @@
 """The task of fine-tuning: tell the next item after the model's own replies, step by step."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from armlift_arms.conversation import UNKNOWN, Conversation, interleaved
 from armlift_arms.next_item import by_length, real_places
-from armlift_arms.recall import Plan, Recall, Replies, ranks
+from armlift_arms.recall import Known, Plan, Recall, Replies, ranks
 from armlift_arms.softmax import SampledSoftmax
 from armlift_arms.windows import Longs, Sequences, Split, batches, padded
 
@@ -29,7 +28,7 @@ class FineTune:
         split: Split,
         replies: Replies,
         plan: Plan,
-        given: Sequence[Longs] | None = None,
+        known: Known | None = None,
         *,
         negatives: int,
         later_weight: float,
@@ -37,9 +36,9 @@ class FineTune:
     ) -> None:
         """Learn from `sequences` as cut by `split`, each behaviour followed by its `replies`.
 
-        `given` are the prompts that are not generated in validation, int64 [items of a sequence, K] each.
+        `known` says of each sequence which prompts are not generated in validation.
         """
-        self._given = given
+        self._known = known
         self.model = model
         self._sequences, self._windows, self._replies = sequences, split.windows, replies
         self.held_out = by_length(split.held_out)
@@ -96,8 +95,9 @@ class FineTune:
         items = torch.from_numpy(self._of(batch, self._replies.items)).to(behaviours.device)  # [B, T, G]
         said = self.model.replies(items, heard)  # [B, T, G, D]
         tokens = torch.cat([heard.unsqueeze(2), said], dim=2).flatten(1, 2)  # [B, T (1 + G), D]
-        length, per_turn = self.model.decoder.shape.length, 1 + items.shape[2]
-        distances = interleaved(turns, per_turn - 1, self._plan.turns, length, behaviours.device)
+        per_turn = 1 + items.shape[2]
+        view = self._plan.view(self.model.decoder.shape.length)
+        distances = interleaved(turns, per_turn - 1, view, behaviours.device)
         states: Tensor = self.model.decoder(tokens, distances)
         return states.view(n, turns, per_turn, -1)
 
@@ -114,9 +114,11 @@ class FineTune:
         prefixes = [items[start:end].astype(np.int64) for start, end, _ in held_out.tolist()]
         targets = items[held_out[:, 1]].astype(np.int64)
         recall = Recall(self.model, self._plan, self._unmet.to(self.model.decoder.items.weight.device))
-        given = None
-        if self._given is not None:
+        known = None
+        if self._known is not None:
             bases = self._sequences.starts[held_out[:, 2]]
             rows = zip(held_out.tolist(), bases.tolist(), strict=True)
-            given = [self._given[number][start - base : end - base] for (start, end, number), base in rows]
-        return ranks(recall, self._plan, prefixes, targets, held_out[:, 2] + 1, given)
+            known = self._known.part(
+                [(number, start - base, end - base) for (start, end, number), base in rows]
+            )
+        return ranks(recall, self._plan, prefixes, targets, held_out[:, 2] + 1, known)

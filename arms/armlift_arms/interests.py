@@ -123,26 +123,31 @@ class Routing(nn.Module):
     it goes. Its logits start at 0, so the same items give the same interests, and grow by the products of
     mapped items and interests; only the last of the iterations is learnt from.
 
-    Two additions, without which it learns little from few data: maps start near the identity, and what an
-    item sends is weighed by its distance from the query.
+    Two additions, without which it learns little from few data: maps start near the identity, which weight
+    decay draws them back to, and what an item sends is weighed by its distance from the query.
     """
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         k, d = shape.interests, shape.dim
-        deviation = torch.randn(shape.length, d, k, d) * _DEVIATION / d**0.5
-        self.maps = nn.Parameter((torch.eye(d).unsqueeze(1) + deviation).flatten(2))  # [length, D, K D]
+        # What is added to the identity to give the maps, all interests of a position side by side.
+        self.deviations = nn.Parameter(torch.randn(shape.length, d, k * d) * _DEVIATION / d**0.5)
         self.nearness = nn.Parameter(torch.zeros(shape.length, 1))  # logarithms, by distance
 
     def forward(self, embedded: Tensor, away: Tensor) -> Tensor:
         """Route items [B, S, D] at distances [B or 1, T, S] from the queries, -> [B, T, K, D]."""
         places, d = embedded.shape[1:]
-        mapped = embedded.transpose(0, 1) @ self.maps[:places]  # [S, B, K D]
+        mapped = embedded.transpose(0, 1) @ self.maps(places)  # [S, B, K D]
         mapped = mapped.view(*mapped.shape[:2], -1, d).permute(1, 2, 0, 3).contiguous()  # [B, K, S, D]
         near = F.embedding(away.clamp(min=0, max=len(self.nearness) - 1), self.nearness).squeeze(-1)
         share = near.masked_fill(away < 0, float("-inf")).exp().unsqueeze(1)  # [B or 1, 1, T, S]
         logits = self._agreement(mapped.detach(), share.detach())
         return squash((couplings(logits) * share) @ mapped).transpose(1, 2)
+
+    def maps(self, places: int) -> Tensor:
+        """Give the maps of the first positions, [places, D, K D]."""
+        d, width = self.deviations.shape[1:]
+        return self.deviations[:places] + torch.eye(d, device=self.deviations.device).repeat(1, width // d)
 
     @torch.no_grad()
     def _agreement(self, mapped: Tensor, share: Tensor) -> Tensor:

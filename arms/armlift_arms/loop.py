@@ -6,21 +6,26 @@ process takes its share of an epoch's batches, which are smaller by their number
 (DistributedDataParallel), so that a step learns from as many positions as it does alone.
 """
 
+import atexit
 import logging
 import math
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from armlift import processes
+from armlift.errors import InputError
 from armlift.fitting import Epoch, checkpoint_file, tell_epoch
-from armlift_arms.checkpoint import read_state, write_state
+from armlift_arms.averages import Averages
+from armlift_arms.checkpoint import read_state, unfit, write_state
 from armlift_arms.windows import Longs
 
 logger = logging.getLogger(__name__)
@@ -101,7 +106,8 @@ def run(task: Task, recipe: Recipe, stage: str) -> Outcome:
     """Train until validation NDCG@10 has not risen for `patience` epochs; the model is left at its best.
 
     The same input gives the same weights, on one machine, device and number of processes; an interrupted run
-    that is started again with its checkpoint ends with the same weights too.
+    that is started again with its checkpoint ends with the same weights too. Raises InputError for a
+    checkpoint of something else, and where the loss is no longer a number.
     """
     _join_processes()
     with seeded(recipe.seed, recipe.threads):
@@ -110,8 +116,9 @@ def run(task: Task, recipe: Recipe, stage: str) -> Outcome:
 
 def _join_processes() -> None:
     """Meet the other processes that `torchrun` started, if there are any, once for all runs."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
+    if processes.count() > 1 and not distributed.is_initialized():
         distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        atexit.register(distributed.destroy_process_group)
 
 
 class _Loss(nn.Module):
@@ -139,22 +146,19 @@ class _Loop:
         task.model.to(device())
         self._loss: nn.Module = _Loss(task)
         if shared:
-            self._loss = DistributedDataParallel(self._loss, broadcast_buffers=False)
-            torch.manual_seed(recipe.seed * self._world + self._rank)  # each has its own dropout
-        self._weights: list[Tensor] = list(task.model.parameters())
-        self._means = [weight.detach().clone() for weight in self._weights]
-        self._best = [mean.clone() for mean in self._means]
+            self._loss = DistributedDataParallel(self._loss)
+        self._averages = Averages(task.model)
         self._optimizer = torch.optim.AdamW(
-            self._weights, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+            self._averages.weights, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
         )
-        self._steps = self._epochs = self._best_epoch = 0
+        self._epochs = self._best_epoch = 0
         self._figures: dict[str, float] = {}
 
     def run(self) -> Outcome:
         """Train to the end, from the checkpoint on if there is one."""
         path = checkpoint_file(self._stage)
         if path is not None and path.exists():
-            self._restore(*read_state(path))
+            self._restore(path)
         while not self._finished():
             start = time.perf_counter()
             loss, figures = self._epoch(), self._validate()
@@ -162,12 +166,12 @@ class _Loop:
             if not figures or figures[f"NDCG@{CUTOFF}"] > self._figures.get(f"NDCG@{CUTOFF}", -1.0):
                 self._figures = figures
                 self._best_epoch = self._epochs if figures else 0
-                _copy(self._means, self._best)
+                self._averages.keep()
             if self._rank == 0:
-                self._report(loss, figures, time.perf_counter() - start)
                 if path is not None:
                     write_state(path, *self._state())
-        _copy(self._best, self._weights)
+                self._report(loss, figures, time.perf_counter() - start)
+        self._averages.settle()
         self._task.model.eval()
         return Outcome(self._epochs, self._best_epoch, self._figures)
 
@@ -178,6 +182,9 @@ class _Loop:
     def _epoch(self) -> float:
         """Pass over all batches once, in a new order; gives the mean loss of a target."""
         self._task.model.train()
+        if self._world > 1:
+            # Each process draws for itself, and a checkpoint need not hold what all of them have drawn.
+            torch.manual_seed(_mixed(self._recipe.seed, self._epochs, self._rank))
         found = self._task.batches(max(1, self._recipe.batch_tokens // self._world), self._random)
         # Every process makes as many steps: the last ones are filled up with the first batches.
         steps = math.ceil(len(found) / self._world)
@@ -189,17 +196,16 @@ class _Loop:
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self._optimizer.step()
-            self._average(horizon)
+            self._averages.move(horizon)
             totals += torch.tensor([float(loss.detach()) * targets, targets], dtype=torch.float64)
         total, count = self._summed(totals).tolist()
-        return float(total / count)
-
-    def _average(self, horizon: float) -> None:
-        """Move the averages towards the weights; at first faster, so that they do not lag from the start."""
-        self._steps += 1
-        share = max(1 / horizon, 9 / (self._steps + 9))
-        with torch.no_grad():
-            torch._foreach_lerp_(self._means, self._weights, share)
+        mean = float(total / max(count, 1.0))
+        if not math.isfinite(mean):
+            raise InputError(
+                f"{self._stage}, epoch {self._epochs + 1}: the loss is {mean}, must be finite; "
+                f"try a learning_rate below {self._recipe.learning_rate}"
+            )
+        return mean
 
     @torch.inference_mode()
     def _validate(self) -> dict[str, float]:
@@ -208,11 +214,9 @@ class _Loop:
         if not len(held_out):
             return {}
         self._task.model.eval()
-        live = [weight.clone() for weight in self._weights]
-        _copy(self._means, self._weights)
         mine = range(self._rank * _RANKED, len(held_out), self._world * _RANKED)
-        ranks = [self._task.ranks(held_out[start : start + _RANKED]).cpu() for start in mine]
-        _copy(live, self._weights)
+        with self._averages.in_place():
+            ranks = [self._task.ranks(held_out[start : start + _RANKED]).cpu() for start in mine]
         places = torch.cat([*ranks, torch.zeros(0, dtype=torch.int64)])
         hits = (places < CUTOFF).double()
         sums = torch.stack([hits.sum(), (hits / (places + 2.0).log2()).sum()])
@@ -229,42 +233,52 @@ class _Loop:
     def _report(self, loss: float, figures: dict[str, float], seconds: float) -> None:
         shown = "".join(f", {name} {value:.4f}" for name, value in figures.items())
         logger.info("%s, epoch %d: loss %.4f%s, %.1f s", self._stage, self._epochs, loss, shown, seconds)
-        tell_epoch(Epoch(self._stage, self._epochs, self._recipe.epochs, loss, figures, seconds))
+        most, best = self._recipe.epochs, self._best_epoch
+        tell_epoch(Epoch(self._stage, self._epochs, most, loss, figures, best, self._figures, seconds))
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
         """Give all that a run needs to go on, as tensors and plain values."""
         moments = self._optimizer.state_dict()["state"]
         tensors = {f"moments.{at}.{name}": value for at, of in moments.items() for name, value in of.items()}
-        for name, found in (("weights", self._weights), ("means", self._means), ("best", self._best)):
-            tensors |= {f"{name}.{at}": tensor.detach() for at, tensor in enumerate(found)}
-        tensors["torch_random"] = torch.get_rng_state()
+        tensors |= self._averages.tensors()
+        tensors["random"] = torch.get_rng_state()
+        if device().type == "cuda":
+            tensors["random_cuda"] = torch.cuda.get_rng_state()
         values: dict[str, object] = {
             "numpy_random": self._random.bit_generator.state,
-            "steps": self._steps,
+            "processes": self._world,
+            "steps": self._averages.steps,
             "epochs": self._epochs,
             "best_epoch": self._best_epoch,
             "figures": self._figures,
         }
         return tensors, values
 
-    def _restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        """Take a state over that `_state` gave."""
-        for name, found in (("weights", self._weights), ("means", self._means), ("best", self._best)):
-            _copy([tensors[f"{name}.{at}"] for at in range(len(found))], found)
+    def _restore(self, path: Path) -> None:
+        """Take the state over that a checkpoint holds; raises InputError for that of another run."""
+        tensors, values = read_state(path)
+        named = self._averages.tensors()
+        if any(name not in tensors or tensors[name].shape != own.shape for name, own in named.items()):
+            raise unfit(path, "is a checkpoint of another model")
+        if values["processes"] != self._world:
+            raise unfit(path, f"is a checkpoint of {values['processes']} processes, not of {self._world}")
+        for name, own in named.items():
+            own.copy_(tensors[name])
         state = self._optimizer.state_dict()
         for key, tensor in tensors.items():
             if key.startswith("moments."):
                 _, at, name = key.split(".")
                 state["state"].setdefault(int(at), {})[name] = tensor
         self._optimizer.load_state_dict(state)
-        if self._world == 1:
-            torch.set_rng_state(tensors["torch_random"])
+        torch.set_rng_state(tensors["random"])
+        if "random_cuda" in tensors and device().type == "cuda":
+            torch.cuda.set_rng_state(tensors["random_cuda"])
         self._random.bit_generator.state = values["numpy_random"]
-        self._steps, self._epochs = values["steps"], values["epochs"]
+        self._averages.steps, self._epochs = values["steps"], values["epochs"]
         self._best_epoch, self._figures = values["best_epoch"], values["figures"]
+        logger.info("%s goes on after epoch %d", self._stage, self._epochs)
 
 
-def _copy(source: list[Tensor], target: list[Tensor]) -> None:
-    """Write tensors over others of the same shapes."""
-    with torch.no_grad():
-        torch._foreach_copy_(target, source)
+def _mixed(*numbers: int) -> int:
+    """Make one seed of several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])

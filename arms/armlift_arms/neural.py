@@ -91,7 +91,9 @@ class NeuralArm(TableArm[Config]):
     each count.
     """
 
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({"trainable", "candidates", "propensity"})
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(
+        {"trainable", "warm", "candidates", "propensity"}
+    )
 
     @abstractmethod
     def _train(self, known: Known, warm: Warm | None) -> Tensors:
@@ -195,19 +197,21 @@ class NeuralArm(TableArm[Config]):
 
     def _best(self, request: Request, scores: Singles, depth: int, hidden: Sequence[int]) -> Ranking:
         """Rank the `depth` best of a request's candidates, or of the catalogue, but the `hidden` indices."""
-        least = float(scores[self._met].min())
-        if not self._all_met:
-            scores = np.where(self._met, scores, np.float32(least))
+        if len(self._unmet):
+            scores = scores.copy()
+            scores[self._unmet] = np.inf
+            scores[self._unmet] = scores.min()
         if request.candidates is None:
             best = top_k(scores, depth, hidden)
             return Ranking([self._ids[index] for index in best.tolist()], scores[best].tolist())
         known = (item for item in request.candidates if item in self._index_of)
         found = {item: float(scores[self._index_of[item]]) for item in known}
-        return rank(request.candidates, found, unknown=least, depth=depth)
+        return rank(request.candidates, found, unknown=float(scores.min()), depth=depth)
 
     def _seen(self, request: Request) -> list[int]:
         """Give the indices of what a unit has met, by whatever kind."""
-        return [self._index_of[item] for item in seen_items(request) if item in self._index_of]
+        found = map(self._index_of.get, seen_items(request))
+        return [index for index in found if index is not None]
 
     def _by_popularity(self, request: Request) -> Ranking:
         depth = depth_of(request, self.config)
@@ -220,7 +224,7 @@ class NeuralArm(TableArm[Config]):
         self._ids = ids
         self._index_of = {item: index for index, item in enumerate(ids)}
         self._met = counts > 0
-        self._all_met = bool(self._met.all())
+        self._unmet = np.flatnonzero(~self._met)
         self._met_index = {item: index for item, index in self._index_of.items() if self._met[index]}
         popularity = np.log((counts + 1.0) / (counts.sum() + len(ids))) if ids else np.zeros(0)
         self._popularity: dict[str, float] = dict(zip(ids, popularity.tolist(), strict=True))
@@ -266,19 +270,21 @@ def _common(new: Sequence[str], old: Sequence[str]) -> tuple[Longs, Longs]:
 def start_from(model: "nn.Module", warm: Warm | None) -> None:
     """Write the weights of an earlier model over those of a new one; new items and units keep their own.
 
-    Raises InputError for weights of another shape.
+    Raises InputError for weights of another model or shape.
     """
     import torch
 
     if warm is None:
         return
     state = model.state_dict()
+    if unlike := sorted(state.keys() ^ warm.weights.keys()):
+        raise InputError(
+            f"warm start: {unlike[0]} is not in both models, the artefact must be of one with the same parts"
+        )
     for name, new in state.items():
         rows = {"items.weight": warm.item_rows, "users.weight": warm.unit_rows}.get(
             name.split("decoder.")[-1]
         )
-        if name not in warm.weights:
-            continue
         old = torch.from_numpy(warm.weights[name])
         if new.shape[rows is not None :] != old.shape[rows is not None :]:
             raise InputError(

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from armlift_arms.conversation import UNKNOWN, Conversation, Talk
+from armlift_arms.conversation import UNKNOWN, Conversation, Talk, View
 from armlift_arms.serving import ROWS, Rows, read
 from armlift_arms.windows import Ints, Longs
 
@@ -28,23 +28,47 @@ class Replies(NamedTuple):
 class Plan(NamedTuple):
     """How the model answers: K replies, then recall steps of so many items; replies of `turns` are seen.
 
-    The replies are generated one after another, or all from the state after the behaviour (`parallel`).
+    The replies are generated one after another, or all from the state after the behaviour (`parallel`). Each
+    is the best one, or drawn from the fewest items that have `top_p` of the probability together.
     """
 
     replies: int
     recall: tuple[int, ...]
     turns: int
     parallel: bool = False
+    top_p: float | None = None
 
     @property
     def generated(self) -> int:
         """Count the items a turn generates: replies, and the first of each recall step but the last."""
         return self.replies + len(self.recall) - 1
 
+    def view(self, length: int) -> View:
+        """Say what tokens see where near distances end at `length`."""
+        return View(self.turns, self.replies, length)
+
     @property
     def unread(self) -> int:
         """Count the last behaviours that follow replies to earlier ones."""
         return self.turns - 1 if self.replies else 0
+
+
+class Known(NamedTuple):
+    """What is known of n sequences beforehand: [length, K] each.
+
+    `given` are replies that are not generated, -1 where there is none; `chances` are numbers in [0, 1) that
+    draw the others, where they are drawn.
+    """
+
+    given: Sequence[Longs]
+    chances: Sequence[npt.NDArray[np.float64]] | None = None
+
+    def part(self, numbers: Sequence[tuple[int, int, int]]) -> "Known":
+        """Take the rows from one place to another of some sequences: (sequence, start, end) each."""
+        given = [self.given[number][start:end] for number, start, end in numbers]
+        if self.chances is None:
+            return Known(given)
+        return Known(given, [self.chances[number][start:end] for number, start, end in numbers])
 
 
 class Recall:
@@ -60,37 +84,43 @@ class Recall:
         self,
         sequences: Sequence[Longs],
         units: Longs,
-        given: Sequence[Longs] | None = None,
+        known: Known | None = None,
         *,
         rows: int = ROWS,
     ) -> Iterator[tuple[Rows, Talk]]:
-        """Read n sequences of units, [n] rows of their table, and reply; see `serving.read`.
-
-        `given` are the replies that are known already, [length, K] for each sequence, -1 where there is none.
-        """
+        """Read n sequences of units, [n] rows of their table, and reply; see `serving.read`."""
         device = self._vectors.device
 
         def embed(tokens: Tensor, places: Longs) -> Tensor:
             return self._model.behaviours(tokens, torch.from_numpy(units[places]).to(device))
 
         for found in read(self._model.decoder, sequences, embed, rows=rows, unread=self._plan.unread):
-            known = torch.from_numpy(self._laid(found, given)).to(device)
-            yield found, self._talk(found, torch.from_numpy(units[found.filled]).to(device), known)
+            given, numbers = self._laid(found, known)
+            talk = self._talk(found, torch.from_numpy(units[found.filled]).to(device), given, numbers)
+            yield found, talk
 
-    def _laid(self, rows: Rows, given: Sequence[Longs] | None) -> Longs:
-        """Lay given replies out as the tokens of rows are, [R, L, K]."""
-        laid = np.full((*rows.tokens.shape, self._plan.replies), -1, dtype=np.int64)
-        if given is not None:
-            for row, place in enumerate(rows.filled.tolist()):
-                laid[row, laid.shape[1] - len(given[place]) :] = given[place]
-        return laid
+    def _laid(self, rows: Rows, known: Known | None) -> tuple[Tensor, Tensor | None]:
+        """Lay what is known out as the tokens of rows are, [R, L, K] each."""
+        shape = (*rows.tokens.shape, self._plan.replies)
+        given = np.full(shape, -1, dtype=np.int64)
+        numbers = np.zeros(shape) if known is not None and known.chances is not None else None
+        for row, place in enumerate(rows.filled.tolist()):
+            if known is not None:
+                start = shape[1] - len(known.given[place])
+                given[row, start:] = known.given[place]
+                if known.chances is not None and numbers is not None:
+                    numbers[row, start:] = known.chances[place]
+        device = rows.tokens.device
+        laid = torch.from_numpy(given).to(device)
+        return laid, None if numbers is None else torch.from_numpy(numbers).to(device)
 
-    def _talk(self, rows: Rows, units: Tensor, given: Tensor) -> Talk:
+    def _talk(self, rows: Rows, units: Tensor, given: Tensor, numbers: Tensor | None) -> Talk:
         """Read what is left of the rows, and reply to each behaviour in view, the last one too."""
-        talk = Talk(self._model, rows, units, self._plan.turns)
+        talk = Talk(self._model, rows, units, self._plan.view(self._model.decoder.shape.length))
         first = rows.past[0].inputs.shape[1]
         for column in range(first, rows.tokens.shape[1] + 1):
-            self._reply(talk, rows.tokens[:, :column], given[:, column - 1])
+            drawn = None if numbers is None else numbers[:, column - 1]
+            self._reply(talk, rows.tokens[:, :column], given[:, column - 1], drawn)
             if column < rows.tokens.shape[1]:
                 talk.hear(rows.tokens[:, column])
         return talk
@@ -102,7 +132,7 @@ class Recall:
     def _scores(self, states: Tensor) -> Tensor:
         return self._model.decoder.queries(states) @ self._vectors.T
 
-    def _reply(self, talk: Talk, met: Tensor, given: Tensor) -> None:
+    def _reply(self, talk: Talk, met: Tensor, given: Tensor, numbers: Tensor | None) -> None:
         """Say the replies of a turn: those `given` [R, K], else the best not met, [R, L], nor said in it."""
         hidden = torch.cat([met, torch.where(given < 0, met[:, -1:], given)], dim=1)
         known = (given >= 0).all(dim=0).tolist()
@@ -112,10 +142,23 @@ class Recall:
                 scores = (self._scores(self._asks(talk, step)) + self._closed).scatter_(
                     1, hidden, float("-inf")
                 )
-                values, best = scores.max(dim=1)
+                best = scores.argmax(dim=1) if numbers is None else self._draw(scores, numbers[:, step])
                 chosen = torch.where(chosen < 0, best, chosen)
+                values = scores.gather(1, chosen[:, None])[:, 0]
                 hidden = torch.cat([hidden, chosen[:, None]], dim=1)
             talk.say(chosen, values)
+
+    def _draw(self, scores: Tensor, numbers: Tensor) -> Tensor:
+        """Draw an item of each row of scores [R, N] by a number, [R], of the best that have `top_p` in sum.
+
+        Nucleus sampling (Holtzman et al. 2020).
+        """
+        shares, order = scores.double().softmax(dim=1).sort(dim=1, descending=True, stable=True)
+        before = shares.cumsum(dim=1) - shares
+        shares = shares.masked_fill(before >= (self._plan.top_p or 1.0), 0.0)
+        sums = shares.cumsum(dim=1)
+        at = torch.searchsorted(sums, (numbers * sums[:, -1])[:, None], right=True)
+        return order.gather(1, at.clamp(max=scores.shape[1] - 1))[:, 0]
 
     def _asks(self, talk: Talk, step: int) -> Tensor:
         """Give the states [R, D] that tell the reply of a step."""
@@ -130,7 +173,7 @@ def generate(
     plan: Plan,
     sequences: Sequence[Longs],
     targets: Longs,
-    given: Sequence[Longs] | None = None,
+    known: Known | None = None,
     *,
     rows: int = 256,
 ) -> Replies:
@@ -138,7 +181,7 @@ def generate(
     units = np.full(len(sequences), UNKNOWN, dtype=np.int64)
     items = np.zeros((len(sequences), plan.generated), dtype=np.int32)
     missed = np.ones((len(sequences), len(plan.recall)), dtype=np.bool_)
-    for found, talk in recall.conversations(sequences, units, given, rows=rows):
+    for found, talk in recall.conversations(sequences, units, known, rows=rows):
         wanted = torch.from_numpy(targets[found.filled]).to(found.tokens.device)[:, None]
         n = len(found.places)
         hidden = found.tokens
@@ -159,11 +202,11 @@ def ranks(
     sequences: Sequence[Longs],
     targets: Longs,
     units: Longs,
-    given: Sequence[Longs] | None = None,
+    known: Known | None = None,
 ) -> Tensor:
     """Give the place of each target [n], from 0, in a slate whose last step has no end, int64 [n]."""
     places = torch.zeros(len(sequences), dtype=torch.int64)
-    for found, talk in recall.conversations(sequences, units, given, rows=len(sequences)):
+    for found, talk in recall.conversations(sequences, units, known, rows=len(sequences)):
         wanted = torch.from_numpy(targets[found.filled]).to(found.tokens.device)[:, None]
         hidden, before = found.tokens, 0
         place = torch.full((len(wanted),), -1, device=wanted.device)

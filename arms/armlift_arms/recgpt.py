@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from armlift.arm import ArmConfig, Behaviour, Capability, Prompt, Request
@@ -15,7 +16,7 @@ from armlift.artefacts import Tensors
 from armlift.slates import Ranking, depth_of
 from armlift_arms.neural import Asked, Known, NeuralArm, Singles, Warm, load_weights
 from armlift_arms.sasrec import DecoderConfig
-from armlift_arms.sources import at_random, most_popular, stored, unclicked
+from armlift_arms.sources import at_random, chances, most_popular, stored, unclicked
 from armlift_arms.windows import Longs
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 class RecGptConfig(DecoderConfig):
     """The arm definition of `recgpt`."""
 
+    patience: int = Field(
+        default=5, ge=1, description="Epochs without a better validation NDCG@10 that end training."
+    )
     recall: tuple[int, ...] = Field(
         default=(18, 2),
         min_length=1,
@@ -43,12 +47,18 @@ class RecGptConfig(DecoderConfig):
     decoding: Literal["autoregressive", "parallel"] = Field(
         default="autoregressive", description="Prompts are told one after another, or all in one pass."
     )
+    top_p: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Prompts are drawn from the fewest items of this probability; null: the best is taken.",
+    )
     prompt_source: Literal["generated", "unclicked", "random", "popular"] = Field(
         default="generated", description="What stands for prompts: what the model says, or a control."
     )
-    user_vectors: bool = Field(default=True, description="Whether every unit has a vector of its own.")
+    user_vectors: bool = Field(default=False, description="Whether every unit has a vector of its own.")
     user_dropout: float = Field(
-        default=0.5, ge=0, lt=1, description="Share of windows trained with the unknown unit's vector."
+        default=0.9, ge=0, lt=1, description="Share of windows trained with the unknown unit's vector."
     )
     segments: bool = Field(default=True, description="Whether behaviours and prompts are told apart.")
     folds: int = Field(
@@ -58,10 +68,10 @@ class RecGptConfig(DecoderConfig):
         description="Models that write prompts for training, each for its share of units.",
     )
     pretraining_epochs: int = Field(
-        default=10, ge=0, description="Passes over the data before prompts are in view; 0: none."
+        default=8, ge=0, description="Passes over the data before prompts are in view; 0: none."
     )
     later_weight: float = Field(
-        default=0.3, ge=0, allow_inf_nan=False, description="What the loss of a later recall step counts."
+        default=0.1, ge=0, allow_inf_nan=False, description="What the loss of a later recall step counts."
     )
 
     @property
@@ -75,7 +85,7 @@ class RecGptConfig(DecoderConfig):
         from armlift_arms.recall import Plan
 
         turns = self.prompt_turns if self.prompt_placement == "every" else 1
-        return Plan(self.prompts, self.recall, turns, self.decoding == "parallel")
+        return Plan(self.prompts, self.recall, turns, self.decoding == "parallel", self.top_p)
 
 
 class RecGpt(NeuralArm[RecGptConfig]):
@@ -125,17 +135,17 @@ class RecGpt(NeuralArm[RecGptConfig]):
     def _rankings(self, asked: Sequence[Asked]) -> list[Ranking]:
         import torch
 
-        from armlift_arms.recall import Recall
+        from armlift_arms.recall import Known, Recall
 
         plan = self.plan
         slates = [_Slate(self, request) for request, *_ in asked]
         units = np.array([self._unit_rows.get(request.unit, 0) for request, *_ in asked], dtype=np.int64)
-        given = [self._given(one) for one in asked]
+        known = Known([self._given(one) for one in asked], self._chances(asked))
         with torch.inference_mode():
             closed = torch.from_numpy(~self._met).to(self._model.decoder.items.weight.device)
             recall = Recall(self._model, plan, closed)
             sequences = [one.sequence for one in asked]
-            for rows, talk in recall.conversations(sequences, units, given):
+            for rows, talk in recall.conversations(sequences, units, known):
                 for step in range(len(plan.recall)):
                     scores = recall.scores(talk).cpu().numpy()
                     first = np.zeros(len(scores), dtype=np.int64)
@@ -143,7 +153,7 @@ class RecGpt(NeuralArm[RecGptConfig]):
                         first[row] = slates[place].take(step, scores[row])
                     if step < len(plan.recall) - 1:
                         talk.say(torch.from_numpy(first).to(closed.device))
-                self._show(rows, talk, asked, given, slates)
+                self._show(rows, talk, asked, known.given, slates)
         return [slate.ranking() for slate in slates]
 
     def _given(self, one: Asked) -> Longs:
@@ -158,6 +168,13 @@ class RecGpt(NeuralArm[RecGptConfig]):
         if config.prompt_source == "popular":
             return most_popular(one.sequence, self._order, config.prompts)
         return stored(request.prompts or (), one.positions, self._met_index, config.prompts)
+
+    def _chances(self, asked: Sequence[Asked]) -> list[npt.NDArray[np.float64]] | None:
+        """Give the numbers that draw prompts, [length, K] each, if they are drawn."""
+        if self.config.top_p is None:
+            return None
+        k, seed = self.config.prompts, self.config.seed
+        return [chances(one.request.unit, one.positions, k, seed) for one in asked]
 
     def _show(
         self,

@@ -30,9 +30,11 @@ if TYPE_CHECKING:
 class DecoderConfig(NeuralConfig):
     """What the definitions of arms with a decoder hold."""
 
+    dim: int = Field(default=128, ge=1, le=4096, description="Width of item vectors and states.")
     backbone: Literal["plain", "filter"] = Field(
         default="filter", description="Attention alone, or attention beside a causal low-pass filter."
     )
+    positions: bool = Field(default=True, description="Whether the model tells how far off an item stands.")
     layers: int = Field(default=2, ge=1, le=64, description="How many blocks follow each other.")
     heads: int = Field(default=2, ge=1, le=64, description="Attention heads of a block; divides dim.")
     dropout: float = Field(default=0.5, ge=0, lt=1, description="Share of activations left out in training.")

@@ -14,7 +14,7 @@ from torch import Tensor
 from armlift_arms.decoder import Decoder, Past, ahead
 from armlift_arms.windows import Longs
 
-ROWS = 8
+ROWS = 16
 """Sequences computed at a time."""
 _SHORTEST = 4
 
@@ -46,14 +46,16 @@ def read(
     `unread` columns are left to be read later, but for the first of all.
     """
     device = decoder.items.weight.device
+    lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
+    items = np.concatenate([*sequences, np.zeros(0, dtype=np.int64)])
+    starts = np.cumsum(lengths) - lengths
     for places, width in of_like_length(sequences, decoder.shape.length, rows):
         filled = np.resize(places, rows)
+        padding = width - lengths[filled]
         # Padding repeats an item of the sequence, so that who masks the tokens masks nothing else.
-        tokens = np.stack([np.resize(sequences[place][:1], width) for place in filled.tolist()])
-        for row, place in enumerate(filled.tolist()):
-            tokens[row, width - len(sequences[place]) :] = sequences[place]
-        laid = torch.from_numpy(tokens).to(device)
-        begins = torch.tensor([width - len(sequences[place]) for place in filled.tolist()], device=device)
+        at = np.maximum(np.arange(width) - padding[:, None], 0)  # [R, L]
+        laid = torch.from_numpy(items[starts[filled][:, None] + at]).to(device)
+        begins = torch.from_numpy(padding).to(device)
         now = max(1, width - unread)
         distances = seen_from(ahead(now, device), begins)
         states, past = decoder.extend(embed(laid[:, :now], filled), distances)
@@ -65,7 +67,7 @@ def of_like_length(sequences: Sequence[Longs], longest: int, rows: int = ROWS) -
 
     The width of a sequence of 1 to `longest` items follows from its length alone.
     """
-    lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
+    lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
     widths = np.minimum(2 ** np.ceil(np.log2(np.maximum(lengths, _SHORTEST))), longest)
     for width in np.unique(widths).astype(np.int64).tolist():
         members = np.flatnonzero(widths == width)

@@ -7,18 +7,22 @@ import numpy as np
 import numpy.typing as npt
 
 from armlift.arm import Behaviour, Prompt
-from armlift.hashing import key_of, mix_many
+from armlift.hashing import key_of, mix_many, uniforms
 from armlift_arms.windows import Longs
 
 NONE = -1
 """Stands where there is no prompt."""
 
 
+def chances(unit: str, positions: Longs, prompts: int, seed: int) -> npt.NDArray[np.float64]:
+    """Draw numbers in [0, 1) for prompts to behaviours at positions of a unit's history, [n, prompts]."""
+    numbers = positions[:, None] * prompts + np.arange(prompts)
+    return uniforms(mix_many(numbers.astype(np.uint64) ^ np.uint64(key_of(f"{seed}|{unit}"))))
+
+
 def at_random(unit: str, positions: Longs, items: Longs, prompts: int, seed: int) -> Longs:
     """Draw `prompts` of `items` for behaviours at some positions of a unit's history, [n, prompts]."""
-    numbers = positions[:, None] * prompts + np.arange(prompts)
-    keys = mix_many(numbers.astype(np.uint64) ^ np.uint64(key_of(f"{seed}|{unit}")))
-    drawn: Longs = items[(keys % np.uint64(len(items))).astype(np.int64)]
+    drawn: Longs = items[(chances(unit, positions, prompts, seed) * len(items)).astype(np.int64)]
     return drawn
 
 

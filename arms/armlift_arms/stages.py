@@ -19,9 +19,10 @@ from armlift_arms.finetune import FineTune
 from armlift_arms.loop import Outcome, Recipe, device, run, seeded
 from armlift_arms.neural import Known, Warm, start_from, weights_of
 from armlift_arms.next_item import NextItem
+from armlift_arms.recall import Known as Prompts
 from armlift_arms.recall import Plan, Recall, Replies, generate
 from armlift_arms.recgpt import RecGptConfig
-from armlift_arms.sources import NONE, at_random, most_popular
+from armlift_arms.sources import NONE, at_random, chances, most_popular
 from armlift_arms.windows import Longs, Sequences, Split, split
 
 
@@ -41,7 +42,7 @@ class _Stages:
         self._recipe = Recipe(**config.model_dump(include=set(Recipe._fields)))
         self._shape = config.shape(len(known.items))
         self._counts = np.bincount(known.sequences.items, minlength=len(known.items))
-        self._given = self._other_prompts()
+        self._prompts = self._known_prompts()
 
     def run(self) -> Tensors:
         """Run all stages."""
@@ -53,7 +54,7 @@ class _Stages:
         if self._warm is None and config.pretraining_epochs:
             _record("pretrain", self._tell_next(model, self._cut, "pretrain"))
         replies = self._replies()
-        task = self._fine_tune(model, self._cut, replies, config.plan, self._given)
+        task = self._fine_tune(model, self._cut, replies, config.plan, self._prompts)
         _record("tune", run(task, self._recipe, "tune"))
         return weights_of(model)
 
@@ -72,7 +73,7 @@ class _Stages:
         return run(self._fine_tune(model, cut, none, plan, None), recipe, stage)
 
     def _fine_tune(
-        self, model: Conversation, cut: Split, replies: Replies, plan: Plan, given: list[Longs] | None
+        self, model: Conversation, cut: Split, replies: Replies, plan: Plan, known: Prompts | None
     ) -> FineTune:
         config = self._config
         return FineTune(
@@ -81,7 +82,7 @@ class _Stages:
             cut,
             replies,
             plan,
-            given,
+            known,
             negatives=config.negatives,
             later_weight=config.later_weight,
             user_dropout=config.user_dropout,
@@ -107,11 +108,19 @@ class _Stages:
         self._record_hits(replies, targets)
         return replies
 
-    def _other_prompts(self) -> list[Longs] | None:
-        """Give the prompts of another source, [items, K] for each sequence; None: the model generates all."""
+    def _known_prompts(self) -> Prompts | None:
+        """Say what is known of prompts before the model generates any."""
         config, known = self._config, self._known
-        if config.prompt_source == "generated" or not config.prompts:
+        if not config.prompts or (config.prompt_source == "generated" and config.top_p is None):
             return None
+        places = [np.arange(n) for n in np.diff(known.sequences.starts).tolist()]
+        pairs = list(zip(known.units, places, strict=True))
+        numbers = [chances(unit, at, config.prompts, config.seed) for unit, at in pairs]
+        return Prompts(self._other_prompts(pairs), None if config.top_p is None else numbers)
+
+    def _other_prompts(self, pairs: list[tuple[str, Longs]]) -> list[Longs]:
+        """Give the prompts of another source, [items, K] for each unit and the places of its items."""
+        config, known = self._config, self._known
         if config.prompt_source == "unclicked":
             if not any((note != NONE).any() for note in known.notes):
                 raise InputError(
@@ -119,13 +128,13 @@ class _Stages:
                     f"history_kinds, the data have none"
                 )
             return known.notes
-        sizes = np.diff(known.sequences.starts).tolist()
         if config.prompt_source == "random":
             met = np.flatnonzero(self._counts)
-            places = zip(known.units, sizes, strict=True)
-            return [at_random(unit, np.arange(n), met, config.prompts, config.seed) for unit, n in places]
-        order = np.argsort(-self._counts, kind="stable")
-        return [most_popular(one, order, config.prompts) for one in self._each()]
+            return [at_random(unit, places, met, config.prompts, config.seed) for unit, places in pairs]
+        if config.prompt_source == "popular":
+            order = np.argsort(-self._counts, kind="stable")
+            return [most_popular(one, order, config.prompts) for one in self._each()]
+        return [np.full((len(places), config.prompts), NONE) for _, places in pairs]
 
     def _each(self) -> Iterator[Longs]:
         """Give the sequences one by one."""
@@ -140,17 +149,18 @@ class _Stages:
         generator = self._generator(fold)
         with seeded(config.seed, config.threads), torch.inference_mode():
             recall = Recall(generator, config.plan, torch.from_numpy(self._counts == 0).to(device()))
-            return generate(recall, config.plan, prefixes, targets, self._given_up_to(places))
+            return generate(recall, config.plan, prefixes, targets, self._known_up_to(places))
 
-    def _given_up_to(self, places: Longs) -> list[Longs] | None:
-        """Give the prompts of another source for prefixes that end at some places."""
-        if self._given is None:
+    def _known_up_to(self, places: Longs) -> Prompts | None:
+        """Say what is known of prompts to prefixes that end at some places."""
+        if self._prompts is None:
             return None
         starts = self._known.sequences.starts
         numbers = np.searchsorted(starts, places, side="right") - 1
-        ends = places - starts[numbers] + 1
-        pairs = zip(numbers.tolist(), ends.tolist(), strict=True)
-        return [self._given[number][max(0, end - self._config.length) : end] for number, end in pairs]
+        ends = (places - starts[numbers] + 1).tolist()
+        length = self._config.length
+        rows = zip(numbers.tolist(), ends, strict=True)
+        return self._prompts.part([(number, max(0, end - length), end) for number, end in rows])
 
     def _generator(self, fold: int) -> Conversation:
         """Train a model on the windows of all sequences but those of a fold."""

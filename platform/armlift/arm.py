@@ -20,7 +20,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from armlift.errors import InputError
 
-Capability = Literal["trainable", "prompts", "candidates", "propensity"]
+Capability = Literal["trainable", "warm", "prompts", "candidates", "propensity"]
+"""`trainable`: what it is fitted on decides its slates; `warm`: `fit` goes on from an artefact's weights;
+`prompts`: it uses a unit's stored prompts; `candidates`: it orders what it is given; `propensity`: it tells
+the probability of each choice."""
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 """Names of arms, experiments, layers and metrics: lower case, digits, `_` and `-`."""
 

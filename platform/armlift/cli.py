@@ -13,10 +13,13 @@ from importlib.metadata import entry_points
 
 import typer
 
+from armlift import processes
 from armlift.commands import data, definitions, evaluations, labs, replays
 from armlift.errors import ArmliftError
 
 GROUP = "armlift.commands"
+SHARED = "train"
+"""The command that several processes may run together."""
 STOPPED = 130
 """The exit code after Ctrl-C, as shells have it."""
 
@@ -44,6 +47,10 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line and give its exit code; whatever armlift raises on purpose becomes one line."""
     given = sys.argv[1:] if arguments is None else arguments
+    if processes.count() > 1 and given[:1] != [SHARED]:
+        return _complain(
+            f"WORLD_SIZE: {processes.count()} processes run this, must be 1; {SHARED} runs in more"
+        )
     try:
         # Whoever asks for nothing is shown what there is to ask for.
         code = build()(given or ["--help"], standalone_mode=False, prog_name="armlift")

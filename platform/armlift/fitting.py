@@ -17,13 +17,19 @@ from typing import NamedTuple
 
 
 class Epoch(NamedTuple):
-    """How a stage of a fit stands after an epoch of at most `most`; `figures` are those of validation."""
+    """How a stage of a fit stands after an epoch, the `number`-th of at most `most`.
+
+    `figures` are those of its validation, `best_figures` those of the best epoch so far, `best`; both are
+    empty, and `best` is 0, where nothing is held out.
+    """
 
     stage: str
     number: int
     most: int
     loss: float
     figures: Mapping[str, float]
+    best: int
+    best_figures: Mapping[str, float]
     seconds: float
 
 

@@ -21,6 +21,7 @@ from armlift.arm import Arm
 from armlift.errors import InputError
 from armlift.events import Codec, Exposure, Impression, request_day
 from armlift.experiment import Experiment
+from armlift.fitted import Watch
 from armlift.ingest import Ingester
 from armlift.lab import Lab
 from armlift.logs.reader import Log
@@ -70,8 +71,9 @@ def replay(
     *,
     users: UserTable | None = None,
     progress: Progress | None = None,
+    watch: Watch | None = None,
 ) -> Run:
-    """Replay a log through an experiment and give the finished run.
+    """Replay a log through an experiment and give the finished run; `watch` is told how arms are fitted.
 
     The same inputs give the same run: a finished one is not run again, a broken-off one is completed.
     Raises InputError where the experiment has one arm, or an audience and no `users` that say who is in it.
@@ -84,7 +86,7 @@ def replay(
         raise InputError(f"experiment {experiment.name}: its audience needs attributes, give --users FILE")
     cut = cut_of(experiment, log, lab)
     with _fewer_collections():
-        arms = _fitted_arms(lab, experiment, log, engine, cut)
+        arms = _fitted_arms(lab, experiment, log, engine, cut, watch)
         run = _describe(lab, experiment, log, cut, arms, options, users)
         with writing(engine) as connection:
             stored = begin(connection, run)
@@ -102,8 +104,10 @@ def replay(
     return done
 
 
-def _fitted_arms(lab: Lab, experiment: Experiment, log: Log, engine: Engine, cut: int) -> dict[str, Arm]:
-    trainer = Trainer(lab, engine, log, cut)
+def _fitted_arms(
+    lab: Lab, experiment: Experiment, log: Log, engine: Engine, cut: int, watch: Watch | None
+) -> dict[str, Arm]:
+    trainer = Trainer(lab, engine, log, cut, watch=watch)
     versions = experiment.replay.versions
     try:
         return {name: trainer.arm(lab.arm(name), version=versions.get(name)) for name in experiment.arms}

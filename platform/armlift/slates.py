@@ -21,6 +21,7 @@ Floats = npt.NDArray[np.floating]
 Indices = npt.NDArray[np.intp]
 
 _STEP = 0x9E3779B97F4A7C15  # SplitMix64's increment: 2^64 over the golden ratio, odd
+_PART = 32  # scores of a part whose maximum is taken: enough parts for the k of a slate, few maxima to sort
 _SMALLEST = 2.0**-54  # stands for a uniform number of 0, whose logarithm is infinite
 
 
@@ -77,16 +78,29 @@ def top_k(scores: Floats, k: int, seen: Sequence[int] | Indices = ()) -> Indices
     if len(seen):
         scores = scores.copy()
         scores[np.asarray(seen, dtype=np.intp)] = -np.inf
-    n = len(scores)
-    if k >= n:
-        chosen = np.arange(n)
-    else:
+    chosen = _promising(scores, k)
+    values = scores[chosen]
+    if k < len(chosen):
         # Which of several equal scores a partition puts first is not defined, so the ties are picked by hand.
-        least = np.partition(scores, n - k)[n - k] if k else np.inf
-        above = np.flatnonzero(scores > least)
-        chosen = np.concatenate([above, np.flatnonzero(scores == least)[: k - len(above)]])
-    chosen = chosen[np.argsort(-scores[chosen], kind="stable")]
-    return chosen[scores[chosen] > -np.inf]
+        least = np.partition(values, -k)[-k] if k else np.inf
+        above = np.flatnonzero(values > least)
+        kept = np.concatenate([above, np.flatnonzero(values == least)[: k - len(above)]])
+        chosen, values = chosen[kept], values[kept]
+    order = np.argsort(-values, kind="stable")
+    chosen, values = chosen[order], values[order]
+    return chosen[values > -np.inf]
+
+
+def _promising(scores: Floats, k: int) -> Indices:
+    """Find indices, ascending, the k best among them: all from the k-th best maximum of parts on.
+
+    One pass over many scores for the maxima and one to compare are several times faster than a partition.
+    """
+    parts = len(scores) // _PART
+    if not 0 < k <= parts:
+        return np.arange(len(scores))
+    maxima = scores[: parts * _PART].reshape(_PART, parts).max(axis=0)
+    return np.flatnonzero(scores >= np.partition(maxima, -k)[-k])
 
 
 class FixedOrder:

@@ -1,34 +1,28 @@
-"""Training: what arms are fitted on, and the artefacts that come of it."""
+"""Training: the rows of a log as what arms are fitted on."""
 
 import hashlib
-import json
 import math
 import tempfile
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import polars as pl
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine
 
-from armlift.arm import Arm, ArmConfig, Behaviour, History, ItemTable, new_arm
-from armlift.artefacts import has_artefact, load_artefact, save_artefact
+from armlift.arm import Arm, ArmConfig, Behaviour, History, ItemTable
+from armlift.artefacts import Manifest, load_artefact
 from armlift.errors import InputError
+from armlift.fitted import FittedArms, Watch
 from armlift.hashing import keys_of
-from armlift.ingest import add
 from armlift.lab import Lab
 from armlift.logs.log import LogBatch
 from armlift.logs.reader import Log
-from armlift.store.database import writing
-from armlift.store.tables import models
 
 BUCKET_ROWS = 100_000
 """Log rows that are grouped by unit in memory at once; longer logs are grouped bucket by bucket."""
-EVERY_EXPERIMENT = "*"
 
 
 class TrainingData:
@@ -100,104 +94,30 @@ def _behaviours(batch: LogBatch, n: int) -> pl.DataFrame:
     )
 
 
-def definition_hash(config: ArmConfig) -> str:
-    """Hash an arm's definition: what it holds, not how its YAML is written."""
-    text = json.dumps(config.model_dump(mode="json"), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-class TrainingSet(Protocol):
-    """What arms are fitted on: `data_hash` names it, and its behaviours are before `until`."""
-
-    @property
-    def items(self) -> ItemTable:
-        """Give the catalogue."""
-        ...
-
-    @property
-    def until(self) -> int:
-        """Give the cut: UTC milliseconds, or positions where the data have no times."""
-        ...
-
-    @property
-    def data_hash(self) -> str:
-        """Hash all that arms are fitted on."""
-        ...
-
-    def histories(self) -> Iterator[History]:
-        """Give each unit's behaviours, oldest first; the same ones each time."""
-        ...
-
-
-class FittedArms:
-    """The arms a lab has fitted: their artefacts, and the rows of `models` that say on what data."""
-
-    def __init__(self, lab: Lab, engine: Engine) -> None:
-        self._engine = engine
-        self.url = lab.resolve(lab.settings.artefact_url)
-
-    def arm(self, config: ArmConfig, data: TrainingSet) -> Arm:
-        """Give an arm of these data and this definition: from its artefact if there is one, else fitted now.
-
-        Raises InputError for an artefact that is damaged.
-        """
-        return self.known(config, data.data_hash) or self.fit(config, data)
-
-    def known(self, config: ArmConfig, data_hash: str) -> Arm | None:
-        """Load the arm fitted on data of this hash; None if there is none, or its artefact is lost."""
-        with self._engine.connect() as connection:
-            version = connection.execute(
-                select(models.c.version).where(
-                    models.c.arm == config.name,
-                    models.c.scope == EVERY_EXPERIMENT,
-                    models.c.data_hash == data_hash,
-                    models.c.definition_hash == definition_hash(config),
-                )
-            ).scalar()
-        if version is None or not has_artefact(self.url, config.name, version):
-            return None
-        return load_artefact(self.url, config.name, version)[0]
-
-    def fit(self, config: ArmConfig, data: TrainingSet) -> Arm:
-        """Fit an arm and store it as a candidate for every experiment."""
-        arm = new_arm(config)
-        arm.fit(data.histories(), data.items, until=data.until)
-        created = datetime.now(UTC).isoformat(timespec="seconds")
-        manifest = save_artefact(
-            arm, self.url, data_hash=data.data_hash, data_until=data.until, created=created
-        )
-        row = (config.name, EVERY_EXPERIMENT, manifest.version, "candidate", data.data_hash, data.until)
-        with writing(self._engine) as connection:
-            add(connection, models, [(*row, definition_hash(config), None)])
-        return arm
-
-
 class Trainer:
     """Gives fitted arms of one log and cut: from their artefacts where these exist, else by fitting them."""
 
-    def __init__(self, lab: Lab, engine: Engine, log: Log, until: int) -> None:
+    def __init__(self, lab: Lab, engine: Engine, log: Log, until: int, *, watch: Watch | None = None) -> None:
         self._lab = lab
-        self._fitted = FittedArms(lab, engine)
+        self._fitted = FittedArms(lab, engine, watch=watch)
         self._log = log
         self._until = until
         self._data: TrainingData | None = None
 
-    def arm(self, config: ArmConfig, *, version: str | None = None) -> Arm:
+    def arm(self, config: ArmConfig, *, version: str | None = None, warm: str | None = None) -> Arm:
         """Give one arm, fitted on the rows before the cut, or the artefact `version` of any other data.
 
-        Raises InputError for an artefact that is missing, damaged, or knows rows from the cut on.
+        With `warm` it is fitted from that artefact on. Raises InputError for an artefact that is missing,
+        damaged, or knows rows from the cut on, and for a `warm` that nothing can go on from.
         """
         if version is not None:
             arm, manifest = load_artefact(self._fitted.url, config.name, version)
-            if manifest.data_until > self._until:
-                calendar = self._lab.calendar
-                raise InputError(
-                    f"artefact {config.name}/{version} was trained on data until "
-                    f"{calendar.show(manifest.data_until)}, must not be later than the first request's cut, "
-                    f"{calendar.show(self._until)}"
-                )
+            self._check_cut(manifest)
             return arm
-        return self._fitted.known(config, self.data_hash) or self._fit(config)
+        with self._fitted.start(config, warm) as start:
+            if start is not None:
+                self._check_cut(start.manifest)
+        return self._fitted.known(config, self.data_hash, warm=warm) or self._fit(config, warm)
 
     def close(self) -> None:
         """Let go of the training data."""
@@ -209,7 +129,16 @@ class Trainer:
         """Hash what arms are trained on: the log and the cut."""
         return hashlib.sha256(f"{self._log.summary.sha256}|{self._until}".encode()).hexdigest()
 
-    def _fit(self, config: ArmConfig) -> Arm:
+    def _check_cut(self, manifest: Manifest) -> None:
+        if manifest.data_until > self._until:
+            calendar = self._lab.calendar
+            raise InputError(
+                f"artefact {manifest.arm}/{manifest.version} was trained on data until "
+                f"{calendar.show(manifest.data_until)}, must not be later than the cut, "
+                f"{calendar.show(self._until)}"
+            )
+
+    def _fit(self, config: ArmConfig, warm: str | None) -> Arm:
         if self._data is None:
             self._data = TrainingData(self._log, self._until)
-        return self._fitted.fit(config, self._data)
+        return self._fitted.fit(config, self._data, warm=warm)

@@ -107,3 +107,19 @@ def test_a_lost_artefact_is_fitted_again(lab: Lab, log: Path) -> None:
     shutil.rmtree(lab.folder / "models")
     assert Trainer(lab, engine, rows, until).arm(config).version == version
     assert (lab.folder / "models" / "popularity" / version / "manifest.json").exists()
+
+
+def test_what_knows_later_rows_is_no_beginning(lab: Lab, log: Path) -> None:
+    engine, rows, config = open_database(lab, create=True), open_log([log]), lab.arm("sasrec")
+    config = config.model_copy(update={"dim": 8, "epochs": 1})
+    earlier, later = (lab.calendar.parse(day) for day in ("2022-04-10", "2022-04-11"))
+    first = Trainer(lab, engine, rows, earlier).arm(config).version
+    second = Trainer(lab, engine, rows, later).arm(config, warm=first).version
+    assert Trainer(lab, engine, rows, later).arm(config).version not in {first, second}
+    with pytest.raises(InputError) as caught:
+        Trainer(lab, engine, rows, earlier).arm(config, warm=second)
+    show = lab.calendar.show
+    assert str(caught.value) == (
+        f"artefact sasrec/{second} was trained on data until {show(later)}, "
+        f"must not be later than the cut, {show(earlier)}"
+    )

@@ -211,6 +211,18 @@ def test_a_version_names_data_and_definition(model: str) -> None:
         assert fit(model, histories(units=29)).version != version
 
 
+def test_a_warm_start_goes_on_from_what_was_learnt(model: str, tmp_path: Path) -> None:
+    if "warm" not in arm_class(model).capabilities:
+        return
+    fit(model, histories(units=29), epochs=3).save(tmp_path)
+    arms = [new_arm(config_of(model, epochs=1)) for _ in range(2)]
+    for arm in arms:
+        arm.fit(histories(), TABLE, until=UNTIL, warm=tmp_path)
+    assert arms[0].version == arms[1].version != fit(model, histories(), epochs=1).version
+    for request, slate in zip(requests(), arms[0].recommend(requests()), strict=True):
+        assert_slate(request, slate)
+
+
 def test_fitted_on_nothing_it_goes_by_id_where_nothing_is_drawn(model: str) -> None:
     for data in ([], [History("unit0", [])]):
         arm = fit(model, data)

@@ -105,7 +105,7 @@ def test_routing_is_that_of_the_paper() -> None:
     with torch.inference_mode():
         embedded = model.items(tokens)[0, :3]
         mapped = torch.stack(
-            [(item @ extractor.maps[at]).view(4, 32) for at, item in enumerate(embedded)]
+            [(item @ extractor.maps(3)[at]).view(4, 32) for at, item in enumerate(embedded)]
         )  # [S, K, D]
         near = extractor.nearness[[2, 1, 0]].exp()  # [S, 1]
         logits = torch.zeros(3, 4)
@@ -125,11 +125,11 @@ def test_only_the_last_iteration_of_routing_is_learnt_from() -> None:
     embedded = torch.randn(1, 1, 32, generator=torch.Generator().manual_seed(0))
     away = torch.zeros(1, 1, 1, dtype=torch.int64)
     found = extractor(embedded, away)[0, 0]
-    (gradient,) = torch.autograd.grad(found.sum(), extractor.maps)
-    mapped = (embedded[0] @ extractor.maps[0]).view(1, 4, 1, 32)
+    (gradient,) = torch.autograd.grad(found.sum(), extractor.deviations)
+    mapped = (embedded[0] @ extractor.maps(1)[0]).view(1, 4, 1, 32)
     share = extractor.nearness[0].exp().view(1, 1, 1, 1)
     coupling = couplings(extractor._agreement(mapped.detach(), share.detach()))
-    (expected,) = torch.autograd.grad(squash(coupling * share * mapped).sum(), extractor.maps)
+    (expected,) = torch.autograd.grad(squash(coupling * share * mapped).sum(), extractor.deviations)
     torch.testing.assert_close(gradient, expected)
 
 

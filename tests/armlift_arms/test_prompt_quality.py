@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from armlift.arm import Prompt, Request, Slate
-from armlift.artefacts import pack_strings, write_weights
+from armlift.artefacts import Tensors, pack_strings, write_weights
 from armlift.heldout import Asked
 from armlift.sequences import SplitData, read_sequences
 from armlift_arms.prompt_quality import PromptQuality, k_means
@@ -23,7 +23,11 @@ class Axes(RecGpt):
     def save(self, folder: Path) -> None:
         text, offsets = pack_strings(["a", "b", "c", "d"])
         vectors = np.array([[1, 0], [0, 1], [-1, 0], [0, 2]], dtype=np.float32)
-        tensors = {"item_bytes": text, "item_offsets": offsets, "model.decoder.items.weight": vectors}
+        tensors: Tensors = {
+            "item_bytes": text,
+            "item_offsets": offsets,
+            "model.decoder.items.weight": vectors,
+        }
         write_weights(folder, self.config, tensors)
 
 

@@ -122,7 +122,14 @@ def test_prompts_of_unknown_items_or_places_are_generated_anew() -> None:
 
 
 def test_units_have_vectors_and_strangers_share_one() -> None:
-    arm = fitted(circle(), learning_rate=0.02, batch_tokens=64, epochs=5, patience=5, user_dropout=0.2)
+    trained: dict[str, object] = {
+        "learning_rate": 0.02,
+        "batch_tokens": 64,
+        "epochs": 5,
+        "patience": 5,
+        "user_dropout": 0.2,
+    }
+    arm = fitted(circle(), RecGpt, user_vectors=True, **trained)
     known = [answer(arm, asked([1, 2, 3], unit=unit)).scores for unit in ("unit1", "unit2")]
     strangers = [answer(arm, asked([1, 2, 3], unit=unit)).scores for unit in ("alice", "bob")]
     assert known[0] != known[1] != strangers[0]
@@ -171,6 +178,20 @@ def test_parallel_decoding_tells_all_prompts_from_one_state() -> None:
     slate = answer(arm, asked([1, 2, 3]))
     assert len({prompt.item for prompt in slate.prompts}) == 3
     assert answer(arm, asked([1, 2, 3])._replace(prompts=slate.prompts)).items == slate.items
+
+
+def test_drawn_prompts_depend_on_the_unit_and_its_history_alone() -> None:
+    arm = fitted(circle(), top_p=0.9, prompts=2)
+    units = [asked([1, 2, 3], unit=f"unit{number}") for number in range(40)]
+    together = [slate.prompts for slate in arm.recommend(units)]
+    assert together == [answer(arm, request).prompts for request in units]
+    assert len({tuple(prompt.item for prompt in prompts) for prompts in together}) > 5
+    assert all(len({prompt.item for prompt in prompts}) == 2 for prompts in together)
+    greedy = fitted(circle(), top_p=1e-9, prompts=2)
+    drawn = [answer(greedy, request) for request in units[:3]]
+    assert [slate.items for slate in drawn] == [
+        answer(fitted(circle(), prompts=2), one).items for one in units[:3]
+    ]
 
 
 def test_later_steps_repeat_nothing_and_candidates_are_all_ordered() -> None:

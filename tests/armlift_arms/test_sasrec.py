@@ -102,7 +102,7 @@ def test_every_epoch_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_heads_must_divide_dim() -> None:
-    with pytest.raises(ValidationError, match="heads: 3 must divide dim, 64"):
+    with pytest.raises(ValidationError, match="heads: 3 must divide dim, 128"):
         DecoderConfig(name="mine", model="sasrec", heads=3)
 
 

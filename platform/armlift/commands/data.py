@@ -14,10 +14,10 @@ from armlift.commands.options import (
     StreamOption,
     open_lab,
     open_stream,
-    progress_bar,
     say,
     write_json,
 )
+from armlift.commands.progress import progress_bar
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

@@ -13,16 +13,18 @@ from armlift.commands.options import (
     JsonOption,
     LabOption,
     open_lab,
-    progress_bar,
     say,
     write_json,
 )
+from armlift.commands.progress import progress_bar, training_progress
 
 if TYPE_CHECKING:
     from armlift.arm import Arm, ArmConfig
     from armlift.evaluation import Difference, Evaluation
+    from armlift.heldout import HeldOut
     from armlift.lab import Lab
-    from armlift.sequences import Sequences
+    from armlift.sequences import SequenceSource
+    from armlift.timesplit import LogSource
 
 app = typer.Typer()
 
@@ -51,11 +53,19 @@ def train(
         Path | None, typer.Option("--sequences", help=f"{SEQUENCES_HELP} The last item of each is left out.")
     ] = None,
     kind: KindOption = None,
+    warm: Annotated[
+        str | None,
+        typer.Option("--warm", metavar="VERSION", help="Go on from the weights of this artefact of the arm."),
+    ] = None,
     lab: LabOption = None,
     database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fit an arm on a log's earlier rows or on sequences, and store it as an artefact."""
+    """Fit an arm on a log's earlier rows or on sequences, and store it as an artefact.
+
+    Broken off and started again, it goes on from its last checkpoint. Under torchrun it uses all processes.
+    """
+    from armlift import processes
     from armlift.errors import InputError
 
     if sequences is not None and (log or until is not None):
@@ -67,20 +77,25 @@ def train(
     opened = open_lab(lab, database)
     config = opened.arm(arm)
     if sequences is not None:
-        done = _train_on_sequences(opened, config, sequences, kind)
+        done = _train_on_sequences(opened, config, sequences, kind, warm)
     else:
         assert log
         assert until is not None
-        done = _train_on_log(opened, config, log, until)
+        done = _train_on_log(opened, config, log, until, warm)
+    if not processes.is_first():
+        return
     folder = f"{opened.resolve(opened.settings.artefact_url)}/{arm}/{done['version']}"
     if as_json:
         shown = {key: value for key, value in done.items() if key != "said"}
-        write_json({"arm": arm, **shown, "artefact": folder})
+        write_json({"arm": arm, **shown, "parent": warm, "artefact": folder})
     else:
-        print(f"{arm} {done['version']}: trained {done['said']}, stored in {folder}")
+        start = f" from {warm} on," if warm is not None else ""
+        print(f"{arm} {done['version']}: trained{start} {done['said']}, stored in {folder}")
 
 
-def _train_on_log(lab: "Lab", config: "ArmConfig", log: list[Path], until: str) -> dict[str, Any]:
+def _train_on_log(
+    lab: "Lab", config: "ArmConfig", log: list[Path], until: str, warm: str | None
+) -> dict[str, Any]:
     """Fit an arm on the rows of a log before `until`."""
     from armlift.errors import InputError
     from armlift.logs.reader import open_log
@@ -95,23 +110,26 @@ def _train_on_log(lab: "Lab", config: "ArmConfig", log: list[Path], until: str) 
     if cut <= rows.summary.first_ts:
         first = lab.calendar.show(rows.summary.first_ts)
         raise InputError(f"--until {until}: no row of the log is earlier, must be after {first}")
-    trainer = Trainer(lab, open_database(lab, create=True), rows, cut)
+    trainer = Trainer(lab, open_database(lab, create=True), rows, cut, watch=training_progress)
     try:
-        version = trainer.arm(config).version
+        version = trainer.arm(config, warm=warm).version
     finally:
         trainer.close()
     return {"version": version, "data_until": cut, "said": f"until {lab.calendar.show(cut)}"}
 
 
-def _train_on_sequences(lab: "Lab", config: "ArmConfig", path: Path, kind: str | None) -> dict[str, Any]:
+def _train_on_sequences(
+    lab: "Lab", config: "ArmConfig", path: Path, kind: str | None, warm: str | None
+) -> dict[str, Any]:
     """Fit an arm on all but the last item of each sequence, as `evaluate` does for its test."""
+    from armlift.fitted import FittedArms
     from armlift.sequences import SplitData, read_sequences
     from armlift.store.database import open_database
-    from armlift.training import FittedArms
 
     kind = _kind_of(config, kind)
     data = SplitData(read_sequences(path), "test", kind)
-    version = FittedArms(lab, open_database(lab, create=True)).arm(config, data).version
+    fitted = FittedArms(lab, open_database(lab, create=True), watch=training_progress)
+    version = fitted.arm(config, data, warm=warm).version
     said = f"on all but the last item of {len(data.sequences.units):,} sequences"
     return {"version": version, "data_until": data.until, "said": said}
 
@@ -131,7 +149,7 @@ def evaluate(
     ] = None,
     log: Annotated[
         list[Path] | None,
-        typer.Option("--log", help="With --study: a log file; give the option again for more."),
+        typer.Option("--log", help="A log file; give the option again for more."),
     ] = None,
     until: Annotated[
         str | None, typer.Option("--until", help="A time or day; the log's earlier rows train.")
@@ -155,26 +173,26 @@ def evaluate(
     database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fit arms on sequences and rank each unit's held-out item against the whole catalogue."""
-    from armlift.commands.studies import Given
+    """Fit arms on sequences or a log and rank each unit's held-out item against the whole catalogue."""
+    from armlift.commands.studies import Given, open_source
     from armlift.commands.studies import run as run_study
     from armlift.errors import InputError
     from armlift.evaluation import paired_difference
-    from armlift.sequences import read_sequences
 
     opened = open_lab(lab, database)
     configs = [opened.arm(name) for name in dict.fromkeys(arms)]
+    of_kind = "" if sequences is None else _kind_of(configs[0], kind)
+    given = Given(sequences, split.value, of_kind, log or [], until, users, by or [], html, as_json)
     if study is not None:
         if len(configs) > 1:
             raise InputError(f"--study {study}: must be of one arm, is of {', '.join(dict.fromkeys(arms))}")
-        of_kind = configs[0].history_kinds[0] if sequences is None else _kind_of(configs[0], kind)
-        given = Given(sequences, split.value, of_kind, log or [], until, users, by or [], html, as_json)
         run_study(opened, configs[0], study, seed or [], given)
         return
-    if sequences is None or log or until or users or by or html:
-        raise InputError("evaluate must have --sequences FILE; what goes with --log is --study")
-    kinds = [_kind_of(config, kind) for config in configs]
-    rounds = _evaluated(opened, configs, kinds, read_sequences(sequences), split, seed)
+    if users or by or html:
+        raise InputError("evaluate: --users, --by and --html must stand with --study")
+    with open_source(opened, given) as source:
+        data = [_held_out(source, config, configs[0], kind) for config in configs]
+        rounds = _evaluated(opened, configs, data, seed)
     evaluations = [one for found in rounds for one in found]
     differences = [paired_difference(one, found[0]) for found in rounds for one in found[1:]]
     if as_json and len(evaluations) == 1:
@@ -193,24 +211,20 @@ def evaluate(
 def _evaluated(
     lab: "Lab",
     configs: "list[ArmConfig]",
-    kinds: list[str],
-    sequences: "Sequences",
-    split: Split,
+    held_out: "list[HeldOut]",
     seeds: list[int] | None,
 ) -> "list[list[Evaluation]]":
     """Evaluate every arm with every seed: a list a seed, in the order of the arms."""
     from armlift.evaluation import evaluate as evaluate_arm
-    from armlift.sequences import SplitData
+    from armlift.fitted import FittedArms
     from armlift.store.database import open_database
-    from armlift.training import FittedArms
 
-    fitted = FittedArms(lab, open_database(lab, create=True))
+    fitted = FittedArms(lab, open_database(lab, create=True), watch=training_progress)
     found: list[list[Evaluation]] = []
     for seed in dict.fromkeys(seeds) if seeds else (None,):
         row: list[Evaluation] = []
-        for config, kind in zip(configs, kinds, strict=True):
+        for config, data in zip(configs, held_out, strict=True):
             seeded = config if seed is None else config.model_copy(update={"seed": seed})
-            data = SplitData(sequences, split.value, kind)
             arm: Arm | None = fitted.known(seeded, data.data_hash)
             if arm is None:
                 say(f"training {config.name}, seed {seeded.seed}")
@@ -218,6 +232,24 @@ def _evaluated(
             with progress_bar(f"evaluating {config.name}") as tell:
                 row.append(evaluate_arm(arm, data, progress=tell))
         found.append(row)
+    return found
+
+
+def _held_out(
+    source: "SequenceSource | LogSource", config: "ArmConfig", control: "ArmConfig", kind: str | None
+) -> "HeldOut":
+    """Give what an arm is fitted on and asked for; on a log all are asked for the control's kinds."""
+    from armlift.errors import InputError
+    from armlift.sequences import SequenceSource, SplitData
+
+    if isinstance(source, SequenceSource):
+        return SplitData(source.sequences, source.split, _kind_of(config, kind))
+    if kind is not None:
+        raise InputError(f"--kind {kind}: must stand with --sequences")
+    found = source.data(control.history_kinds)
+    if found is None:
+        wanted, told = ", ".join(control.history_kinds), ", ".join(sorted(source.kinds))
+        raise InputError(f"the log tells of {told}, must tell of a history_kind of {control.name}: {wanted}")
     return found
 
 

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from armlift.commands.options import MAX_SEED, DatabaseOption, LabOption, open_lab, progress_bar, say
+from armlift.commands.options import MAX_SEED, DatabaseOption, LabOption, open_lab, say
+from armlift.commands.progress import progress_bar
 
 app = typer.Typer()
 database = typer.Typer(help="Look after the database.")

@@ -2,16 +2,12 @@
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from armlift.lab import Lab
     from armlift.streams.stream import EventStream
 
@@ -62,26 +58,3 @@ def write_json(document: Any) -> None:
     """Write the one document of a command, on stdout."""
     json.dump(document, sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
     sys.stdout.write("\n")
-
-
-@contextmanager
-def progress_bar(what: str) -> "Iterator[Callable[[int, int], None]]":
-    """Show a progress bar on stderr, where that is a terminal; gives the function to tell (done, total)."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(what, total=1)
-
-        def tell(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=max(total, 1))
-
-        yield tell

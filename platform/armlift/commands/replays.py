@@ -15,10 +15,10 @@ from armlift.commands.options import (
     check_html,
     open_lab,
     open_stream,
-    progress_bar,
     say,
     write_json,
 )
+from armlift.commands.progress import progress_bar, training_progress
 
 if TYPE_CHECKING:
     from armlift.lab import Lab
@@ -130,7 +130,9 @@ def replay_logs(
     engine = open_database(lab, create=True)
     with open_stream(lab) as stream, progress_bar(f"replaying {experiment}") as tell:
         options = ReplayOptions(mode=mode, paired=paired, k=k, seed=seed)
-        run = replay_log(lab, found, log, engine, stream, options, users=table, progress=tell)
+        run = replay_log(
+            lab, found, log, engine, stream, options, users=table, progress=tell, watch=training_progress
+        )
     return make_report(engine, run, lab.calendar)
 
 

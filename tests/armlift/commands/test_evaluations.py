@@ -1,6 +1,14 @@
 """train on sequences, and evaluate: their documents, and one line for every bad input."""
 
 import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +16,7 @@ from typing import Any
 import pytest
 
 from armlift.cli import run
-from armlift.training import FittedArms
+from armlift.fitted import FittedArms
 
 Refused = Callable[..., str]
 
@@ -100,6 +108,115 @@ def test_people_read_a_table(lab: Path, file: Path, capsys: pytest.CaptureFixtur
     assert err == "training popularity, seed 0\ntraining covisitation, seed 0\n"
     assert run(["train", "popularity", *words]) == 0
     assert ": trained on all but the last item of 61 sequences, stored in " in capsys.readouterr().out
+
+
+TINY = """\
+name: tiny
+model: sasrec
+dim: 8
+layers: 1
+heads: 1
+length: 6
+batch_tokens: 64
+negatives: 16
+epochs: 3
+"""
+
+
+@pytest.fixture
+def tiny(lab: Path) -> Path:
+    """Give the file of an arm that learns fast."""
+    path = lab / "arms" / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+def test_training_goes_on_from_an_artefact(
+    lab: Path, tiny: Path, file: Path, log_file: Path, capsys: pytest.CaptureFixture[str], refused: Refused
+) -> None:
+    words = ("train", "tiny", "--lab", lab, "--sequences", file)
+    assert run(list(map(str, words))) == 0
+    out, err = capsys.readouterr()
+    assert re.fullmatch(r"tiny train: 3/3 loss \d+\.\d{3} HR@10 [\d.]+ NDCG@10 .* best \d: .*\n", err)
+    assert ": trained on all but the last item of " in out
+    cold = answer(capsys, *words)
+    warm = answer(capsys, *words, "--warm", cold["version"])
+    assert (cold["parent"], warm["parent"]) == (None, cold["version"])
+    assert warm["version"] != cold["version"]
+    assert answer(capsys, *words) == cold
+    assert run([*map(str, words), "--warm", warm["version"]]) == 0
+    assert f": trained from {warm['version']} on, on all but the last item" in capsys.readouterr().out
+    on_log = ("train", "tiny", "--lab", lab, "--log", log_file, "--until", "2022-04-10")
+    assert answer(capsys, *on_log, "--warm", cold["version"])["parent"] == cold["version"]
+    says = f"{lab}/models/tiny/none/manifest.json: there is no such artefact of 'tiny'"
+    for command in (words, on_log):
+        assert refused(*command, "--warm", "none") == says
+    line = refused("train", "popularity", *words[2:], "--warm", cold["version"])
+    assert line.startswith("arm popularity: model 'popularity' goes on from no artefact, must be one of ")
+
+
+def armlift(words: tuple[str | Path, ...], **environment: str) -> "subprocess.Popen[str]":
+    """Start the command line in a process of its own."""
+    return subprocess.Popen(
+        [Path(sys.executable).parent / "armlift", *words],
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_training_that_was_killed_goes_on(
+    lab: Path, tiny: Path, file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    tiny.write_text(TINY.replace("epochs: 3", "epochs: 60\npatience: 60"))
+    words = ("train", "tiny", "--lab", lab, "--sequences", file)
+    other = shutil.copytree(lab, tmp_path / "other")
+    process = armlift(words)
+    while process.poll() is None and not [*lab.glob("checkpoints/tiny/*/train.safetensors")]:
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    (path,) = lab.glob("checkpoints/tiny/*/train.safetensors")
+    content = path.read_bytes()
+    path.write_bytes(b"?")
+    assert run(list(map(str, words))) == 2
+    says = f"armlift: {path}: is no checkpoint, must be removed to train from the start\n"
+    assert capsys.readouterr().err == says
+    path.write_bytes(content)
+    went_on = answer(capsys, *words)
+    assert not (lab / "checkpoints").exists()
+    whole = answer(capsys, "train", "tiny", "--lab", other, "--sequences", file)
+    assert went_on["version"] == whole["version"]
+
+
+def test_two_processes_train_together(lab: Path, tiny: Path, file: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = str(listener.getsockname()[1])
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    words = ("train", "tiny", "--lab", lab, "--sequences", file, "--json")
+    started = [armlift(words, RANK=rank, LOCAL_RANK=rank, **place) for rank in "01"]
+    try:
+        (out, err), (other_out, other_err) = [process.communicate(timeout=300) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert [process.returncode for process in started] == [0, 0], (err, other_err)
+    assert (other_out, other_err) == ("", "")
+    assert err.startswith("tiny train: 3/3 loss ")
+    assert err.count("\n") == 1
+    assert (Path(json.loads(out)["artefact"]) / "manifest.json").is_file()
+    assert not (lab / "checkpoints").exists()
+
+
+def test_only_train_runs_in_several_processes(
+    lab: Path, file: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    line = refused("evaluate", "popularity", "--lab", lab, "--sequences", file)
+    assert line == "WORLD_SIZE: 2 processes run this, must be 1; train runs in more"
 
 
 def test_what_to_train_on_is_said_once(lab: Path, file: Path, log_file: Path, refused: Refused) -> None:

@@ -239,7 +239,7 @@ def test_train_stores_an_artefact(lab: Path, log_file: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["popularty", "--until", "2022-04-10"], "has no arm 'popularty', must be one of covisitation,"),
+        (["popularty", "--until", "2022-04-10"], "has no arm 'popularty', must be one of comirec,"),
         (["popularity", "--until", "soon"], "--until: 'soon' is not a time, must be like 2022-04-15"),
         (
             ["popularity", "--until", "2022-04-08"],

@@ -1,0 +1,19 @@
+"""Which of the processes that torchrun started this is."""
+
+import pytest
+
+from armlift import processes
+
+
+@pytest.mark.parametrize(
+    ("world", "rank", "found"),
+    [(None, None, (1, True)), ("1", "0", (1, True)), ("2", "0", (2, True)), ("2", "1", (2, False))],
+)
+def test_the_environment_tells(
+    monkeypatch: pytest.MonkeyPatch, world: str | None, rank: str | None, found: tuple[int, bool]
+) -> None:
+    for name, value in (("WORLD_SIZE", world), ("RANK", rank)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert (processes.count(), processes.is_first()) == found
