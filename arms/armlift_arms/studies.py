@@ -135,8 +135,8 @@ def _prompts() -> Study:
         answer=of_prompts(_SEVERAL),
         notes=(
             "taken: share of units whose next item is a prompt; diversity: 1 - cosine of two prompts; near "
-            "the next: cosine of prompts and next item; interests: share of the clusters of the unit's "
-            "history they lie in; distinct: different items among all prompts.",
+            "the next: cosine of prompts and next item; interests: share of the clusters of its history "
+            "they lie in; distinct: different items among all prompts.",
             "hits: how often a prompt is what comes next, in training and in validation; the gap between "
             "them is overfitting.",
         ),

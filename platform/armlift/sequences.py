@@ -194,6 +194,7 @@ class SequenceSource:
     notes: tuple[str, ...] = ()
 
     def __init__(self, sequences: Sequences, split: Split, kind: str) -> None:
+        self.sequences, self.split = sequences, split
         self._data = SplitData(sequences, split, kind)
         self.kinds = frozenset({kind})
 

@@ -1,9 +1,10 @@
 """Every study of the arms here, end to end on a small file: its numbers exist, and agree with each other."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from armlift.arm import Arm, ArmConfig, arm_class, new_arm
 from armlift.artefacts import save_artefact
@@ -56,6 +57,15 @@ def definition(name: str, **changes: object) -> ArmConfig:
     kind = arm_class(name).config_class
     small = {key: value for key, value in SMALL.items() if key in kind.model_fields}
     return kind.model_validate({"name": name, "model": name} | small | changes)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Models this small are slower with more threads, by far."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,10 @@ from armlift.commands.progress import progress_bar, training_progress
 if TYPE_CHECKING:
     from armlift.arm import Arm, ArmConfig
     from armlift.evaluation import Difference, Evaluation
+    from armlift.heldout import HeldOut
     from armlift.lab import Lab
-    from armlift.sequences import Sequences
+    from armlift.sequences import SequenceSource
+    from armlift.timesplit import LogSource
 
 app = typer.Typer()
 
@@ -147,7 +149,7 @@ def evaluate(
     ] = None,
     log: Annotated[
         list[Path] | None,
-        typer.Option("--log", help="With --study: a log file; give the option again for more."),
+        typer.Option("--log", help="A log file; give the option again for more."),
     ] = None,
     until: Annotated[
         str | None, typer.Option("--until", help="A time or day; the log's earlier rows train.")
@@ -171,26 +173,26 @@ def evaluate(
     database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fit arms on sequences and rank each unit's held-out item against the whole catalogue."""
-    from armlift.commands.studies import Given
+    """Fit arms on sequences or a log and rank each unit's held-out item against the whole catalogue."""
+    from armlift.commands.studies import Given, open_source
     from armlift.commands.studies import run as run_study
     from armlift.errors import InputError
     from armlift.evaluation import paired_difference
-    from armlift.sequences import read_sequences
 
     opened = open_lab(lab, database)
     configs = [opened.arm(name) for name in dict.fromkeys(arms)]
+    of_kind = "" if sequences is None else _kind_of(configs[0], kind)
+    given = Given(sequences, split.value, of_kind, log or [], until, users, by or [], html, as_json)
     if study is not None:
         if len(configs) > 1:
             raise InputError(f"--study {study}: must be of one arm, is of {', '.join(dict.fromkeys(arms))}")
-        of_kind = configs[0].history_kinds[0] if sequences is None else _kind_of(configs[0], kind)
-        given = Given(sequences, split.value, of_kind, log or [], until, users, by or [], html, as_json)
         run_study(opened, configs[0], study, seed or [], given)
         return
-    if sequences is None or log or until or users or by or html:
-        raise InputError("evaluate must have --sequences FILE; what goes with --log is --study")
-    kinds = [_kind_of(config, kind) for config in configs]
-    rounds = _evaluated(opened, configs, kinds, read_sequences(sequences), split, seed)
+    if users or by or html:
+        raise InputError("evaluate: --users, --by and --html must stand with --study")
+    with open_source(opened, given) as source:
+        data = [_held_out(source, config, configs[0], kind) for config in configs]
+        rounds = _evaluated(opened, configs, data, seed)
     evaluations = [one for found in rounds for one in found]
     differences = [paired_difference(one, found[0]) for found in rounds for one in found[1:]]
     if as_json and len(evaluations) == 1:
@@ -209,24 +211,20 @@ def evaluate(
 def _evaluated(
     lab: "Lab",
     configs: "list[ArmConfig]",
-    kinds: list[str],
-    sequences: "Sequences",
-    split: Split,
+    held_out: "list[HeldOut]",
     seeds: list[int] | None,
 ) -> "list[list[Evaluation]]":
     """Evaluate every arm with every seed: a list a seed, in the order of the arms."""
     from armlift.evaluation import evaluate as evaluate_arm
     from armlift.fitted import FittedArms
-    from armlift.sequences import SplitData
     from armlift.store.database import open_database
 
     fitted = FittedArms(lab, open_database(lab, create=True), watch=training_progress)
     found: list[list[Evaluation]] = []
     for seed in dict.fromkeys(seeds) if seeds else (None,):
         row: list[Evaluation] = []
-        for config, kind in zip(configs, kinds, strict=True):
+        for config, data in zip(configs, held_out, strict=True):
             seeded = config if seed is None else config.model_copy(update={"seed": seed})
-            data = SplitData(sequences, split.value, kind)
             arm: Arm | None = fitted.known(seeded, data.data_hash)
             if arm is None:
                 say(f"training {config.name}, seed {seeded.seed}")
@@ -234,6 +232,24 @@ def _evaluated(
             with progress_bar(f"evaluating {config.name}") as tell:
                 row.append(evaluate_arm(arm, data, progress=tell))
         found.append(row)
+    return found
+
+
+def _held_out(
+    source: "SequenceSource | LogSource", config: "ArmConfig", control: "ArmConfig", kind: str | None
+) -> "HeldOut":
+    """Give what an arm is fitted on and asked for; on a log all are asked for the control's kinds."""
+    from armlift.errors import InputError
+    from armlift.sequences import SequenceSource, SplitData
+
+    if isinstance(source, SequenceSource):
+        return SplitData(source.sequences, source.split, _kind_of(config, kind))
+    if kind is not None:
+        raise InputError(f"--kind {kind}: must stand with --sequences")
+    found = source.data(control.history_kinds)
+    if found is None:
+        wanted, told = ", ".join(control.history_kinds), ", ".join(sorted(source.kinds))
+        raise InputError(f"the log tells of {told}, must tell of a history_kind of {control.name}: {wanted}")
     return found
 
 

@@ -1,13 +1,16 @@
 """The option `--study` of `armlift evaluate`: an open question about an arm, answered on data."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from armlift.commands.options import check_html, say, write_json
+from armlift.commands.progress import training_progress
 
 if TYPE_CHECKING:
     from armlift.arm import ArmConfig
+    from armlift.evaluation import Interval
     from armlift.findings import Findings, Row
     from armlift.lab import Lab
     from armlift.sequences import SequenceSource, Split
@@ -34,6 +37,7 @@ class Given(NamedTuple):
 
 def run(lab: "Lab", config: "ArmConfig", name: str, seeds: Sequence[int], given: Given) -> None:
     """Run a study and write its findings: a table and a sentence or a JSON document, and an HTML page."""
+    from armlift.errors import InputError
     from armlift.fitted import FittedArms
     from armlift.rendering.study_page import write_study
     from armlift.rendering.study_text import print_findings
@@ -42,17 +46,15 @@ def run(lab: "Lab", config: "ArmConfig", name: str, seeds: Sequence[int], given:
     from armlift.trials import run_study
 
     study_of(config, name)
-    _check(given)
+    if (given.users is None) != (not given.by):
+        raise InputError("--study: --users FILE must stand with --by COLUMN")
     check_html(given.html)
-    source = _source(lab, given)
-    try:
+    with open_source(lab, given) as source:
         groupings = _groupings(lab, given)
         arms = {other: lab.arm(other) for other in lab.arm_names()}
-        bench = Bench(source, arms, FittedArms(lab, open_database(lab, create=True)), say)
+        fitted = FittedArms(lab, open_database(lab, create=True), watch=training_progress)
+        bench = Bench(source, arms, fitted, say)
         found = run_study(name, config, bench, list(dict.fromkeys(seeds)) or SEEDS, groupings)
-    finally:
-        if hasattr(source, "close"):
-            source.close()
     if given.html is not None:
         write_study(found, given.html)
     if given.as_json:
@@ -61,33 +63,36 @@ def run(lab: "Lab", config: "ArmConfig", name: str, seeds: Sequence[int], given:
         print_findings(found)
 
 
-def _check(given: Given) -> None:
-    """Refuse options that do not go together; raises InputError."""
-    from armlift.errors import InputError
-
-    if (given.sequences is None) == (not given.log and given.until is None):
-        raise InputError("--study must have either --sequences FILE, or --log FILE with --until TIME")
-    if given.sequences is None and not (given.log and given.until is not None):
-        raise InputError("--study: --log FILE must stand with --until TIME")
-    if (given.users is None) != (not given.by):
-        raise InputError("--study: --users FILE must stand with --by COLUMN")
-
-
-def _source(lab: "Lab", given: Given) -> "SequenceSource | LogSource":
-    """Open what the study is run on."""
+@contextmanager
+def open_source(lab: "Lab", given: Given) -> "Iterator[SequenceSource | LogSource]":
+    """Open what arms are evaluated on; raises InputError where it is not said, or said twice."""
     from armlift.errors import InputError
     from armlift.logs.reader import open_log
     from armlift.sequences import SequenceSource, read_sequences
     from armlift.timesplit import LogSource
 
+    on_log = bool(given.log) or given.until is not None
+    if on_log == (given.sequences is not None) or (on_log and not (given.log and given.until is not None)):
+        raise InputError("evaluate must have either --sequences FILE, or --log FILE with --until TIME")
     if given.sequences is not None:
-        return SequenceSource(read_sequences(given.sequences), given.split, given.kind)
+        yield SequenceSource(read_sequences(given.sequences), given.split, given.kind)
+        return
     assert given.until is not None
     try:
         cut = lab.calendar.parse(given.until)
-        return LogSource(open_log(list(given.log)), cut)
     except InputError as error:
-        raise InputError(f"--until {given.until}: {error}") from error
+        raise InputError(f"--until: {error}") from error
+    rows = open_log(list(given.log))
+    if not rows.summary.first_ts < cut <= rows.summary.last_ts:
+        first, last = (lab.calendar.show(ts) for ts in (rows.summary.first_ts, rows.summary.last_ts))
+        raise InputError(
+            f"--until {given.until}: must leave rows on both sides, be after {first}, not after {last}"
+        )
+    source = LogSource(rows, cut)
+    try:
+        yield source
+    finally:
+        source.close()
 
 
 def _groupings(lab: "Lab", given: Given) -> "list[Grouping]":
@@ -144,5 +149,5 @@ def _row(row: "Row") -> dict[str, Any]:
     }
 
 
-def _intervals(found: "Any") -> dict[str, list[float]]:
+def _intervals(found: "Iterable[tuple[str, Interval]]") -> dict[str, list[float]]:
     return {name: list(interval) for name, interval in found}
