@@ -244,7 +244,7 @@ def in_two_processes(words: list[str], **environment: str) -> list[tuple[str, st
         for rank in "01"
     ]
     try:
-        said = [process.communicate(timeout=300) for process in started]
+        said = [process.communicate(timeout=900) for process in started]
     finally:
         for process in started:
             process.kill()

@@ -199,7 +199,7 @@ def test_two_processes_train_together(lab: Path, tiny: Path, file: Path) -> None
     words = ("train", "tiny", "--lab", lab, "--sequences", file, "--json")
     started = [armlift(words, RANK=rank, LOCAL_RANK=rank, **place) for rank in "01"]
     try:
-        (out, err), (other_out, other_err) = [process.communicate(timeout=300) for process in started]
+        (out, err), (other_out, other_err) = [process.communicate(timeout=900) for process in started]
     finally:
         for process in started:
             process.kill()
