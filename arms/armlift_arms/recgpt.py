@@ -5,6 +5,7 @@ the decoder is trained on with these in view, and with vectors of its own for un
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -205,7 +206,7 @@ class _Slate:
         sizes = shares(request.k, arm.plan.recall)
         # Where any item may be drawn, the last step ranks all that is left.
         depth = depth_of(request, arm.config)
-        self._sizes = sizes if depth == request.k else [*sizes[:-1], depth]
+        self._sizes = sizes if depth == request.k else (*sizes[:-1], depth)
         self._hidden = arm._seen(request)
         self._left = request
         self._items: list[str] = []
@@ -233,10 +234,11 @@ class _Slate:
         return Ranking(self._items, self._scores, self._steps, self.prompts)
 
 
-def shares(k: int, recall: Sequence[int]) -> list[int]:
+@lru_cache
+def shares(k: int, recall: tuple[int, ...]) -> tuple[int, ...]:
     """Part a slate of k between steps as `recall` says, as near as can be; at least 1 each while k allows."""
     if k <= len(recall):
-        return [1] * k + [0] * (len(recall) - k)
+        return (1,) * k + (0,) * (len(recall) - k)
     exact = [k * share / sum(recall) for share in recall]
     sizes = [max(1, int(size)) for size in exact]
     while sum(sizes) != k:
@@ -244,4 +246,4 @@ def shares(k: int, recall: Sequence[int]) -> list[int]:
         open_ = [step for step in range(len(recall)) if sizes[step] + change >= 1]
         # The step that is furthest below its exact share gains, the one furthest above loses.
         sizes[max(open_, key=lambda step: change * (exact[step] - sizes[step]))] += change
-    return sizes
+    return tuple(sizes)

@@ -56,7 +56,7 @@ def answer(arm: RecGpt, request: Request) -> Slate:
     ],
 )
 def test_shares_sum_to_k_and_leave_no_step_out(k: int, recall: tuple[int, ...], sizes: list[int]) -> None:
-    assert shares(k, recall) == sizes
+    assert list(shares(k, recall)) == sizes
 
 
 def test_it_learns_what_follows_what() -> None:
