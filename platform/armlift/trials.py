@@ -81,6 +81,7 @@ class _Trial:
         except NoDataError as error:
             self.reason = str(error)
             return first
+        bench.tell(f"{self.setting.name}: evaluating {config.name}, seed {seed}")
         arm = redefined(trained, self.setting.serve) if self.setting.serve else trained
         self.outcomes.append(self._evaluated(arm, data, first or arm))
         if study.figures is not None:
