@@ -27,7 +27,7 @@ def recgpt(config: ArmConfig) -> Mapping[str, Study]:
         "k": _k(),
         "recall": _recall(),
         "pretrain": _pretrain(config),
-        "ablation": _ablation(),
+        "ablation": _ablation(config),
         "prompts": _prompts(),
         "decoding": _decoding(),
         **neural(config),
@@ -102,20 +102,25 @@ def _forgetting(arm: Arm, data: HeldOut, first: Arm) -> Observer:
     return Forgetting(arm, data, first)
 
 
-def _ablation() -> Study:
-    every: dict[str, object] = {"segments": True, "user_vectors": True, "positions": True}
-    parts: dict[str, dict[str, object]] = {
+def _ablation(config: RecGptConfig) -> Study:
+    # Whatever the definition leaves out is put in first, so that each part has something to be missed from.
+    on = {"segments": True, "user_vectors": True, "positions": True, "prompts": max(1, config.prompts)}
+    off: dict[str, dict[str, object]] = {
         "no segments": {"segments": False},
         "no user vectors": {"user_vectors": False},
         "no positions": {"positions": False},
         "no prompts": {"prompts": 0},
     }
-    parts["none of them"] = {key: value for changes in parts.values() for key, value in changes.items()}
+    off["none of them"] = {key: value for changes in off.values() for key, value in changes.items()}
     settings = [
-        Setting("all parts", train=every),
-        *(Setting(name, train=every | changes, base="all parts") for name, changes in parts.items()),
+        Setting("all parts", train=on),
+        *(Setting(name, train={**on, **changes}, base="all parts") for name, changes in off.items()),
     ]
-    return Study("What does each part add, on the same backbone?", lambda source: settings)
+    return Study(
+        "What does each part add, on the same backbone?",
+        lambda source: settings,
+        notes=("All parts: those the arm's definition leaves out too.",),
+    )
 
 
 def _prompts() -> Study:

@@ -81,6 +81,7 @@ class _Trial:
         except NoDataError as error:
             self.reason = str(error)
             return first
+        bench.tell(f"{self.setting.name}: evaluating {config.name}, seed {seed}")
         arm = redefined(trained, self.setting.serve) if self.setting.serve else trained
         self.outcomes.append(self._evaluated(arm, data, first or arm))
         if study.figures is not None:
@@ -97,10 +98,18 @@ class _Trial:
         changes: dict[str, object] = {**setting.train, "seed": seed}
         if setting.kind is not None:
             changes["history_kinds"] = (setting.kind,)
-        data = bench.source.data(own.history_kinds if setting.kind is None else [setting.kind])
+        return changed(config, changes), self._data(own, bench)
+
+    def _data(self, own: ArmConfig, bench: Bench) -> HeldOut:
+        """Give the data of the arm's kinds, which run_study has asked for before, or of the setting's own."""
+        kind = self.setting.kind
+        try:
+            data = bench.source.data(own.history_kinds if kind is None else [kind])
+        except InputError as error:  # the kind is known, but nobody can be tested on it
+            raise NoDataError(str(error)) from error
         if data is None:
-            raise NoDataError(f"the data tell nothing of {setting.kind}")
-        return changed(config, changes), data
+            raise NoDataError(f"the data tell nothing of {kind}")
+        return data
 
     def _trained(self, config: ArmConfig, data: HeldOut, bench: Bench) -> Arm:
         known = bench.fitted.known(config, data.data_hash)
