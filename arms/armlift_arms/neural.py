@@ -167,8 +167,7 @@ class NeuralArm(TableArm[Config]):
     def recommend(self, requests: Sequence[Request]) -> list[Slate]:
         """Answer requests, one slate each, in their order."""
         asked = [self._asked(request) for request in requests]
-        known = [one for one in asked if len(one.sequence)]
-        rankings = iter(self._rankings(known) if known else [])
+        rankings = iter(self._ranked([one for one in asked if len(one.sequence)]))
         return [
             slate_of(
                 next(rankings) if len(one.sequence) else self._by_popularity(one.request),
@@ -177,6 +176,14 @@ class NeuralArm(TableArm[Config]):
             )
             for one in asked
         ]
+
+    def _ranked(self, asked: Sequence[Asked]) -> list[Ranking]:
+        if not asked:
+            return []
+        from armlift_arms.serving import on_one_thread
+
+        with on_one_thread():
+            return self._rankings(asked)
 
     def _answer(self, request: Request) -> Slate:
         return self.recommend([request])[0]

@@ -5,6 +5,7 @@ the bit, sequences are computed `ROWS` at a time, padded on the left to a length
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -73,6 +74,17 @@ def of_like_length(sequences: Sequence[Longs], longest: int, rows: int = ROWS) -
         members = np.flatnonzero(widths == width)
         for start in range(0, len(members), rows):
             yield members[start : start + rows], width
+
+
+@contextmanager
+def on_one_thread() -> Iterator[None]:
+    """Compute on one thread: few rows gain little from more, and on a busy machine all wait for the last."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def seen_from(distances: Tensor, begins: Tensor) -> Tensor:

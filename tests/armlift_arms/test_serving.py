@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from armlift_arms.decoder import Decoder, Shape
-from armlift_arms.serving import read
+from armlift_arms.serving import on_one_thread, read
 from armlift_arms.windows import Longs
 
 
@@ -63,3 +63,14 @@ def test_scores_are_cosines_over_temperature_or_dot_products() -> None:
                 norms = decoder.items.weight.norm(dim=1) * states[0].norm()
                 expected = expected / norms / temperature
         torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_answers_are_computed_on_one_thread_and_the_process_keeps_its_own() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with on_one_thread():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
