@@ -97,9 +97,7 @@ class RecGpt(NeuralArm[RecGptConfig]):
     """
 
     config_class: ClassVar[type[ArmConfig]] = RecGptConfig
-    capabilities: ClassVar[frozenset[Capability]] = frozenset(
-        {"trainable", "prompts", "candidates", "propensity"}
-    )
+    capabilities: ClassVar[frozenset[Capability]] = NeuralArm.capabilities | {"prompts"}
 
     @property
     def plan(self) -> "Plan":
