@@ -1,6 +1,6 @@
 """ComiRec: several interests of a unit, each of which recalls; the best score counts (arXiv 2005.09347)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import numpy as np
@@ -9,22 +9,13 @@ from pydantic import Field, model_validator
 from armlift.arm import ArmConfig, ItemTable, Request
 from armlift.artefacts import Tensors
 from armlift.errors import InputError
-from armlift.fitting import record_figures
 from armlift.slates import Ranking, depth_of, rank, top_k
-from armlift_arms.neural import (
-    Asked,
-    Known,
-    NeuralArm,
-    NeuralConfig,
-    Singles,
-    Warm,
-    load_weights,
-    start_from,
-    weights_of,
-)
+from armlift_arms.neural import Known, NeuralConfig, OneStepArm, Singles, Warm, load_weights
 from armlift_arms.windows import Ints, Longs
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from armlift_arms.interests import Shape
 
 
@@ -36,16 +27,6 @@ class ComiRecConfig(NeuralConfig):
     )
     learning_rate: float = Field(default=2e-3, gt=0, le=1, description="Step size of Adam.")
     interests: int = Field(default=4, ge=1, le=64, description="How many interests a unit has.")
-    dropout: float = Field(default=0.5, ge=0, lt=1, description="Share of activations left out in training.")
-    item_dropout: float = Field(
-        default=0.0, ge=0, lt=1, description="Share of input items left out whole in training."
-    )
-    temperature: float | None = Field(
-        default=0.05,
-        gt=0,
-        allow_inf_nan=False,
-        description="Scores are cosines over this; null: scores are dot products.",
-    )
     category: str | None = Field(
         default=None, min_length=1, description="Column of the catalogue that slates are spread over."
     )
@@ -69,7 +50,7 @@ class ComiRecConfig(NeuralConfig):
         return Shape(items=items, **self.model_dump(include=set(Shape._fields)))
 
 
-class ComiRec(NeuralArm[ComiRecConfig]):
+class ComiRec(OneStepArm[ComiRecConfig]):
     """Score an item with the best of its similarities to the unit's interests.
 
     That is what every interest's own recall comes to, merged by score. The score is cosine / temperature, or
@@ -82,20 +63,11 @@ class ComiRec(NeuralArm[ComiRecConfig]):
 
     def _train(self, known: Known, warm: Warm | None) -> Tensors:
         from armlift_arms.interests import Interests, NextOfInterests
-        from armlift_arms.loop import run, seeded
-        from armlift_arms.windows import split
+        from armlift_arms.next_item import train
 
         _categories(known.items, self.config.category)  # a column that is missing is told before training
-        cut = split(known.sequences, self.config.length, self.config.validation_share)
-        if not len(cut.windows):
-            return {}
-        with seeded(self.config.seed, self.config.threads):
-            model = Interests(self.config.shape(len(known.items)))
-            start_from(model, warm)
-        task = NextOfInterests(model, known.sequences, cut, self.config.negatives)
-        outcome = run(task, self._recipe(), "train")
-        record_figures(outcome.figures | {"epochs": outcome.epochs, "best_epoch": outcome.best_epoch})
-        return weights_of(model)
+        shape = self.config.shape(len(known.items))
+        return train(self.config, known, warm, lambda: Interests(shape), NextOfInterests)
 
     def _learn(self, items: ItemTable, until: int, tensors: Tensors) -> None:
         categories = _categories(items, self.config.category)
@@ -107,26 +79,20 @@ class ComiRec(NeuralArm[ComiRecConfig]):
 
     def _load(self, weights: Tensors) -> None:
         if weights:
+            import torch
+
             from armlift_arms.interests import Interests
-            from armlift_arms.loop import device
 
             self._model = Interests(self.config.shape(len(weights["items.weight"])))
             load_weights(self._model, weights)
-            self._model.to(device()).eval()
+            with torch.inference_mode():
+                self._vectors = self._model.vectors()
 
-    def _rankings(self, asked: Sequence[Asked]) -> list[Ranking]:
-        import torch
-
+    def _scored(self, sequences: Sequence[Longs]) -> "Iterator[tuple[Longs, Tensor]]":
         from armlift_arms.interests import read
 
-        found: dict[int, Ranking] = {}
-        with torch.inference_mode():
-            vectors = self._model.vectors()
-            for places, interests in read(self._model, [one.sequence for one in asked]):
-                scores = self._model.scores(interests, vectors).cpu().numpy()
-                for place, row in zip(places.tolist(), scores, strict=False):
-                    found[place] = self._ranking(asked[place].request, row)
-        return [found[place] for place in range(len(asked))]
+        for places, interests in read(self._model, sequences):
+            yield places, self._model.scores(interests, self._vectors)
 
     def _ranking(self, request: Request, scores: Singles) -> Ranking:
         if not self.config.diversity:

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor, nn
 
+from armlift_arms.items import ItemModel
+
 _FILTER_SHARE = 0.7  # of a filtering block's output; attention has the rest
 _FEED_FORWARD = 4  # width of the feed-forward layer, in D
 _REMOTE = -4.0  # initial bias of remote distances: e^-4 of what one near counts
@@ -39,16 +41,15 @@ class Shape(NamedTuple):
     positions: bool = True
 
 
-class Decoder(nn.Module):
+class Decoder(ItemModel):
     """Turn items met into states that score what comes next.
 
     Post-norm blocks; order is told by a bias of attention for each distance (up to `length`) and head.
     """
 
     def __init__(self, shape: Shape) -> None:
-        super().__init__()
+        super().__init__(shape.items, shape.dim, shape.temperature)
         self.shape = shape
-        self.items = nn.Embedding(shape.items, shape.dim)  # input and output: the two are tied
         self.norm = nn.LayerNorm(shape.dim)
         self.dropout = Dropout(shape.dropout)
         self.blocks = nn.ModuleList([Block(shape) for _ in range(shape.layers)])
@@ -84,17 +85,6 @@ class Decoder(nn.Module):
             states, known = block(states, distances, past[at] if past else None)
             found.append(known)
         return states, found
-
-    def vectors(self, items: Tensor | None = None) -> Tensor:
-        """Give the vectors that states are scored against, [n, D]: of `items` [n], or of the catalogue."""
-        vectors = self.items.weight if items is None else self.items(items)
-        return vectors if self.shape.temperature is None else F.normalize(vectors, dim=-1)
-
-    def queries(self, states: Tensor) -> Tensor:
-        """Scale states [..., D] so that their dot products with `vectors` are scores."""
-        if self.shape.temperature is None:
-            return states
-        return F.normalize(states, dim=-1) / self.shape.temperature
 
 
 class Dropout(nn.Module):

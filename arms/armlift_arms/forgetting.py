@@ -8,13 +8,12 @@ import torch
 from armlift.arm import Arm, Slate
 from armlift.evaluation import Floats
 from armlift.heldout import Asked, HeldOut
-from armlift_arms.conversation import Conversation, Parts
 from armlift_arms.decoder import Decoder
-from armlift_arms.loop import device, seeded
+from armlift_arms.loop import device
 from armlift_arms.recgpt import RecGpt
 from armlift_arms.serving import read
-from armlift_arms.stages import _Stages
-from armlift_arms.windows import Longs, split
+from armlift_arms.stages import pretrained
+from armlift_arms.windows import Longs
 
 BEFORE, AFTER, FORGOTTEN = "loss before", "loss after", "forgotten"
 
@@ -36,7 +35,8 @@ class Forgetting:
         if arm._trained:
             self._decoders[AFTER] = arm._model.decoder
             if arm.config.pretraining_epochs:
-                self._decoders[BEFORE] = pretrained(arm, data)
+                known = arm._known(data.histories(), data.items, data.until)
+                self._decoders[BEFORE] = pretrained(arm.config, known).decoder
         self._index_of = {item: row for row, item in enumerate(data.items.ids)}
         self._losses: dict[str, list[float]] = {name: [] for name in self._decoders}
 
@@ -58,18 +58,6 @@ class Forgetting:
         if BEFORE in found:
             found[FORGOTTEN] = found[AFTER] - found[BEFORE]
         return found, {}
-
-
-def pretrained(arm: RecGpt, data: HeldOut) -> Decoder:
-    """Train the first stage of an arm once more; gives its decoder."""
-    config = arm.config
-    known = arm._known(data.histories(), data.items, data.until)
-    cut = split(known.sequences, config.length, config.validation_share)
-    units = len(known.units) if config.user_vectors else None
-    with seeded(config.seed, config.threads):
-        model = Conversation(config.shape(len(known.items)), Parts(units, config.segments, config.ahead))
-    _Stages(config, known, cut, None)._tell_next(model, cut, "pretrain")
-    return model.decoder.eval()
 
 
 def next_item_losses(decoder: Decoder, sequences: Sequence[Longs], targets: Longs) -> Floats:

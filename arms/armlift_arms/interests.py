@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor, nn
 
-from armlift_arms.next_item import by_length, ranks_among_unmet, real_places
+from armlift_arms.items import ItemModel
+from armlift_arms.next_item import NextTask
 from armlift_arms.serving import ROWS, of_like_length
-from armlift_arms.softmax import SampledSoftmax
-from armlift_arms.windows import Longs, Sequences, Split, batches, padded
+from armlift_arms.windows import Longs
 
 _HIDDEN = 4  # width of self-attention's hidden layer, in D, as in the paper
 _ITERATIONS = 3  # of routing, as in the paper
@@ -41,13 +41,14 @@ class Shape(NamedTuple):
     temperature: float | None = 0.05
 
 
-class Interests(nn.Module):
+class Interests(ItemModel):
     """Turn items met into K vectors, each of which scores what comes next."""
 
+    least = _LEAST
+
     def __init__(self, shape: Shape) -> None:
-        super().__init__()
+        super().__init__(shape.items, shape.dim, shape.temperature)
         self.shape = shape
-        self.items = nn.Embedding(shape.items, shape.dim)  # input and output: the two are tied
         nn.init.normal_(self.items.weight, std=_INITIAL)
         self.extractor = (SelfAttention if shape.extractor == "sa" else Routing)(shape)
         self.dropout = nn.Dropout(shape.dropout)
@@ -63,17 +64,6 @@ class Interests(nn.Module):
             embedded = embedded * kept.unsqueeze(-1)
         interests: Tensor = self.extractor(self.dropout(embedded), distances(ends, tokens.shape[1]))
         return interests
-
-    def vectors(self, items: Tensor | None = None) -> Tensor:
-        """Give the vectors that interests are scored against, [n, D]: of `items` [n], or of the catalogue."""
-        vectors = self.items.weight if items is None else self.items(items)
-        return vectors if self.shape.temperature is None else F.normalize(vectors, dim=-1)
-
-    def queries(self, interests: Tensor) -> Tensor:
-        """Scale interests [..., D] so that their dot products with `vectors` are scores."""
-        if self.shape.temperature is None:
-            return interests
-        return F.normalize(interests, dim=-1, eps=_LEAST) / self.shape.temperature
 
     def scores(self, interests: Tensor, vectors: Tensor) -> Tensor:
         """Score the catalogue (its `vectors`, [N, D]) by each row's best interest, [B, K, D] -> [B, N]."""
@@ -170,43 +160,19 @@ def squash(vectors: Tensor) -> Tensor:
     return vectors * (square / (1 + square) / (square + _LEAST**2).sqrt())
 
 
-class NextOfInterests:
-    """Train interests on windows; rank the whole catalogue to validate."""
+class NextOfInterests(NextTask[Interests]):
+    """Tell each next item by the interest closest to it."""
 
-    def __init__(self, model: Interests, sequences: Sequences, split: Split, negatives: int) -> None:
-        """Learn from `sequences` as cut by `split`, with so many negatives a batch."""
-        self.model = model
-        self._sequences = sequences
-        self._windows = split.windows
-        self.held_out = by_length(split.held_out)
-        self._softmax = SampledSoftmax(np.bincount(sequences.items, minlength=model.shape.items), negatives)
+    def _states(self, tokens: Tensor) -> Tensor:
+        ends = torch.arange(tokens.shape[1], device=tokens.device).unsqueeze(0)
+        interests: Tensor = self.model(tokens, ends)  # [B, L, K, D]
+        return interests
 
-    def batches(self, tokens: int, random: np.random.Generator) -> list[Longs]:
-        """Cut an epoch in batches of windows [B, 3], of at most `tokens` padded inputs."""
-        return batches(self._windows, tokens, random)
+    def _queries(self, states: Tensor, right: Tensor) -> Tensor:
+        return closest(self.model.queries(states), right)
 
-    def loss(self, batch: Longs) -> tuple[Tensor, int]:
-        """Sum up -log softmax of each next item, by the interest closest to it; gives it and their number."""
-        device = self.model.items.weight.device
-        softmax = self._softmax.to(device)
-        tokens = torch.from_numpy(padded(self._sequences.items, batch)).to(device)  # [B, S + 1]
-        real = torch.from_numpy(real_places(batch, 1)).to(device)  # [B, S]
-        interests = self.model(tokens[:, :-1], torch.arange(real.shape[1], device=device).unsqueeze(0))[real]
-        targets, drawn = tokens[:, 1:][real], softmax.draw()
-        vectors = self.model.vectors(torch.cat([targets, drawn]))
-        n = len(targets)
-        queries = closest(self.model.queries(interests), vectors[:n])
-        losses = softmax(queries, vectors[:n], targets, drawn, vectors[n:])
-        return losses.sum(), n
-
-    def ranks(self, held_out: Longs) -> Tensor:
-        """Count the unmet items that score above the one held out, int64 [rows]."""
-        device = self.model.items.weight.device
-        tokens = torch.from_numpy(padded(self._sequences.items, held_out)).to(device)  # [B, S]
-        last = torch.from_numpy(held_out[:, 1] - held_out[:, 0] - 1).to(device)
-        scores = self.model.scores(self.model(tokens, last.unsqueeze(1))[:, 0], self.model.vectors())
-        targets = torch.from_numpy(self._sequences.items[held_out[:, 1]].astype(np.int64)).to(device)
-        return ranks_among_unmet(scores, targets, tokens, last)
+    def _scores(self, tokens: Tensor, last: Tensor) -> Tensor:
+        return self.model.scores(self.model(tokens, last.unsqueeze(1))[:, 0], self.model.vectors())
 
 
 def closest(queries: Tensor, vectors: Tensor) -> Tensor:

@@ -81,6 +81,11 @@ class Outcome(NamedTuple):
     best_epoch: int
     figures: dict[str, float]
 
+    @property
+    def recorded(self) -> dict[str, float]:
+        """Give all of it as figures of a manifest."""
+        return self.figures | {"epochs": float(self.epochs), "best_epoch": float(self.best_epoch)}
+
 
 def device() -> torch.device:
     """Name the device to learn and answer on: a GPU where there is one."""
@@ -92,12 +97,18 @@ def device() -> torch.device:
 @contextmanager
 def seeded(seed: int, threads: int) -> Iterator[None]:
     """Run with a seed and a number of threads, and leave those of the process as they were."""
+    with on_threads(threads), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def on_threads(number: int) -> Iterator[None]:
+    """Compute on a number of threads, and leave that of the process as it was."""
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(number)
     try:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            yield
+        yield
     finally:
         torch.set_num_threads(before)
 

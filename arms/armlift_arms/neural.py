@@ -21,7 +21,7 @@ from armlift_arms.tables import TableArm
 from armlift_arms.windows import Ints, Longs, Sequences
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from armlift_arms.loop import Recipe
 
@@ -35,6 +35,16 @@ class NeuralConfig(ArmConfig):
 
     dim: int = Field(default=64, ge=1, le=4096, description="Width of item vectors and states.")
     length: int = Field(default=50, ge=1, le=4096, description="How many of a unit's last items are read.")
+    dropout: float = Field(default=0.5, ge=0, lt=1, description="Share of activations left out in training.")
+    item_dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of input items left out whole in training."
+    )
+    temperature: float | None = Field(
+        default=0.05,
+        gt=0,
+        allow_inf_nan=False,
+        description="Scores are cosines over this; null: scores are dot products.",
+    )
     negatives: int = Field(
         default=1024, ge=1, le=1_000_000, description="Items drawn, by popularity, for the loss of a batch."
     )
@@ -52,6 +62,13 @@ class NeuralConfig(ArmConfig):
         default=0.33, ge=0, le=1, description="Share of units whose last item is held out to validate."
     )
     threads: int = Field(default=1, ge=1, le=1024, description="CPU threads of training.")
+
+    @property
+    def recipe(self) -> "Recipe":
+        """Say how training goes."""
+        from armlift_arms.loop import Recipe
+
+        return Recipe(**self.model_dump(include=set(Recipe._fields)))
 
 
 Config = TypeVar("Config", bound=NeuralConfig)
@@ -198,10 +215,6 @@ class NeuralArm(TableArm[Config]):
         laid = np.array(tokens, dtype=np.int64).reshape(-1, 2)
         return Asked(request, laid[:, 0], laid[:, 1])
 
-    def _ranking(self, request: Request, scores: Singles) -> Ranking:
-        """Rank what a request may be given by scores of the catalogue, float32 [n]."""
-        return self._best(request, scores, depth_of(request, self.config), self._seen(request))
-
     def _best(self, request: Request, scores: Singles, depth: int, hidden: Sequence[int]) -> Ranking:
         """Rank the `depth` best of a request's candidates, or of the catalogue, but the `hidden` indices."""
         if len(self._unmet):
@@ -243,10 +256,27 @@ class NeuralArm(TableArm[Config]):
         self._trained = bool(weights)
         self._load(weights)
 
-    def _recipe(self) -> "Recipe":
-        from armlift_arms.loop import Recipe
 
-        return Recipe(**self.config.model_dump(include=set(Recipe._fields)))
+class OneStepArm(NeuralArm[Config]):
+    """An arm that ranks by one score of each item."""
+
+    @abstractmethod
+    def _scored(self, sequences: Sequence[Longs]) -> "Iterator[tuple[Longs, Tensor]]":
+        """Score the catalogue after sequences, some at a time: their places [n], and [n or more, N]."""
+
+    def _rankings(self, asked: Sequence[Asked]) -> list[Ranking]:
+        import torch
+
+        found: dict[int, Ranking] = {}
+        with torch.inference_mode():
+            for places, scores in self._scored([one.sequence for one in asked]):
+                for place, row in zip(places.tolist(), scores.cpu().numpy(), strict=False):
+                    found[place] = self._ranking(asked[place].request, row)
+        return [found[place] for place in range(len(asked))]
+
+    def _ranking(self, request: Request, scores: Singles) -> Ranking:
+        """Rank what a request may be given by scores of the catalogue, float32 [n]."""
+        return self._best(request, scores, depth_of(request, self.config), self._seen(request))
 
 
 def _tokens(
@@ -310,7 +340,10 @@ def weights_of(model: "nn.Module") -> Tensors:
 
 
 def load_weights(model: "nn.Module", weights: Tensors) -> None:
-    """Write weights over those of a model of the same shape."""
+    """Write weights over those of a model of the same shape, and make it ready to answer."""
     import torch
 
+    from armlift_arms.loop import device
+
     model.load_state_dict({name: torch.from_numpy(tensor.copy()) for name, tensor in weights.items()})
+    model.to(device()).eval()

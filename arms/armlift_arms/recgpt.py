@@ -17,7 +17,7 @@ from armlift.artefacts import Tensors
 from armlift.slates import Ranking, depth_of
 from armlift_arms.neural import Asked, Known, NeuralArm, Singles, Warm, load_weights
 from armlift_arms.sasrec import DecoderConfig
-from armlift_arms.sources import at_random, chances, most_popular, stored, unclicked
+from armlift_arms.sources import Catalogue, chances, of_catalogue, stored, unclicked
 from armlift_arms.windows import Longs
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class RecGptConfig(DecoderConfig):
 
 
 class RecGpt(NeuralArm[RecGptConfig]):
-    """Answer a unit's last `length` items with prompts, then recall in steps; see `recall.shares`.
+    """Answer a unit's last `length` items with prompts, then recall in steps; see `shares`.
 
     Scores are cosines over the temperature (or dot products) of the step that recalled an item, so they need
     not fall from one step to the next. A unit that training did not know has the unknown unit's vector.
@@ -120,38 +120,40 @@ class RecGpt(NeuralArm[RecGptConfig]):
         return [unclicked(behaviours, positions, index_of, self.config.history_kinds, self.config.prompts)]
 
     def _load(self, weights: Tensors) -> None:
-        self._order = np.argsort(-self._tensors["counts"], kind="stable")
+        self._catalogue = Catalogue.of(self._tensors["counts"])
         if weights:
+            import torch
+
             from armlift_arms.conversation import Conversation, Parts
-            from armlift_arms.loop import device
+            from armlift_arms.recall import Recall
 
             units = len(weights["users.weight"]) - 1 if self.config.user_vectors else None
             shape = self.config.shape(len(weights["decoder.items.weight"]))
             self._model = Conversation(shape, Parts(units, self.config.segments, self.config.ahead))
             load_weights(self._model, weights)
-            self._model.to(device()).eval()
+            closed = torch.from_numpy(~self._met).to(self._model.decoder.items.weight.device)
+            with torch.inference_mode():
+                self._recall = Recall(self._model, self.plan, closed)
 
     def _rankings(self, asked: Sequence[Asked]) -> list[Ranking]:
         import torch
 
-        from armlift_arms.recall import Known, Recall
+        from armlift_arms.recall import Known
 
-        plan = self.plan
+        steps = len(self.plan.recall)
         slates = [_Slate(self, request) for request, *_ in asked]
         units = np.array([self._unit_rows.get(request.unit, 0) for request, *_ in asked], dtype=np.int64)
         known = Known([self._given(one) for one in asked], self._chances(asked))
         with torch.inference_mode():
-            closed = torch.from_numpy(~self._met).to(self._model.decoder.items.weight.device)
-            recall = Recall(self._model, plan, closed)
             sequences = [one.sequence for one in asked]
-            for rows, talk in recall.conversations(sequences, units, known):
-                for step in range(len(plan.recall)):
-                    scores = recall.scores(talk).cpu().numpy()
+            for rows, talk in self._recall.conversations(sequences, units, known):
+                for step in range(steps):
+                    scores = self._recall.scores(talk).cpu().numpy()
                     first = np.zeros(len(scores), dtype=np.int64)
                     for row, place in enumerate(rows.places.tolist()):
                         first[row] = slates[place].take(step, scores[row])
-                    if step < len(plan.recall) - 1:
-                        talk.say(torch.from_numpy(first).to(closed.device))
+                    if step < steps - 1:
+                        talk.say(torch.from_numpy(first).to(rows.tokens.device))
                 self._show(rows, talk, asked, known.given, slates)
         return [slate.ranking() for slate in slates]
 
@@ -161,12 +163,10 @@ class RecGpt(NeuralArm[RecGptConfig]):
         if config.prompt_source == "unclicked":
             kinds = config.history_kinds
             return unclicked(request.history, one.positions, self._met_index, kinds, config.prompts)
-        if config.prompt_source == "random":
-            met = np.flatnonzero(self._met)
-            return at_random(request.unit, one.positions, met, config.prompts, config.seed)
-        if config.prompt_source == "popular":
-            return most_popular(one.sequence, self._order, config.prompts)
-        return stored(request.prompts or (), one.positions, self._met_index, config.prompts)
+        if config.prompt_source == "generated":
+            return stored(request.prompts or (), one.positions, self._met_index, config.prompts)
+        place = (request.unit, one.positions, one.sequence)
+        return of_catalogue(config.prompt_source, self._catalogue, *place, config.prompts, config.seed)
 
     def _chances(self, asked: Sequence[Asked]) -> list[npt.NDArray[np.float64]] | None:
         """Give the numbers that draw prompts, [length, K] each, if they are drawn."""
@@ -200,7 +200,7 @@ class _Slate:
     """A slate that grows by the items each recall step has its share of."""
 
     def __init__(self, arm: RecGpt, request: Request) -> None:
-        self._arm, self._request = arm, request
+        self._arm = arm
         sizes = shares(request.k, arm.plan.recall)
         # Where any item may be drawn, the last step ranks all that is left.
         depth = depth_of(request, arm.config)

@@ -1,24 +1,13 @@
 """SASRec: a causal Transformer over what a unit met tells what it meets next (arXiv 1808.09781)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from armlift.arm import ArmConfig
 from armlift.artefacts import Tensors
-from armlift.fitting import record_figures
-from armlift.slates import Ranking
-from armlift_arms.neural import (
-    Asked,
-    Known,
-    NeuralArm,
-    NeuralConfig,
-    Warm,
-    load_weights,
-    start_from,
-    weights_of,
-)
+from armlift_arms.neural import Known, NeuralConfig, OneStepArm, Warm, load_weights
 from armlift_arms.windows import Longs
 
 if TYPE_CHECKING:
@@ -37,15 +26,8 @@ class DecoderConfig(NeuralConfig):
     positions: bool = Field(default=True, description="Whether the model tells how far off an item stands.")
     layers: int = Field(default=2, ge=1, le=64, description="How many blocks follow each other.")
     heads: int = Field(default=2, ge=1, le=64, description="Attention heads of a block; divides dim.")
-    dropout: float = Field(default=0.5, ge=0, lt=1, description="Share of activations left out in training.")
     item_dropout: float = Field(
         default=0.2, ge=0, lt=1, description="Share of input items left out whole in training."
-    )
-    temperature: float | None = Field(
-        default=0.05,
-        gt=0,
-        allow_inf_nan=False,
-        description="Scores are cosines over this; null: scores are dot products.",
     )
 
     @model_validator(mode="after")
@@ -61,7 +43,7 @@ class DecoderConfig(NeuralConfig):
         return Shape(items=items, **self.model_dump(include=set(Shape._fields)))
 
 
-class SasRec(NeuralArm[DecoderConfig]):
+class SasRec(OneStepArm[DecoderConfig]):
     """Score an item with its similarity to the state after the unit's last `length` items.
 
     The score is cosine / temperature, or the dot product.
@@ -71,43 +53,24 @@ class SasRec(NeuralArm[DecoderConfig]):
 
     def _train(self, known: Known, warm: Warm | None) -> Tensors:
         from armlift_arms.decoder import Decoder
-        from armlift_arms.loop import run, seeded
-        from armlift_arms.next_item import NextItem
-        from armlift_arms.windows import split
+        from armlift_arms.next_item import NextItem, train
 
-        cut = split(known.sequences, self.config.length, self.config.validation_share)
-        if not len(cut.windows):
-            return {}
-        with seeded(self.config.seed, self.config.threads):
-            decoder = Decoder(self.config.shape(len(known.items)))
-            start_from(decoder, warm)
-        outcome = run(NextItem(decoder, known.sequences, cut, self.config.negatives), self._recipe(), "train")
-        record_figures(outcome.figures | {"epochs": outcome.epochs, "best_epoch": outcome.best_epoch})
-        return weights_of(decoder)
+        shape = self.config.shape(len(known.items))
+        return train(self.config, known, warm, lambda: Decoder(shape), NextItem)
 
     def _load(self, weights: Tensors) -> None:
         if weights:
+            import torch
+
             from armlift_arms.decoder import Decoder
-            from armlift_arms.loop import device
 
             self._decoder = Decoder(self.config.shape(len(weights["items.weight"])))
             load_weights(self._decoder, weights)
-            self._decoder.to(device()).eval()
+            with torch.inference_mode():
+                self._vectors = self._decoder.vectors()
 
-    def _rankings(self, asked: Sequence[Asked]) -> list[Ranking]:
-        import torch
-
+    def _scored(self, sequences: Sequence[Longs]) -> "Iterator[tuple[Longs, Tensor]]":
         from armlift_arms.serving import read
 
-        found: dict[int, Ranking] = {}
-        with torch.inference_mode():
-            vectors = self._decoder.vectors()
-            for rows in read(self._decoder, [one.sequence for one in asked], self._embed):
-                scores = (self._decoder.queries(rows.states) @ vectors.T).cpu().numpy()
-                for place, row in zip(rows.places.tolist(), scores, strict=False):
-                    found[place] = self._ranking(asked[place].request, row)
-        return [found[place] for place in range(len(asked))]
-
-    def _embed(self, tokens: "Tensor", places: Longs) -> "Tensor":
-        """Look tokens [B, L] up, whatever the sequences' places: there is nothing of the unit's own."""
-        return self._decoder.embed(tokens)
+        for rows in read(self._decoder, sequences, lambda tokens, _: self._decoder.embed(tokens)):
+            yield rows.places, self._decoder.queries(rows.states) @ self._vectors.T

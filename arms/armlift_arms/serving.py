@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from armlift_arms.decoder import Decoder, Past, ahead
+from armlift_arms.loop import on_threads
 from armlift_arms.windows import Longs
 
 ROWS = 16
@@ -79,12 +80,8 @@ def of_like_length(sequences: Sequence[Longs], longest: int, rows: int = ROWS) -
 @contextmanager
 def on_one_thread() -> Iterator[None]:
     """Compute on one thread: few rows gain little from more, and on a busy machine all wait for the last."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with on_threads(1):
         yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def seen_from(distances: Tensor, begins: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Mapping, Sequence
 from itertools import islice
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,29 @@ def at_random(unit: str, positions: Longs, items: Longs, prompts: int, seed: int
     """Draw `prompts` of `items` for behaviours at some positions of a unit's history, [n, prompts]."""
     drawn: Longs = items[(chances(unit, positions, prompts, seed) * len(items)).astype(np.int64)]
     return drawn
+
+
+class Catalogue(NamedTuple):
+    """The items that were met, int64, and all items by how often they were, the most popular first."""
+
+    met: Longs
+    by_popularity: Longs
+
+    @classmethod
+    def of(cls, counts: Longs) -> Self:
+        """Sort the items by their counts of behaviours, int64 [items]; ties go to the lower index."""
+        return cls(np.flatnonzero(counts), np.argsort(-counts, kind="stable"))
+
+
+def of_catalogue(
+    source: str, catalogue: Catalogue, unit: str, positions: Longs, sequence: Longs, prompts: int, seed: int
+) -> Longs:
+    """Give prompts `random` or `popular` to a sequence of items at some positions; of other sources none."""
+    if source == "random":
+        return at_random(unit, positions, catalogue.met, prompts, seed)
+    if source == "popular":
+        return most_popular(sequence, catalogue.by_popularity, prompts)
+    return np.full((len(sequence), prompts), NONE, dtype=np.int64)
 
 
 def most_popular(sequence: Longs, order: Longs, prompts: int) -> Longs:

@@ -5,9 +5,6 @@ answered by a model that was trained on the others. A model that had seen them w
 heart, and write them into its prompts.
 """
 
-from collections.abc import Iterator
-from itertools import pairwise
-
 import numpy as np
 import torch
 
@@ -16,14 +13,20 @@ from armlift.errors import InputError
 from armlift.fitting import record_figures
 from armlift_arms.conversation import Conversation, Parts
 from armlift_arms.finetune import FineTune
-from armlift_arms.loop import Outcome, Recipe, device, run, seeded
+from armlift_arms.loop import Outcome, device, run, seeded
 from armlift_arms.neural import Known, Warm, start_from, weights_of
 from armlift_arms.next_item import NextItem
 from armlift_arms.recall import Known as Prompts
 from armlift_arms.recall import Plan, Recall, Replies, generate
 from armlift_arms.recgpt import RecGptConfig
-from armlift_arms.sources import NONE, at_random, chances, most_popular
+from armlift_arms.sources import NONE, Catalogue, chances, of_catalogue
 from armlift_arms.windows import Longs, Sequences, Split, split
+
+
+def pretrained(config: RecGptConfig, known: Known) -> Conversation:
+    """Run the first stage alone: the decoder, before prompts are in view."""
+    cut = split(known.sequences, config.length, config.validation_share)
+    return _Stages(config, known, cut, None).begin().eval()
 
 
 def train(config: RecGptConfig, known: Known, warm: Warm | None) -> Tensors:
@@ -39,13 +42,20 @@ class _Stages:
 
     def __init__(self, config: RecGptConfig, known: Known, cut: Split, warm: Warm | None) -> None:
         self._config, self._known, self._cut, self._warm = config, known, cut, warm
-        self._recipe = Recipe(**config.model_dump(include=set(Recipe._fields)))
         self._shape = config.shape(len(known.items))
         self._counts = np.bincount(known.sequences.items, minlength=len(known.items))
         self._prompts = self._known_prompts()
 
     def run(self) -> Tensors:
         """Run all stages."""
+        model = self.begin()
+        replies = self._replies()
+        task = self._fine_tune(model, self._cut, replies, self._config.plan, self._prompts)
+        _record("tune", run(task, self._config.recipe, "tune"))
+        return weights_of(model)
+
+    def begin(self) -> Conversation:
+        """Make the model, and start it from an earlier one or train its decoder."""
         config = self._config
         units = len(self._known.units) if config.user_vectors else None
         with seeded(config.seed, config.threads):
@@ -53,16 +63,13 @@ class _Stages:
         start_from(model, self._warm)
         if self._warm is None and config.pretraining_epochs:
             _record("pretrain", self._tell_next(model, self._cut, "pretrain"))
-        replies = self._replies()
-        task = self._fine_tune(model, self._cut, replies, config.plan, self._prompts)
-        _record("tune", run(task, self._recipe, "tune"))
-        return weights_of(model)
+        return model
 
     def _tell_next(self, model: Conversation, cut: Split, stage: str) -> Outcome:
         """Train without prompts for `pretraining_epochs`; without validation, which the last stage has."""
         config = self._config
         most = max(1, config.pretraining_epochs)
-        recipe = self._recipe._replace(epochs=most, patience=most)
+        recipe = config.recipe._replace(epochs=most, patience=most)
         cut = cut._replace(held_out=cut.held_out[:0])
         if not config.ahead:
             return run(NextItem(model.decoder, self._known.sequences, cut, config.negatives), recipe, stage)
@@ -113,13 +120,15 @@ class _Stages:
         config, known = self._config, self._known
         if not config.prompts or (config.prompt_source == "generated" and config.top_p is None):
             return None
-        places = [np.arange(n) for n in np.diff(known.sequences.starts).tolist()]
-        pairs = list(zip(known.units, places, strict=True))
-        numbers = [chances(unit, at, config.prompts, config.seed) for unit, at in pairs]
-        return Prompts(self._other_prompts(pairs), None if config.top_p is None else numbers)
+        numbers = None
+        if config.top_p is not None:
+            sizes = np.diff(known.sequences.starts).tolist()
+            pairs = zip(known.units, sizes, strict=True)
+            numbers = [chances(unit, np.arange(n), config.prompts, config.seed) for unit, n in pairs]
+        return Prompts(self._other_prompts(), numbers)
 
-    def _other_prompts(self, pairs: list[tuple[str, Longs]]) -> list[Longs]:
-        """Give the prompts of another source, [items, K] for each unit and the places of its items."""
+    def _other_prompts(self) -> list[Longs]:
+        """Give the prompts of another source, [items, K] for each unit; NONE: the model generates them."""
         config, known = self._config, self._known
         if config.prompt_source == "unclicked":
             if not any((note != NONE).any() for note in known.notes):
@@ -128,20 +137,11 @@ class _Stages:
                     f"history_kinds, the data have none"
                 )
             return known.notes
-        if config.prompt_source == "random":
-            met = np.flatnonzero(self._counts)
-            return [at_random(unit, places, met, config.prompts, config.seed) for unit, places in pairs]
-        if config.prompt_source == "popular":
-            order = np.argsort(-self._counts, kind="stable")
-            return [most_popular(one, order, config.prompts) for one in self._each()]
-        return [np.full((len(places), config.prompts), NONE) for _, places in pairs]
-
-    def _each(self) -> Iterator[Longs]:
-        """Give the sequences one by one."""
-        sequences = self._known.sequences
-        return (
-            sequences.items[start:end].astype(np.int64) for start, end in pairwise(sequences.starts.tolist())
-        )
+        source, catalogue = config.prompt_source, Catalogue.of(self._counts)
+        return [
+            of_catalogue(source, catalogue, unit, np.arange(len(one)), one, config.prompts, config.seed)
+            for unit, one in zip(known.units, known.sequences.each(), strict=True)
+        ]
 
     def _answers(self, fold: int, prefixes: list[Longs], targets: Longs, places: Longs) -> Replies:
         """Let a model that is trained on the other folds answer prefixes, which end at some places."""
@@ -187,13 +187,11 @@ def _prefixes(sequences: Sequences, length: int) -> tuple[list[Longs], Longs]:
     prefixes: list[Longs] = []
     targets = np.append(sequences.items[1:], -1).astype(np.int64)
     targets[sequences.starts[1:] - 1] = -1
-    for start, end in pairwise(sequences.starts.tolist()):
-        of = sequences.items[start:end].astype(np.int64)
-        prefixes += [of[max(0, at + 1 - length) : at + 1] for at in range(end - start)]
+    for of in sequences.each():
+        prefixes += [of[max(0, at + 1 - length) : at + 1] for at in range(len(of))]
     return prefixes, targets
 
 
 def _record(stage: str, outcome: Outcome) -> None:
     """Record what a stage came to."""
-    found = {"epochs": outcome.epochs, "best_epoch": outcome.best_epoch, **outcome.figures}
-    record_figures({f"{stage}_{name}": float(value) for name, value in found.items()})
+    record_figures({f"{stage}_{name}": value for name, value in outcome.recorded.items()})

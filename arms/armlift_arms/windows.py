@@ -27,6 +27,10 @@ class Sequences(NamedTuple):
     def __len__(self) -> int:
         return len(self.starts) - 1
 
+    def each(self) -> Iterator[Longs]:
+        """Give the sequences one by one."""
+        return (self.items[start:end].astype(np.int64) for start, end in pairwise(self.starts.tolist()))
+
 
 class Split(NamedTuple):
     """What trains, and the prefixes whose next item is held out: rows (start, end, sequence) of `items`.

@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from sqlalchemy import Engine, select
 
 from armlift import processes
-from armlift.arm import Arm, ArmConfig, History, ItemTable, arm_class, arm_classes, new_arm
+from armlift.arm import Arm, ArmConfig, arm_class, arm_classes, new_arm
 from armlift.artefacts import Manifest, artefact_folder, has_artefact, load_artefact, save_artefact
 from armlift.errors import InputError
 from armlift.fitting import Tell, fitting
+from armlift.heldout import TrainingSet
 from armlift.ingest import add
 from armlift.lab import Lab
 from armlift.store.database import writing
@@ -37,29 +38,6 @@ class Start(NamedTuple):
 
     folder: Path
     manifest: Manifest
-
-
-class TrainingSet(Protocol):
-    """What arms are fitted on: `data_hash` names it, and its behaviours are before `until`."""
-
-    @property
-    def items(self) -> ItemTable:
-        """Give the catalogue."""
-        ...
-
-    @property
-    def until(self) -> int:
-        """Give the cut: UTC milliseconds, or positions where the data have no times."""
-        ...
-
-    @property
-    def data_hash(self) -> str:
-        """Hash all that arms are fitted on."""
-        ...
-
-    def histories(self) -> Iterator[History]:
-        """Give each unit's behaviours, oldest first; the same ones each time."""
-        ...
 
 
 Watch = Callable[[ArmConfig], AbstractContextManager[Tell | None]]

@@ -1,4 +1,4 @@
-"""Held-out items: what arms are evaluated on, whatever file it comes from."""
+"""Training sets, and held-out items: what arms are fitted and evaluated on, whatever file it comes from."""
 
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
@@ -16,12 +16,12 @@ class Asked(NamedTuple):
     target: str
 
 
-class HeldOut(Protocol):
-    """Data of which an item a unit is held out: what arms are fitted on, and what they are then asked for."""
+class TrainingSet(Protocol):
+    """What arms are fitted on: `data_hash` names it, and its behaviours are before `until`."""
 
     @property
     def items(self) -> ItemTable:
-        """Give the catalogue that is ranked."""
+        """Give the catalogue."""
         ...
 
     @property
@@ -33,6 +33,14 @@ class HeldOut(Protocol):
     def data_hash(self) -> str:
         """Hash all that arms are fitted on."""
         ...
+
+    def histories(self) -> Iterator[History]:
+        """Give each unit's behaviours, oldest first; the same ones each time."""
+        ...
+
+
+class HeldOut(TrainingSet, Protocol):
+    """Data of which an item a unit is held out: arms are fitted on the rest, then asked for it."""
 
     @property
     def file_hash(self) -> str:
@@ -52,10 +60,6 @@ class HeldOut(Protocol):
     @property
     def skipped(self) -> int:
         """Count the units that are not, as they are too short."""
-        ...
-
-    def histories(self) -> Iterator[History]:
-        """Give the histories to fit on; the same ones each time."""
         ...
 
     def asked(self) -> Iterator[Asked]:

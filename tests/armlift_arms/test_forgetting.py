@@ -10,7 +10,7 @@ from armlift.arm import new_arm
 from armlift.sequences import SplitData, read_sequences
 from armlift_arms import stages
 from armlift_arms.decoder import Decoder, Shape
-from armlift_arms.forgetting import next_item_losses, pretrained
+from armlift_arms.forgetting import next_item_losses
 from armlift_arms.recgpt import RecGpt, RecGptConfig
 
 
@@ -48,7 +48,8 @@ def test_the_pre_trained_decoder_is_the_one_that_was_fine_tuned(
 
     monkeypatch.setattr(stages._Stages, "_tell_next", watched)
     arm.fit(data.histories(), data.items, until=data.until)
-    decoder = pretrained(arm, data)
+    known = arm._known(data.histories(), data.items, data.until)
+    decoder = stages.pretrained(arm.config, known).decoder
     assert len(seen) == 2
     assert torch.equal(seen[0], seen[1])
     assert torch.equal(decoder.items.weight, seen[0])
