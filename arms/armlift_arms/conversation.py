@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from armlift_arms.decoder import Decoder, Shape
+from armlift_arms.rows import Linear
 from armlift_arms.serving import Rows
 
 BEHAVIOUR, REPLY = 0, 1
@@ -43,7 +44,7 @@ class Conversation(nn.Module):
         self.users = None if parts.units is None else _zeros(parts.units + 1, shape.dim)
         self.segments = _zeros(2, shape.dim) if parts.segments else None
         self.gate = nn.Parameter(torch.zeros(shape.dim))
-        self.heads = nn.ModuleList([nn.Linear(shape.dim, shape.dim) for _ in range(parts.ahead)])
+        self.heads = nn.ModuleList([Linear(shape.dim, shape.dim) for _ in range(parts.ahead)])
 
     def behaviours(self, tokens: Tensor, units: Tensor) -> Tensor:
         """Look behaviours [R, T] of units [R] up, -> [R, T, D]."""

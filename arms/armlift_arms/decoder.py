@@ -14,6 +14,7 @@ import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor, nn
 
 from armlift_arms.items import ItemModel
+from armlift_arms.rows import Linear
 
 _FILTER_SHARE = 0.7  # of a filtering block's output; attention has the rest
 _FEED_FORWARD = 4  # width of the feed-forward layer, in D
@@ -73,15 +74,20 @@ class Decoder(ItemModel):
         )[0]
 
     def extend(
-        self, embedded: Tensor, distances: Tensor, past: Sequence["Past"] = ()
+        self, embedded: Tensor, distances: Tensor, past: Sequence["Past"] = (), *, last: bool = False
     ) -> tuple[Tensor, list["Past"]]:
-        """Compute the states of tokens that follow `past`, [B, T, D]; gives them and the past with them."""
+        """Compute the states of tokens that follow `past`, [B, T, D], or of the `last` one alone, [B, 1, D].
+
+        Gives them and the past with all tokens.
+        """
         states: Tensor = self.dropout(self.norm(embedded))
         if not self.shape.positions:
             kinds = torch.where(distances < self.shape.length, 0, self.shape.length)
             distances = torch.where(distances < 0, distances, kinds)
         found = []
         for at, block in enumerate(self.blocks):
+            if last and at == len(self.blocks) - 1:
+                distances = distances[..., -1:, :]
             states, known = block(states, distances, past[at] if past else None)
             found.append(known)
         return states, found
@@ -133,15 +139,19 @@ class Block(nn.Module):
         self.attention_norm = nn.LayerNorm(shape.dim)
         self.filter = Filter(shape) if shape.backbone == "filter" else None
         self.filter_norm = nn.LayerNorm(shape.dim) if shape.backbone == "filter" else None
-        self.widen = nn.Linear(shape.dim, _FEED_FORWARD * shape.dim)
-        self.narrow = nn.Linear(_FEED_FORWARD * shape.dim, shape.dim)
+        self.widen = Linear(shape.dim, _FEED_FORWARD * shape.dim)
+        self.narrow = Linear(_FEED_FORWARD * shape.dim, shape.dim)
         self.norm = nn.LayerNorm(shape.dim)
         self.dropout = Dropout(shape.dropout)
 
     def forward(self, x: Tensor, distances: Tensor, past: Past | None) -> tuple[Tensor, Past]:
-        """Mix each new token [B, T, D] with what it sees; gives [B, T, D] and the past with them."""
+        """Mix new tokens [B, T, D] with what they see.
+
+        Gives the last ones, those `distances` has a row for, [B, R, D], and the past with all new tokens.
+        """
         attended, keys, values = self.attention(x, distances, past)
         inputs = x if past is None else torch.cat([past.inputs, x], dim=1)
+        x = x[:, -distances.shape[-2] :]
         mixed: Tensor = self.attention_norm(x + self.dropout(attended))
         if self.filter is not None and self.filter_norm is not None:
             smooth = self.filter_norm(x + self.dropout(self.filter(x, distances, inputs)))
@@ -156,20 +166,24 @@ class Attention(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.heads = shape.heads
-        self.joint = nn.Linear(shape.dim, 3 * shape.dim)
-        self.out = nn.Linear(shape.dim, shape.dim)
+        self.joint = Linear(shape.dim, 3 * shape.dim)
+        self.out = Linear(shape.dim, shape.dim)
         self.bias = nn.Parameter(_for_distances(shape, shape.heads))
 
     def forward(self, x: Tensor, distances: Tensor, past: Past | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Give what new tokens [B, T, D] attend to, [B, T, D], and all keys and values [B, H, S, D / H]."""
+        """Give what the last new tokens of [B, T, D] attend to, [B, R, D], and all keys and values.
+
+        `distances` has a row for each of the last R; keys and values are [B, H, S, D / H].
+        """
         b, length, d = x.shape
         joint = self.joint(x).view(b, length, 3, self.heads, d // self.heads)
         query, key, value = joint.permute(2, 0, 3, 1, 4)  # each [B, H, T, D / H]
         if past is not None:
             key, value = torch.cat([past.keys, key], dim=2), torch.cat([past.values, value], dim=2)
-        mask = _by_distance(self.bias, distances)  # [B or 1, H, T, S]
+        mask = _by_distance(self.bias, distances)  # [B or 1, H, R, S]
+        query = query[:, :, -mask.shape[2] :]
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        projected: Tensor = self.out(mixed.transpose(1, 2).reshape(b, length, d))
+        projected: Tensor = self.out(mixed.transpose(1, 2).reshape(b, -1, d))
         return projected, key, value
 
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from armlift_arms.items import ItemModel
 from armlift_arms.next_item import NextTask
-from armlift_arms.serving import ROWS, of_like_length
+from armlift_arms.rows import ROWS
+from armlift_arms.serving import of_like_length
 from armlift_arms.windows import Longs
 
 _HIDDEN = 4  # width of self-attention's hidden layer, in D, as in the paper
@@ -188,7 +189,7 @@ def read(model: Interests, sequences: Sequence[Longs]) -> Iterator[tuple[Longs, 
     depend on the batch it stands in, to the bit; rows without a sequence come last.
     """
     device = model.items.weight.device
-    for places, width in of_like_length(sequences, model.shape.length):
+    for places, width in of_like_length(sequences, model.shape.length, ROWS):
         tokens = np.zeros((ROWS, width), dtype=np.int64)
         ends = np.zeros((ROWS, 1), dtype=np.int64)
         for row, place in enumerate(places.tolist()):

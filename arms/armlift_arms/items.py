@@ -8,6 +8,8 @@ from typing import ClassVar
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor, nn
 
+from armlift_arms.rows import by_rows
+
 
 class ItemModel(nn.Module):
     """A model over a catalogue; `temperature` None scores by dot product, else by cosine."""
@@ -24,6 +26,10 @@ class ItemModel(nn.Module):
         """Give the vectors that queries are scored against, [n, D]: of `items` [n], or of the catalogue."""
         vectors = self.items.weight if items is None else self.items(items)
         return vectors if self.temperature is None else F.normalize(vectors, dim=-1)
+
+    def scores(self, states: Tensor, vectors: Tensor) -> Tensor:
+        """Score what has such `vectors`, [N, D], by states [B, D], -> [B, N]."""
+        return by_rows(self.queries(states), vectors)
 
     def queries(self, states: Tensor) -> Tensor:
         """Scale states [..., D] so that their dot products with `vectors` are scores."""

@@ -197,10 +197,9 @@ class NeuralArm(TableArm[Config]):
     def _ranked(self, asked: Sequence[Asked]) -> list[Ranking]:
         if not asked:
             return []
-        from armlift_arms.serving import on_one_thread
+        from armlift_arms.serving import on_all_threads
 
-        with on_one_thread():
-            return self._rankings(asked)
+        return on_all_threads(self._rankings, asked)
 
     def _answer(self, request: Request) -> Slate:
         return self.recommend([request])[0]

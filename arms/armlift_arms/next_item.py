@@ -86,7 +86,7 @@ class NextItem(NextTask[Decoder]):
 
     def _scores(self, tokens: Tensor, last: Tensor) -> Tensor:
         states = self._states(tokens)[torch.arange(len(last), device=last.device), last]
-        return self.model.queries(states) @ self.model.vectors().T
+        return self.model.scores(states, self.model.vectors())
 
 
 def train(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from armlift_arms.conversation import UNKNOWN, Conversation, Talk, View
-from armlift_arms.serving import ROWS, Rows, read
+from armlift_arms.serving import Rows, read
 from armlift_arms.windows import Ints, Longs
 
 Flags = npt.NDArray[np.bool_]
@@ -86,7 +86,7 @@ class Recall:
         units: Longs,
         known: Known | None = None,
         *,
-        rows: int = ROWS,
+        rows: int | None = None,
     ) -> Iterator[tuple[Rows, Talk]]:
         """Read n sequences of units, [n] rows of their table, and reply; see `serving.read`."""
         device = self._vectors.device
@@ -130,7 +130,7 @@ class Recall:
         return self._scores(talk.states)
 
     def _scores(self, states: Tensor) -> Tensor:
-        return self._model.decoder.queries(states) @ self._vectors.T
+        return self._model.decoder.scores(states, self._vectors)
 
     def _reply(self, talk: Talk, met: Tensor, given: Tensor, numbers: Tensor | None) -> None:
         """Say the replies of a turn: those `given` [R, K], else the best not met, [R, L], nor said in it."""

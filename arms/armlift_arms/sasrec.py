@@ -73,4 +73,4 @@ class SasRec(OneStepArm[DecoderConfig]):
         from armlift_arms.serving import read
 
         for rows in read(self._decoder, sequences, lambda tokens, _: self._decoder.embed(tokens)):
-            yield rows.places, self._decoder.queries(rows.states) @ self._vectors.T
+            yield rows.places, self._decoder.scores(rows.states, self._vectors)

@@ -1,12 +1,12 @@
-"""Answers from a decoder, a few sequences at a time.
+"""Answers from a decoder, some sequences at a time.
 
-Matrix products are rounded by their shapes. So that an answer does not depend on the batch it stands in, to
-the bit, sequences are computed `ROWS` at a time, padded on the left to a length that their own gives.
+So that an answer does not depend on the batch it stands in, to the bit, sequences are padded on the left to a
+length that their own gives, and multiplied as `armlift_arms.rows` tells.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -14,12 +14,15 @@ from torch import Tensor
 
 from armlift_arms.decoder import Decoder, Past, ahead
 from armlift_arms.loop import on_threads
+from armlift_arms.rows import ROWS
 from armlift_arms.windows import Longs
 
-ROWS = 16
-"""Sequences computed at a time."""
+_TOGETHER = 128  # most sequences computed at a time: one call does more, and what it computes fits the caches
+_SCORES = 2**21  # scores of the catalogue held at a time, but for `ROWS` sequences always
 _SHORTEST = 4
 
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
 Embed = Callable[[Tensor, Longs], Tensor]
 
 
@@ -40,19 +43,21 @@ class Rows(NamedTuple):
 
 
 def read(
-    decoder: Decoder, sequences: Sequence[Longs], embed: Embed, *, rows: int = ROWS, unread: int = 0
+    decoder: Decoder, sequences: Sequence[Longs], embed: Embed, *, rows: int | None = None, unread: int = 0
 ) -> Iterator[Rows]:
-    """Read sequences of 1 to `length` items, `rows` at a time, those of like length together.
+    """Read sequences of 1 to `length` items, those of like length together, at most `rows` at a time.
 
-    `embed` looks tokens [rows, L] of the sequences at some places [rows] up, -> [rows, L, D]. The last
-    `unread` columns are left to be read later, but for the first of all.
+    By default, as many as are computed fastest, and fewer where the catalogue is so large that their scores
+    would fill the memory. `embed` looks tokens [R, L] of the sequences at some places [R] up, -> [R, L, D].
+    The last `unread` columns are left to be read later, but for the first of all.
     """
     device = decoder.items.weight.device
     lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
     items = np.concatenate([*sequences, np.zeros(0, dtype=np.int64)])
     starts = np.cumsum(lengths) - lengths
+    rows = rows or max(ROWS, min(_TOGETHER, _SCORES // decoder.shape.items // ROWS * ROWS))
     for places, width in of_like_length(sequences, decoder.shape.length, rows):
-        filled = np.resize(places, rows)
+        filled = np.resize(places, -(-len(places) // ROWS) * ROWS)
         padding = width - lengths[filled]
         # Padding repeats an item of the sequence, so that who masks the tokens masks nothing else.
         at = np.maximum(np.arange(width) - padding[:, None], 0)  # [R, L]
@@ -60,11 +65,11 @@ def read(
         begins = torch.from_numpy(padding).to(device)
         now = max(1, width - unread)
         distances = seen_from(ahead(now, device), begins)
-        states, past = decoder.extend(embed(laid[:, :now], filled), distances)
+        states, past = decoder.extend(embed(laid[:, :now], filled), distances, last=True)
         yield Rows(places, filled, laid, states[:, -1], past, begins)
 
 
-def of_like_length(sequences: Sequence[Longs], longest: int, rows: int = ROWS) -> Iterator[tuple[Longs, int]]:
+def of_like_length(sequences: Sequence[Longs], longest: int, rows: int) -> Iterator[tuple[Longs, int]]:
     """Put sequences of like length together, at most `rows`: gives their places and a width that holds them.
 
     The width of a sequence of 1 to `longest` items follows from its length alone.
@@ -77,11 +82,19 @@ def of_like_length(sequences: Sequence[Longs], longest: int, rows: int = ROWS) -
             yield members[start : start + rows], width
 
 
-@contextmanager
-def on_one_thread() -> Iterator[None]:
-    """Compute on one thread: few rows gain little from more, and on a busy machine all wait for the last."""
+def on_all_threads(answer: Callable[[Sequence[Asked]], list[Answer]], asked: Sequence[Asked]) -> list[Answer]:
+    """Share what is asked out between torch's threads, each of which computes alone; answer in order.
+
+    Few rows gain little from two threads to a product, whose rounding would depend on their number too.
+    """
+    threads = min(torch.get_num_threads(), -(-len(asked) // ROWS))
     with on_threads(1):
-        yield
+        if threads == 1:
+            return answer(asked)
+        parts = [asked[first::threads] for first in range(threads)]
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            answered = [iter(part) for part in pool.map(answer, parts)]
+    return [next(answered[place % threads]) for place in range(len(asked))]
 
 
 def seen_from(distances: Tensor, begins: Tensor) -> Tensor:
