@@ -5,7 +5,7 @@ import os
 from alembic import context
 from sqlalchemy import Connection, create_engine
 
-from armlift.store.tables import metadata
+from armlift.store.tables import is_partition, metadata
 
 
 def _run(connection: Connection) -> None:
@@ -14,6 +14,7 @@ def _run(connection: Connection) -> None:
         target_metadata=metadata,
         render_as_batch=connection.dialect.name == "sqlite",
         compare_type=True,
+        include_name=lambda name, kind, _: not (kind == "table" and is_partition(name or "")),
     )
     with context.begin_transaction():
         context.run_migrations()

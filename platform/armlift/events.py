@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from armlift.days import utc_day
+from armlift.days import DAY_MS, utc_day
 from armlift.hashing import digest
 
 SCHEMA = 1
@@ -89,6 +89,8 @@ Event = Exposure | Impression | Feedback
 
 SMALLEST, LARGEST = 1e-100, 1e100
 """The size of values other than 0: their squares and the squares' sums must be numbers in every database."""
+MOST_DAYS_AFTER, MOST_DAYS_BEFORE = 31, 1
+"""How long after its request an impression or feedback may be, and before it, for clocks that differ."""
 REASON = 500
 """Characters of a reason that are kept; it may quote the event."""
 _NUL = b"\\u0000"
@@ -154,6 +156,14 @@ class Codec:
 
     def _objection(self, event: Event) -> str | None:
         """Say what is wrong with an event of the right form, or None."""
+        if type(event) is Exposure:
+            return None
+        after = event.ts - request_time(event.event_id)
+        if not -MOST_DAYS_BEFORE * DAY_MS <= after <= MOST_DAYS_AFTER * DAY_MS:
+            return (
+                f"ts {event.ts} is {after / DAY_MS:.1f} days after the request that event_id tells, "
+                f"must be -{MOST_DAYS_BEFORE} to {MOST_DAYS_AFTER}"
+            )
         if type(event) is Feedback:
             if event.kind not in self._kinds:
                 return f"kind {event.kind!r} is not declared in armlift.toml [kinds]"

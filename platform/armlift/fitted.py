@@ -17,9 +17,9 @@ from armlift.artefacts import Manifest, artefact_folder, has_artefact, load_arte
 from armlift.errors import InputError
 from armlift.fitting import Tell, fitting
 from armlift.heldout import TrainingSet
-from armlift.ingest import add
 from armlift.lab import Lab
 from armlift.store.database import writing
+from armlift.store.sink import insert_new
 from armlift.store.tables import models
 
 EVERY_EXPERIMENT = "*"
@@ -138,7 +138,7 @@ class FittedArms:
         )
         row = (name, EVERY_EXPERIMENT, manifest.version, "candidate", data.data_hash, data.until)
         with writing(self._engine) as connection:
-            add(connection, models, [(*row, definition_hash(arm.config), warm)])
+            insert_new(connection, models, [(*row, definition_hash(arm.config), warm)])
 
 
 def _unwatched(_: ArmConfig) -> AbstractContextManager[None]:

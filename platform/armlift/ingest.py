@@ -1,31 +1,33 @@
 """Ingest: records of the stream become rows, with the effect of exactly once.
 
-One batch is one transaction: its events (ON CONFLICT DO NOTHING), the rollup of the cells they touch, its bad
-events as dead letters, and the stream's offsets by compare-and-set. If that fails anywhere, nothing of it
-happened, and the batch is read again from the stored offset.
+One batch is one transaction: its events (ON CONFLICT DO NOTHING), marks on the cells of the rollup that they
+touch, its bad events as dead letters, and the stream's offsets by compare-and-set. If that fails anywhere,
+nothing of it happened, and the batch is read again from the stored offset. Marked cells are computed soon
+after, in transactions of their own: a cell that many batches touch is computed once for them all.
 """
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Engine, Table, select, update
+from sqlalchemy import Connection, Engine, select, update
 
 from armlift.days import Calendar
 from armlift.errors import StreamError
 from armlift.events import Codec, Event, Exposure, Feedback, Impression, request_day
-from armlift.rollup import Cell, Exposed, Subject, roll_up
+from armlift.rollup import Subjects, roll_up, waiting
 from armlift.store import tables
 from armlift.store.database import writing
+from armlift.store.partitions import Partitions
+from armlift.store.sink import append, insert_new
 from armlift.streams.stream import EventStream, Record
 
 BATCH = 5_000
 """Records a transaction takes at most; a record is a message of about twelve events."""
 GROUP = "ingest"
-
-Subjects = Callable[[Connection, set[str]], Sequence[Subject]]
-"""Give the experiments whose metrics the events of these runs count in."""
+ROLL_SECONDS = 1.0
+"""Seconds between two computations of the rollup, at least, while records come in."""
 
 
 class Ingested(NamedTuple):
@@ -40,7 +42,7 @@ class PartitionLostError(Exception):
     """The stored offset is not where this ingester left it: another one owns the partition now."""
 
 
-class _Batch:
+class Batch:
     """The rows of a batch, by table, and the cells they touch."""
 
     def __init__(self, calendar: Calendar) -> None:
@@ -48,23 +50,24 @@ class _Batch:
         self.impressions: list[tuple[object, ...]] = []
         self.feedback: list[tuple[object, ...]] = []
         self.dead: list[tuple[object, ...]] = []
-        self.cells: set[Cell] = set()
-        self.exposed: list[Exposed] = []
-        self.runs: set[str] = set()
+        self.request_days: set[int] = set()
+        self._cells: set[tuple[str, str, int]] = set()
+        self._exposed: set[tuple[str, str, str, int]] = set()
         self._day = calendar.day
 
     def add(self, event: Event) -> None:
         """Take in one valid event."""
-        day = self._day(event.ts)
-        self.runs.add(event.run)
-        head = (request_day(event.event_id), event.event_id, event.run, day, event.ts, event.unit_id)
+        day, requested = self._day(event.ts), request_day(event.event_id)
+        head = (requested, event.event_id, event.run, day, event.ts, event.unit_id)
         if type(event) is Feedback:
-            self.cells.add((event.run, event.unit_id, day))
+            self._cells.add((event.run, event.unit_id, day))
+            self.request_days.add(requested)
             self.feedback.append(
                 (*head, event.request_id, event.item_id, event.kind, event.value, event.ordinal)
             )
         elif type(event) is Impression:
-            self.cells.add((event.run, event.unit_id, day))
+            self._cells.add((event.run, event.unit_id, day))
+            self.request_days.add(requested)
             self.impressions.append(
                 (
                     *head,
@@ -80,7 +83,7 @@ class _Batch:
                 )
             )
         elif type(event) is Exposure:
-            self.exposed.append(Exposed(event.run, event.experiment, event.unit_id, event.arm, event.ts))
+            self._exposed.add((event.run, event.unit_id, event.arm, event.ts))
             self.exposures.append(
                 (
                     *head,
@@ -98,6 +101,12 @@ class _Batch:
     def events(self) -> int:
         """Count the events of the batch."""
         return len(self.exposures) + len(self.impressions) + len(self.feedback)
+
+    @property
+    def marks(self) -> list[tuple[object, ...]]:
+        """Give the rows of `touched_cells`."""
+        cells = [(run, unit, day, None, None) for run, unit, day in self._cells]
+        return [*cells, *((run, unit, None, arm, ts) for run, unit, arm, ts in self._exposed)]
 
 
 class Ingester:
@@ -124,23 +133,42 @@ class Ingester:
         self._subjects = subjects
         self._batch = batch
         self._next: dict[int, int] = {}
+        self._partitions = Partitions(engine)
+        self._roll_at = 0.0
+        self._marked = True  # for all it knows
         self.total: Counter[str] = Counter()
         stream.subscribe(GROUP, self._assigned, self._revoked)
 
     def step(self, timeout: float = 0.5) -> Ingested:
-        """Move one batch; waits up to `timeout` seconds for records.
+        """Move one batch; waits up to `timeout` seconds for records. Computes the rollup now and then.
 
         Raises StreamError when the stored offset is not in the stream.
         """
         records = self._stream.poll(self._batch, timeout)
-        if not records:
-            return Ingested(0, 0, 0)
+        done = self._move(records) if records else Ingested(0, 0, 0)
+        if self._marked and time.monotonic() >= self._roll_at:
+            self._marked = self.roll() > 0
+        return done
+
+    def roll(self) -> int:
+        """Compute marked cells of the rollup; gives how many marks were taken, 0 if another computes them."""
+        started = time.monotonic()
+        with writing(self._engine) as connection:
+            taken = roll_up(connection, self._subjects)
+        ended = time.monotonic()
+        # Most of the time is left to records, however slow the rollup is; it then takes more marks at once.
+        self._roll_at = ended + max(ROLL_SECONDS, 2 * (ended - started))
+        return taken
+
+    def _move(self, records: Sequence[Record]) -> Ingested:
+        """Store a batch, and go on behind it."""
         reached = {record.partition: record.offset + 1 for record in records}
         try:
             batch = self._read(records)
+            self._partitions.ensure(batch.request_days)
             with writing(self._engine) as connection:
                 self._move_offsets(connection, reached)
-                self._write(connection, batch)
+                write(connection, batch)
         except BaseException as error:
             # Nothing was stored: the next poll must bring these records again, also those of partitions that
             # are still ours when the stored offsets cannot be read now.
@@ -151,12 +179,15 @@ class Ingester:
             self._return_to_stored(reached)
             return Ingested(0, 0, 0)
         self._next.update(reached)
+        self._marked = True
         done = Ingested(len(records), batch.events, len(batch.dead))
         self.total.update(done._asdict())
         return done
 
     def drain(self, *, wait: float = 60.0) -> Ingested:
         """Move everything up to the stream's present end, also what another ingester of the group moves.
+
+        The rollup is then complete too.
 
         Raises TimeoutError when nothing moves for `wait` seconds, StreamError when the stored offset is not
         in the stream.
@@ -167,6 +198,7 @@ class Ingester:
         while True:
             stored = self.stored()
             if all(stored.get(partition, 0) >= end for partition, end in ends.items()):
+                self._roll_all(wait)
                 moved = self.total - before
                 return Ingested(moved["records"], moved["events"], moved["bad"])
             self.step(timeout=0.05)
@@ -174,6 +206,21 @@ class Ingester:
                 moved_at, seen = time.monotonic(), here
             elif time.monotonic() - moved_at > wait:
                 raise TimeoutError(f"no record of {self._stream.stream_id} was ingested for {wait:g} s")
+
+    def _roll_all(self, wait: float) -> None:
+        """Compute all marked cells, or wait until another has computed them."""
+        deadline = time.monotonic() + wait
+        while True:
+            if self.roll():
+                deadline = time.monotonic() + wait
+                continue
+            with self._engine.connect() as connection:
+                left = waiting(connection)
+            if not left:
+                return
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{left} marked cells of the rollup were not computed for {wait:g} s")
+            time.sleep(0.05)
 
     def _ends(self) -> dict[int, int]:
         """Give the end of each partition that has records; what is stored must lie in the stream."""
@@ -215,8 +262,8 @@ class Ingester:
             self._next[partition] = stored.get(partition, 0)
             self._stream.seek(partition, stored.get(partition, beginnings[partition]))
 
-    def _read(self, records: Sequence[Record]) -> _Batch:
-        batch = _Batch(self._calendar)
+    def _read(self, records: Sequence[Record]) -> Batch:
+        batch = Batch(self._calendar)
         for record in records:
             events, bad = self._codec.decode(record.value)
             for event in events:
@@ -234,7 +281,7 @@ class Ingester:
         for partition, end in sorted(reached.items()):
             expected = self._next.get(partition, 0)
             if not expected:
-                add(connection, offsets, [(self._stream.stream_id, partition, 0)])
+                insert_new(connection, offsets, [(self._stream.stream_id, partition, 0)])
             place = (offsets.c.stream_id == self._stream.stream_id, offsets.c.partition == partition)
             moved = connection.execute(
                 update(offsets).where(*place, offsets.c.next == expected).values(next=end)
@@ -242,25 +289,11 @@ class Ingester:
             if not moved.rowcount:
                 raise PartitionLostError(partition)
 
-    def _write(self, connection: Connection, batch: _Batch) -> None:
-        add(connection, tables.exposures, batch.exposures)
-        add(connection, tables.impressions, batch.impressions)
-        add(connection, tables.feedback, batch.feedback)
-        add(connection, tables.dead_letters, batch.dead)
-        if batch.events:
-            subjects = self._subjects(connection, batch.runs)
-            roll_up(connection, subjects, list(batch.cells), batch.exposed)
 
-
-def add(connection: Connection, table: Table, rows: Sequence[tuple[object, ...]]) -> None:
-    """Insert rows in the order of the table's columns; those that are there already change nothing."""
-    if not rows:
-        return
-    mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
-    quote = connection.dialect.identifier_preparer.quote
-    columns = ", ".join(map(quote, table.c.keys()))
-    marks = ", ".join([mark] * len(table.c))
-    # Handed to the driver as it is: a batch has tens of thousands of rows.
-    connection.exec_driver_sql(
-        f"INSERT INTO {quote(table.name)} ({columns}) VALUES ({marks}) ON CONFLICT DO NOTHING", list(rows)
-    )
+def write(connection: Connection, batch: Batch) -> None:
+    """Store a batch's rows, and mark the cells they touch."""
+    insert_new(connection, tables.exposures, batch.exposures)
+    insert_new(connection, tables.impressions, batch.impressions)
+    insert_new(connection, tables.feedback, batch.feedback)
+    insert_new(connection, tables.dead_letters, batch.dead)
+    append(connection, tables.touched_cells, batch.marks)

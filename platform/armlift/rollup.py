@@ -1,17 +1,19 @@
 """The `unit_days` rollup: what each unit did on each day, as each metric counts it.
 
-A cell is a (run, unit, day). When events of a cell arrive, all of its rows are computed again from the
-events, in the same transaction: so the rollup is the same whatever the order, the batches or the redeliveries
-were, and it can be rebuilt at any time. When a unit's first exposure arrives or moves, all of its days are
-touched.
+A cell is a (run, unit, day). Whoever stores events marks their cells in the same transaction; all rows of
+marked cells are then computed again from the events, and the marks deleted, in another: so the rollup is
+the same whatever the order, the batches or the redeliveries were, and it can be rebuilt at any time. When a
+unit's first exposure arrives or moves, all of its days are computed again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
     CTE,
+    BigInteger,
     Column,
+    CompoundSelect,
     Connection,
     Float,
     Integer,
@@ -38,32 +40,37 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from armlift.events import IMPRESSION_KIND
+from armlift.events import IMPRESSION_KIND, MOST_DAYS_AFTER, MOST_DAYS_BEFORE
 from armlift.metric import Measure, Metric, measures
-from armlift.store.tables import exposures, feedback, impressions, unit_days
+from armlift.store.tables import exposures, feedback, impressions, touched_cells, unit_days
 
-touched = Table(
-    "touched_cells",
+cells = Table(
+    "cells",
     MetaData(),
     Column("run", String(200), primary_key=True),
     Column("unit_id", String(200), primary_key=True),
     Column("day", Integer, primary_key=True),
     prefixes=["TEMPORARY"],
 )
-"""The cells of one run that a batch touched; a temporary table of the connection."""
+"""The cells of one run that are computed; a temporary table of the connection."""
 
-Cell = tuple[str, str, int]
-"""Run, unit and day."""
+taken = Table(
+    "taken",
+    MetaData(),
+    Column("mark", BigInteger, primary_key=True, autoincrement=False),
+    Column("run", String(200), nullable=False),
+    Column("unit_id", String(200), nullable=False),
+    Column("day", Integer),
+    Column("arm", String(200)),
+    Column("ts", BigInteger),
+    prefixes=["TEMPORARY"],
+)
+"""The marks that are worked on; a temporary table of the connection."""
 
-
-class Exposed(NamedTuple):
-    """What the rollup must know of a new exposure; `ts` is in UTC milliseconds."""
-
-    run: str
-    experiment: str
-    unit_id: str
-    arm: str
-    ts: int
+MARKS = 50_000
+"""Marks a transaction takes at most."""
+LOCK = 0x61726D6E
+"""PostgreSQL's advisory lock of whoever computes the rollup."""
 
 
 class Subject(NamedTuple):
@@ -75,97 +82,116 @@ class Subject(NamedTuple):
     paired: bool
 
 
-def roll_up(
-    connection: Connection,
-    subjects: Sequence[Subject],
-    cells: Sequence[Cell],
-    exposed: Sequence[Exposed],
-) -> None:
-    """Compute the touched cells again.
+Subjects = Callable[[Connection, set[str]], Sequence[Subject]]
+"""Give the experiments whose metrics the events of these runs count in."""
 
-    `cells` are those of the new events; `exposed` are the new exposures, whose units have all their days
-    touched when the exposure is the unit's first to its arm.
+
+def roll_up(connection: Connection, subjects: Subjects, marks: int = MARKS) -> int:
+    """Compute the cells of the oldest marks and delete these; gives how many, 0 if another process is at it.
+
+    What is committed with a mark is seen here, as the mark is read first; what comes later has a later mark.
     """
-    touched.create(connection, checkfirst=True)
-    for subject in subjects:
-        connection.execute(delete(touched))
-        rows = [
-            {"run": run, "unit_id": unit, "day": day}
-            for run, unit, day in sorted(set(cells))
-            if run == subject.run
-        ]
-        if rows:
-            connection.execute(insert(touched), rows)
-        _touch_all_days(connection, subject, exposed)
-        _compute(connection, subject)
+    if not _alone(connection, "pg_try_advisory_xact_lock"):
+        return 0
+    for table in (cells, taken):
+        table.create(connection, checkfirst=True)
+    connection.execute(delete(taken))
+    oldest = select(*(touched_cells.c[column.name] for column in taken.c)).order_by(touched_cells.c.mark)
+    connection.execute(insert(taken).from_select(list(taken.c), oldest.limit(marks)))
+    found = _number(connection, taken)
+    if found:
+        _count(connection, taken)
+        for subject in subjects(connection, {*connection.execute(select(taken.c.run).distinct()).scalars()}):
+            connection.execute(delete(cells))
+            connection.execute(insert(cells).from_select(list(cells.c), _marked(subject)))
+            _compute(connection, subject)
+        connection.execute(delete(touched_cells).where(touched_cells.c.mark.in_(select(taken.c.mark))))
+    return found
+
+
+def waiting(connection: Connection) -> int:
+    """Count the marks that are not yet worked on."""
+    return _number(connection, touched_cells)
+
+
+def _number(connection: Connection, table: Table) -> int:
+    return connection.execute(select(func.count()).select_from(table)).scalar_one()
+
+
+def _alone(connection: Connection, lock: str) -> bool:
+    """Take PostgreSQL's lock of the rollup by one of its functions; SQLite has one writer anyway."""
+    if connection.dialect.name != "postgresql":
+        return True
+    return connection.execute(text(f"SELECT {lock}({LOCK})")).scalar() is not False
+
+
+def _count(connection: Connection, table: Table) -> None:
+    if connection.dialect.name == "postgresql":
+        # It never counts temporary tables by itself, and takes one it has not counted for empty.
+        connection.execute(text(f"ANALYZE {table.name}"))
 
 
 def rebuild(connection: Connection, subject: Subject) -> None:
     """Compute all of a run's cells again, as they would be had its events come one by one."""
-    touched.create(connection, checkfirst=True)
-    connection.execute(delete(touched))
-    cells = union(
+    _alone(connection, "pg_advisory_xact_lock")
+    cells.create(connection, checkfirst=True)
+    connection.execute(delete(cells))
+    known = union(
         *(
             select(table.c.run, table.c.unit_id, table.c.day).where(table.c.run == subject.run)
             for table in (impressions, feedback)
         )
     )
-    connection.execute(insert(touched).from_select(["run", "unit_id", "day"], cells))
+    connection.execute(insert(cells).from_select(list(cells.c), known))
     _compute(connection, subject)
 
 
 def _compute(connection: Connection, subject: Subject) -> None:
-    """Compute the touched cells, which are of one run."""
-    if connection.dialect.name == "postgresql":
-        # It never counts temporary tables by itself, and takes one it has not counted for empty.
-        connection.execute(text(f"ANALYZE {touched.name}"))
+    """Compute `cells`, which are of one run."""
+    _count(connection, cells)
     _forget(connection, subject)
     connection.execute(insert(unit_days).from_select(list(unit_days.c), _rows(subject)))
 
 
-def _touch_all_days(connection: Connection, subject: Subject, exposed: Sequence[Exposed]) -> None:
-    """Touch every day of the units whose first exposure to an arm is among the new ones."""
-    earliest: dict[tuple[str, str], int] = {}
-    for run, experiment, unit, arm, ts in exposed:
-        if (run, experiment) == (subject.run, subject.experiment):
-            earliest[unit, arm] = min(ts, earliest.get((unit, arm), ts))
-    units = sorted({unit for unit, _ in earliest})
-    for start in range(0, len(units), 500):  # as many as any database takes in one list
-        first = _firsts(connection, subject, units[start : start + 500])
-        moved = sorted({unit for (unit, arm), ts in first.items() if earliest.get((unit, arm)) == ts})
-        days = union_all(
-            *(
-                select(table.c.run, table.c.unit_id, table.c.day).where(
-                    table.c.run == subject.run, table.c.unit_id.in_(moved)
-                )
-                for table in (impressions, feedback)
-            )
-        ).subquery()
-        known = select(touched.c.run, touched.c.unit_id, touched.c.day)
-        fresh = select(days).distinct().where(tuple_(days.c.run, days.c.unit_id, days.c.day).not_in(known))
-        connection.execute(insert(touched).from_select(["run", "unit_id", "day"], fresh))
-
-
-def _firsts(connection: Connection, subject: Subject, units: Sequence[str]) -> dict[tuple[str, str], int]:
-    """Read the first exposure (UTC milliseconds) of some units to each arm they met."""
-    e = exposures.c
-    rows = connection.execute(
-        select(e.unit_id, e.arm, func.min(e.ts))
-        .where(e.run == subject.run, e.experiment == subject.experiment, e.unit_id.in_(units))
-        .group_by(e.unit_id, e.arm)
+def _marked(subject: Subject) -> CompoundSelect[Any]:
+    """Select the cells that marks name: those of events, and all of a unit whose first exposure is new."""
+    of_events = select(taken.c.run, taken.c.unit_id, taken.c.day).where(
+        taken.c.run == subject.run, taken.c.day.is_not(None)
     )
-    return {(unit, arm): ts for unit, arm, ts in rows}
+    e = exposures.c
+    first = (
+        select(taken.c.unit_id)
+        .join(
+            exposures,
+            and_(
+                e.run == taken.c.run,
+                e.experiment == subject.experiment,
+                e.unit_id == taken.c.unit_id,
+                e.arm == taken.c.arm,
+            ),
+        )
+        .where(taken.c.run == subject.run, taken.c.day.is_(None))
+        .group_by(taken.c.unit_id, taken.c.arm)
+        .having(func.min(e.ts) == func.min(taken.c.ts))
+    )
+    of_units = (
+        select(table.c.run, table.c.unit_id, table.c.day).where(
+            table.c.run == subject.run, table.c.unit_id.in_(first)
+        )
+        for table in (impressions, feedback)
+    )
+    return union(of_events, *of_units)
 
 
 def _forget(connection: Connection, subject: Subject) -> None:
-    """Delete the touched cells' rows, so that those that vanish do not stay."""
+    """Delete the cells' rows, so that those that vanish do not stay."""
     key = tuple_(unit_days.c.run, unit_days.c.experiment, unit_days.c.unit_id, unit_days.c.day)
-    cells = select(touched.c.run, literal(subject.experiment), touched.c.unit_id, touched.c.day)
-    connection.execute(delete(unit_days).where(key.in_(cells)))
+    computed = select(cells.c.run, literal(subject.experiment), cells.c.unit_id, cells.c.day)
+    connection.execute(delete(unit_days).where(key.in_(computed)))
 
 
 def _rows(subject: Subject) -> Select[tuple[object, ...]]:
-    """Select the rows of `unit_days` of the touched cells.
+    """Select the rows of `unit_days` of the cells.
 
     Events of a cell are first summed by what a measure asks for (a kind, with bounds), once however many
     metrics share it; then each metric takes its numerator and denominator from these sums.
@@ -229,7 +255,7 @@ def _parts(metrics: Mapping[str, Metric], asked: dict[Asked, int]) -> CTE:
 
 
 def _sums(subject: Subject, asked: dict[Asked, int]) -> CTE:
-    """Count and add the touched cells' events by side of the first exposure and by what is asked for."""
+    """Count and add the cells' events by side of the first exposure and by what is asked for."""
     first = _first_exposures(subject)
     events = _events(subject)
     asks = union_all(
@@ -293,8 +319,8 @@ def _sum_in_order(element: _Sum, compiler: SQLCompiler, **options: Any) -> str:
 
 
 def _first_exposures(subject: Subject) -> CTE:
-    """Give each touched unit's first exposure to each arm; the report leaves units of several arms out."""
-    units = select(touched.c.run, touched.c.unit_id).distinct().subquery()
+    """Give the first exposure of the cells' units to each arm; reports leave units of several arms out."""
+    units = select(cells.c.run, cells.c.unit_id).distinct().subquery()
     e = exposures.c
     of_unit = and_(e.run == units.c.run, e.experiment == subject.experiment, e.unit_id == units.c.unit_id)
     return (
@@ -306,7 +332,7 @@ def _first_exposures(subject: Subject) -> CTE:
 
 
 def _events(subject: Subject) -> CTE:
-    """Give the touched cells' impressions and feedback in one form; a paired run's feedback bears its arm."""
+    """Give the cells' impressions and feedback in one form; a paired run's feedback bears its arm."""
     i, f = impressions.c, feedback.c
     shown = select(
         i.event_id,
@@ -328,7 +354,7 @@ def _events(subject: Subject) -> CTE:
 
 
 def _arms_of_requests() -> CTE:
-    """Give the arm that answered each request of the touched cells.
+    """Give the arm that answered each request of the cells.
 
     Feedback does not name its arm; in a replay it stands on the day of the impressions of its request.
     """
@@ -338,11 +364,15 @@ def _arms_of_requests() -> CTE:
 
 
 def _of_cells(table: Table) -> Join:
-    """Join the touched cells with their events.
+    """Join the cells with their events.
 
     They are joined from the left, and the run is taken from them too, so that a database without statistics
     looks events up by cell instead of reading the whole run; cells without events give empty rows, which no
-    unit matches.
+    unit matches. Events lie near their requests in time, so most partitions need not be looked into.
     """
-    same_cell = and_(*(table.c[name] == touched.c[name] for name in ("run", "unit_id", "day")))
-    return touched.outerjoin(table, same_cell)
+    same_cell = (table.c[name] == cells.c[name] for name in ("run", "unit_id", "day"))
+    all_cells = cells.alias("all_cells")
+    first, last = (select(of(all_cells.c.day)).scalar_subquery() for of in (func.min, func.max))
+    # A day of the lab's zone has parts of two days in UTC.
+    near = table.c.request_day.between(first - MOST_DAYS_AFTER - 1, last + MOST_DAYS_BEFORE + 1)
+    return cells.outerjoin(table, and_(*same_cell, near))

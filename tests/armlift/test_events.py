@@ -5,6 +5,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,16 +69,26 @@ feedback = st.builds(
     value=values,
     ordinal=counts,
 )
-events = st.lists(st.one_of(exposures, impressions, feedback), max_size=4)
+
+
+def near(event: Event) -> Event:
+    """Name the event as one of a request at its time."""
+    return msgspec.structs.replace(event, event_id=f"{event.ts:012x}" + event.event_id[12:])
+
+
+events = st.lists(st.one_of(exposures, impressions, feedback).map(near), max_size=4)
+TIME = 1_650_000_000_123
+MINE = f"{TIME:012x}" + "0" * 20
+"""The name of an event of a request at `TIME`."""
 
 
 def good(form: str = "feedback", **changed: Any) -> dict[str, Any]:
     """Give a valid event as plain data, with some of its fields changed."""
     fields: dict[str, Any] = {
         "type": form,
-        "event_id": "0" * 32,
+        "event_id": MINE,
         "run": "r1",
-        "ts": 1_650_000_000_123,
+        "ts": TIME,
         "unit_id": "u1",
     }
     if form == "exposure":
@@ -153,7 +164,7 @@ def test_what_is_encoded_is_decoded(sent: list[Event]) -> None:
 
 
 def test_the_last_times_have_a_day_everywhere() -> None:
-    got, bad = decode(message(good(ts=END - 1)))
+    got, bad = decode(message(good(ts=END - 1, event_id=f"{END - 1:012x}" + "0" * 20)))
     assert not bad
     for zone in ("UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago"):
         last = datetime.fromtimestamp(got[0].ts // 1000, UTC).toordinal() - 719_163
@@ -196,7 +207,7 @@ BAD: dict[str, tuple[bytes | dict[str, Any], str]] = {
     "null value": (good(value=None), "`$.value`"),
     "short id": (good(event_id="0" * 31), "event_id"),
     "long id": (good(event_id="0" * 33), "event_id"),
-    "id with a line end": (good(event_id="0" * 32 + "\n"), "event_id"),
+    "id with a line end": (good(event_id=MINE + "\n"), "event_id"),
     "id in upper case": (good(event_id="A" * 32), "event_id"),
     "id that is no hexadecimal": (good(request_id="g" * 32), "request_id"),
     "propensity 0": (good("impression", propensity=0), "propensity"),
@@ -212,9 +223,9 @@ BAD: dict[str, tuple[bytes | dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("part", "reason"), BAD.values(), ids=BAD)
 def test_a_bad_event_is_returned_alone(part: bytes | dict[str, Any], reason: str) -> None:
-    before, after = good("impression", event_id="1" * 32), good("exposure", event_id="2" * 32)
+    before, after = good("impression", event_id=MINE[:31] + "1"), good("exposure", event_id=MINE[:31] + "2")
     got, bad = decode(message(before, part, after))
-    assert [event.event_id for event in got] == ["1" * 32, "2" * 32]
+    assert [event.event_id for event in got] == [MINE[:31] + "1", MINE[:31] + "2"]
     assert len(bad) == 1
     assert bad[0].place == 1
     assert reason in bad[0].reason

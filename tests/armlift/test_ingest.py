@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, Table, delete, insert, select, text, update
 
-from armlift import ingest, runs
+from armlift import ingest, rollup, runs
 from armlift.days import DAY_MS, Calendar
 from armlift.errors import StreamError
 from armlift.events import (
@@ -220,7 +220,15 @@ def test_a_batch_is_one_transaction(database: Engine, folder: Path) -> None:
     assert seen == [8, 16, 20]
 
 
-@pytest.mark.parametrize("place", ["_read", "_move_offsets", "roll_up", "commit"])
+class BrokenError(Exception):
+    pass
+
+
+def broken(*_: object) -> None:
+    raise BrokenError
+
+
+@pytest.mark.parametrize("place", ["_read", "_move_offsets", "write", "commit"])
 def test_a_failure_leaves_nothing_and_the_next_step_brings_it_all(
     database: Engine, folder: Path, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,22 +237,16 @@ def test_a_failure_leaves_nothing_and_the_next_step_brings_it_all(
     expected, reached = content(database), offsets(database)
     clear(database)
 
-    class BrokenError(Exception):
-        pass
-
-    def fail(*_: object) -> None:
-        raise BrokenError
-
     with ingester(database, folder, batch=25) as one:
         one.step(timeout=1)
         before = content(database), offsets(database)
         with monkeypatch.context() as patch:
-            if place == "roll_up":
-                patch.setattr(ingest, "roll_up", fail)
+            if place == "write":
+                patch.setattr(ingest, "write", broken)
             elif place == "commit":
-                patch.setattr(database.dialect, "do_commit", fail)
+                patch.setattr(database.dialect, "do_commit", broken)
             else:
-                patch.setattr(one, place, fail)
+                patch.setattr(one, place, broken)
             for _ in range(2):
                 with pytest.raises(BrokenError):
                     one.step(timeout=1)
@@ -258,15 +260,36 @@ def test_a_failure_inside_the_database_leaves_nothing(database: Engine, folder: 
     publish(folder, messages(40))
     with ingester(database, folder) as one:
         with writing(database) as connection:
-            connection.execute(text("ALTER TABLE unit_days RENAME TO hidden"))
-        with pytest.raises(Exception, match="unit_days"):
+            connection.execute(text("ALTER TABLE touched_cells RENAME TO hidden"))
+        with pytest.raises(Exception, match="touched_cells"):
             one.step(timeout=1)
         with writing(database) as connection:
-            connection.execute(text("ALTER TABLE hidden RENAME TO unit_days"))
+            connection.execute(text("ALTER TABLE hidden RENAME TO touched_cells"))
         found = content(database, [*DATA, tables.stream_offsets])
         assert not any(found.values())
         one.drain(wait=5)
     assert offsets(database) == ends(folder)
+
+
+def test_a_rollup_that_fails_is_computed_later(
+    database: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(folder, messages(60))
+    drain(database, folder)
+    expected = content(database)
+    clear(database)
+    with ingester(database, folder) as one:
+        with monkeypatch.context() as patch:
+            patch.setattr(rollup, "_compute", broken)
+            with pytest.raises(BrokenError):
+                one.step(timeout=1)
+        found = content(database)
+        assert {name: rows for name, rows in found.items() if name != "unit_days"} == {
+            name: rows for name, rows in expected.items() if name != "unit_days"
+        }, "what was stored stays"
+        assert not found["unit_days"]
+        one.drain(wait=5)
+    assert content(database) == expected
 
 
 def test_who_lost_a_partition_cannot_commit(database: Engine, folder: Path) -> None:
@@ -479,14 +502,15 @@ def test_names_of_any_size_and_script_fit(database: Engine, folder: Path) -> Non
     """What the codec lets through, every database stores: nothing may stop the stream for ever."""
     big, last = "😀" * 200, 253_402_214_400_000 - 1
     codec, request = Codec(KINDS), request_identity(last, "x")
+    late, early = f"{last:012x}" + "f" * 19, "0" * 31
     head = (big, last, big)
     sent: list[Event] = [
-        Exposure("f" * 32, *head, big, 2**31 - 1, 2**31 - 1, big, big),
-        Impression("f" * 32, big, last, request, big, big, big, big, 2**31 - 1, 2**31 - 1, -1e308, 5e-324),
-        Exposure("e" * 32, "r1", last, big, "demo", 0, 0, big, big),
-        Feedback("e" * 32, "r1", last, request, big, big, "play", 1e100),
-        Feedback("d" * 32, "r1", last, request, big, big, "play", -1e-100, 2**31 - 1),
-        Feedback("c" * 32, "r1", 0, request, "'; --%s%%:x\\", "\x1f\ud7ff\U0010ffff", "play", 3),
+        Exposure(late + "f", *head, big, 2**31 - 1, 2**31 - 1, big, big),
+        Impression(late + "f", big, last, request, big, big, big, big, 2**31 - 1, 2**31 - 1, -1e308, 5e-324),
+        Exposure(late + "e", "r1", last, big, "demo", 0, 0, big, big),
+        Feedback(late + "e", "r1", last, request, big, big, "play", 1e100),
+        Feedback(late + "d", "r1", last, request, big, big, "play", -1e-100, 2**31 - 1),
+        Feedback(early + "c", "r1", 0, request, "'; --%s%%:x\\", "\x1f\ud7ff\U0010ffff", "play", 3),
     ]
     publish(folder, [(big, codec.encode(sent)), ("x", b"\x00\xff"), ("y", b'{"\\u0000": 1}')])
     assert drain(database, folder) == Ingested(3, 6, 2)
@@ -570,6 +594,6 @@ def test_kill_9_anywhere_loses_nothing_and_doubles_nothing(database: Engine, tmp
         process.stdin.close()
     assert kills >= 12
     assert len(places) >= 8
-    found = content(database)
-    assert found == expected
+    drain(database, tmp_path / "stream")  # what the last one stored, the rollup has yet to count
+    assert content(database) == expected
     assert offsets(database) == ends(tmp_path / "stream")

@@ -14,13 +14,21 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, Table, delete, event, select, text
 
 from armlift.days import DAY_MS, Calendar
-from armlift.events import Event, Exposure, Feedback, Impression, request_day, request_identity
-from armlift.hashing import digest
-from armlift.ingest import add
+from armlift.events import (
+    Event,
+    Exposure,
+    Feedback,
+    Impression,
+    event_identity,
+    request_day,
+    request_identity,
+)
 from armlift.metric import METRICS, Measure, measures
-from armlift.rollup import Exposed, Subject, rebuild, roll_up
+from armlift.rollup import Subject, rebuild, roll_up, waiting
 from armlift.store.database import writing
-from armlift.store.tables import exposures, feedback, impressions, unit_days
+from armlift.store.partitions import Partitions
+from armlift.store.sink import append, insert_new
+from armlift.store.tables import exposures, feedback, impressions, touched_cells, unit_days
 
 CALENDAR = Calendar("Asia/Shanghai")
 START = CALENDAR.parse("2022-04-15")
@@ -61,14 +69,20 @@ def store(engine: Engine, events: Sequence[Event], subjects: Sequence[Subject] =
         table = TABLES[type(one)]
         derived = {"request_day": request_day(one.event_id), "day": CALENDAR.day(one.ts)}
         rows[table].append(tuple(derived.get(c) or getattr(one, c) for c in table.c.keys()))  # noqa: SIM118
-    cells = [(e.run, e.unit_id, CALENDAR.day(e.ts)) for e in events if not isinstance(e, Exposure)]
-    exposed = [
-        Exposed(e.run, e.experiment, e.unit_id, e.arm, e.ts) for e in events if isinstance(e, Exposure)
+    marks: Rows = [
+        (e.run, e.unit_id, None, e.arm, e.ts)
+        if isinstance(e, Exposure)
+        else (e.run, e.unit_id, CALENDAR.day(e.ts), None, None)
+        for e in events
     ]
+    Partitions(engine).ensure(request_day(one.event_id) for one in events)
     with writing(engine) as connection:
         for table, some in rows.items():
-            add(connection, table, some)
-        roll_up(connection, subjects, cells, exposed)
+            insert_new(connection, table, some)
+        append(connection, touched_cells, marks)
+    with writing(engine) as connection:
+        roll_up(connection, lambda _, runs: [subject for subject in subjects if subject.run in runs])
+        assert waiting(connection) == 0
 
 
 def stored(engine: Engine) -> Rows:
@@ -139,8 +153,8 @@ arms = st.sampled_from(["a", "b"])
 requests = st.integers(0, 5).map(lambda n: request_identity(START, str(n)))
 
 
-def identity(*content: object) -> str:
-    return digest(repr(content))
+def identity(run: str, unit: str, ts: int, *content: object) -> str:
+    return event_identity(f"{ts:012x}", repr((run, unit, ts, *content)))
 
 
 def exposure(run: str, unit: str, ts: int, arm: str, experiment: str) -> Event:

@@ -1,8 +1,9 @@
 """The tables, defined once; Alembic makes them (`armlift db upgrade`), nothing else does.
 
-Events are keyed by (request_day, event_id): the UTC day of their request, which PostgreSQL partitions by, and
-an id that begins with the request's time, so that new rows land together. `day` is the day of the event in
-the lab's time zone, counted from 1970-01-01. Times are UTC milliseconds.
+Events are keyed by (request_day, event_id): the UTC day of their request, and an id that begins with the
+request's time, so that new rows land together. PostgreSQL keeps impressions and feedback in a partition a
+request day (see `partitions`); exposures are few, wanted for ever, and stay in one table. `day` is the day of
+the event in the lab's time zone, counted from 1970-01-01. Times are UTC milliseconds.
 """
 
 from sqlalchemy import (
@@ -21,7 +22,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 """The newest Alembic revision; a test holds it against the migrations."""
 
 metadata = MetaData(
@@ -94,6 +95,7 @@ impressions = Table(
     PrimaryKeyConstraint("request_day", "event_id"),
     Index("ix_impressions_unit", "run", "unit_id", "day"),
     sqlite_with_rowid=False,
+    postgresql_partition_by="RANGE (request_day)",
 )
 
 feedback = Table(
@@ -108,7 +110,17 @@ feedback = Table(
     PrimaryKeyConstraint("request_day", "event_id"),
     Index("ix_feedback_unit", "run", "unit_id", "day"),
     sqlite_with_rowid=False,
+    postgresql_partition_by="RANGE (request_day)",
 )
+
+PARTITIONED = (impressions, feedback)
+
+
+def is_partition(name: str) -> bool:
+    """Tell whether a table is a partition of PostgreSQL's: impressions_20220415, or impressions_other."""
+    table, _, rest = name.rpartition("_")
+    return table in {one.name for one in PARTITIONED} and (rest == "other" or rest.isdigit())
+
 
 unit_days = Table(
     "unit_days",
@@ -126,6 +138,25 @@ unit_days = Table(
     # A unit's rows lie together, so that one pass in key order gives its totals of all metrics.
     PrimaryKeyConstraint("run", "experiment", "unit_id", "day", "metric", "side", "arm"),
     sqlite_with_rowid=False,
+)
+
+touched_cells = Table(
+    "touched_cells",
+    metadata,
+    Column("mark", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("run", NAME, nullable=False),
+    Column("unit_id", NAME, nullable=False),
+    Column("day", Integer, comment="of the new events; null for an exposure"),
+    Column("arm", NAME, comment="of an exposure"),
+    Column("ts", BigInteger, comment="of an exposure"),
+)
+"""What the rollup has yet to compute: marks, written with the events and deleted with what they led to."""
+
+expired = Table(
+    "expired",
+    metadata,
+    Column("table", NAME, primary_key=True),
+    Column("before", Integer, nullable=False, comment="events of earlier request days are gone"),
 )
 
 stream_offsets = Table(

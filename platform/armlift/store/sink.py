@@ -1,0 +1,73 @@
+"""Rows written fast: by COPY into PostgreSQL, by batches into SQLite."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Column, Connection, Table
+
+Rows = Sequence[tuple[object, ...]]
+
+
+def insert_new(connection: Connection, table: Table, rows: Rows) -> None:
+    """Insert rows in the order of the table's columns; those that are there already change nothing.
+
+    In PostgreSQL they are copied into a temporary table of the transaction, and inserted from there.
+    """
+    if not rows:
+        return
+    if connection.dialect.name != "postgresql":
+        _insert(connection, table, rows)
+        return
+    staged = f"staged_{table.name}"
+    connection.exec_driver_sql(
+        f"CREATE TEMPORARY TABLE IF NOT EXISTS {staged} (LIKE {table.name}) ON COMMIT DELETE ROWS"
+    )
+    _copy(connection, staged, table, rows)
+    names = _names(connection, table)
+    connection.exec_driver_sql(
+        f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {staged} ON CONFLICT DO NOTHING"
+    )
+    connection.exec_driver_sql(f"TRUNCATE {staged}")
+
+
+def append(connection: Connection, table: Table, rows: Rows) -> None:
+    """Insert rows in the order of the columns that the database does not number itself."""
+    if not rows:
+        return
+    if connection.dialect.name == "postgresql":
+        _copy(connection, table.name, table, rows)
+    else:
+        _insert(connection, table, rows)
+
+
+def _copy(connection: Connection, into: str, table: Table, rows: Rows) -> None:
+    driver: Any = connection.connection.driver_connection
+    command = f"COPY {into} ({_names(connection, table)}) FROM STDIN (FORMAT BINARY)"
+    with driver.cursor() as cursor, cursor.copy(command) as copy:
+        copy.set_types([_type(connection, column) for column in _given(table)])
+        for row in rows:
+            copy.write_row(row)
+
+
+def _type(connection: Connection, column: Column[object]) -> str:
+    """Name a column's type as COPY's binary form does: without a length."""
+    name = column.type.compile(connection.dialect).partition("(")[0].lower()
+    return {"double precision": "float8", "float": "float8"}.get(name, name)
+
+
+def _insert(connection: Connection, table: Table, rows: Rows) -> None:
+    names = _names(connection, table)
+    marks = ", ".join("?" for _ in _given(table))
+    # Handed to the driver as it is: a batch has tens of thousands of rows.
+    connection.exec_driver_sql(
+        f"INSERT INTO {table.name} ({names}) VALUES ({marks}) ON CONFLICT DO NOTHING", list(rows)
+    )
+
+
+def _names(connection: Connection, table: Table) -> str:
+    quote = connection.dialect.identifier_preparer.quote
+    return ", ".join(quote(column.name) for column in _given(table))
+
+
+def _given(table: Table) -> list[Column[object]]:
+    return [column for column in table.c if column.autoincrement is not True]
