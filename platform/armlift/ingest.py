@@ -8,17 +8,20 @@ happened, and the batch is read again from the stored offset.
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import Connection, Engine, Table, select, update
 
 from armlift.days import Calendar
 from armlift.errors import StreamError
-from armlift.events import Codec, Event, Exposure, Feedback, Impression, request_day
+from armlift.events import BadEvent, Codec, Event, Exposure, Feedback, Impression, request_day
 from armlift.rollup import Cell, Exposed, Subject, roll_up
 from armlift.store import tables
 from armlift.store.database import writing
 from armlift.streams.stream import EventStream, Record
+
+if TYPE_CHECKING:
+    from armlift.ingest_metrics import IngestMetrics
 
 BATCH = 5_000
 """Records a transaction takes at most; a record is a message of about twelve events."""
@@ -40,7 +43,7 @@ class PartitionLostError(Exception):
     """The stored offset is not where this ingester left it: another one owns the partition now."""
 
 
-class _Batch:
+class Batch:
     """The rows of a batch, by table, and the cells they touch."""
 
     def __init__(self, calendar: Calendar) -> None:
@@ -94,17 +97,30 @@ class _Batch:
                 )
             )
 
+    def reject(self, stream_id: str, partition: int, offset: int, bad: BadEvent) -> None:
+        """Take in one bad event of a record, as a dead letter."""
+        self.dead.append((stream_id, partition, offset, bad.place, bad.reason, bad.raw, bad.schema))
+
+    @property
+    def by_table(self) -> dict[str, int]:
+        """Count the events of the batch, by the table they belong to."""
+        return {
+            "exposures": len(self.exposures),
+            "impressions": len(self.impressions),
+            "feedback": len(self.feedback),
+        }
+
     @property
     def events(self) -> int:
         """Count the events of the batch."""
-        return len(self.exposures) + len(self.impressions) + len(self.feedback)
+        return sum(self.by_table.values())
 
 
 class Ingester:
     """Moves records of one stream into one database; use it from one thread.
 
     `subjects` names the experiments a run's events count in (see `runs.Subjects`); a transaction takes at
-    most `batch` records.
+    most `batch` records. `metrics` are told of every batch and failure.
     """
 
     def __init__(
@@ -116,6 +132,7 @@ class Ingester:
         subjects: Subjects,
         *,
         batch: int = BATCH,
+        metrics: "IngestMetrics | None" = None,
     ) -> None:
         self._engine = engine
         self._stream = stream
@@ -123,6 +140,7 @@ class Ingester:
         self._calendar = calendar
         self._subjects = subjects
         self._batch = batch
+        self._metrics = metrics
         self._next: dict[int, int] = {}
         self.total: Counter[str] = Counter()
         stream.subscribe(GROUP, self._assigned, self._revoked)
@@ -132,27 +150,38 @@ class Ingester:
 
         Raises StreamError when the stored offset is not in the stream.
         """
-        records = self._stream.poll(self._batch, timeout)
-        if not records:
-            return Ingested(0, 0, 0)
+        try:
+            records = self._stream.poll(self._batch, timeout)
+            return self._store(records) if records else Ingested(0, 0, 0)
+        except Exception as error:
+            if self._metrics:
+                self._metrics.failed(error)
+            if isinstance(error, PartitionLostError):
+                return Ingested(0, 0, 0)
+            raise
+
+    def _store(self, records: Sequence[Record]) -> Ingested:
+        """Store records in one transaction; raises PartitionLostError when another one has stored them."""
         reached = {record.partition: record.offset + 1 for record in records}
+        began = time.perf_counter()
         try:
             batch = self._read(records)
             with writing(self._engine) as connection:
                 self._move_offsets(connection, reached)
-                self._write(connection, batch)
+                new = write(connection, batch, self._subjects)
         except BaseException as error:
             # Nothing was stored: the next poll must bring these records again, also those of partitions that
             # are still ours when the stored offsets cannot be read now.
             for record in reversed(records):
                 self._stream.seek(record.partition, record.offset)
-            if not isinstance(error, PartitionLostError):
-                raise
-            self._return_to_stored(reached)
-            return Ingested(0, 0, 0)
+            if isinstance(error, PartitionLostError):
+                self._return_to_stored(reached)
+            raise
         self._next.update(reached)
         done = Ingested(len(records), batch.events, len(batch.dead))
         self.total.update(done._asdict())
+        if self._metrics:
+            self._metrics.batch(done, batch.by_table, new, time.perf_counter() - began)
         return done
 
     def drain(self, *, wait: float = 60.0) -> Ingested:
@@ -190,6 +219,14 @@ class Ingester:
                 )
         return {partition: end for partition, end in ends.items() if end > beginnings[partition]}
 
+    def lag(self) -> dict[int, int]:
+        """Count the records that are not stored yet, by partition that this ingester owns now."""
+        beginnings, ends = self._stream.beginning_offsets(), self._stream.end_offsets()
+        return {
+            partition: max(0, ends[partition] - max(reached, beginnings[partition]))
+            for partition, reached in self._next.items()
+        }
+
     def stored(self) -> dict[int, int]:
         """Read the stored offsets of this stream, by partition."""
         offsets = tables.stream_offsets
@@ -215,16 +252,14 @@ class Ingester:
             self._next[partition] = stored.get(partition, 0)
             self._stream.seek(partition, stored.get(partition, beginnings[partition]))
 
-    def _read(self, records: Sequence[Record]) -> _Batch:
-        batch = _Batch(self._calendar)
+    def _read(self, records: Sequence[Record]) -> Batch:
+        batch = Batch(self._calendar)
         for record in records:
             events, bad = self._codec.decode(record.value)
             for event in events:
                 batch.add(event)
-            for index, reason, raw in bad:
-                batch.dead.append(
-                    (self._stream.stream_id, record.partition, record.offset, index, reason, raw)
-                )
+            for one in bad:
+                batch.reject(self._stream.stream_id, record.partition, record.offset, one)
         return batch
 
     def _move_offsets(self, connection: Connection, reached: Mapping[int, int]) -> None:
@@ -242,25 +277,31 @@ class Ingester:
             if not moved.rowcount:
                 raise PartitionLostError(partition)
 
-    def _write(self, connection: Connection, batch: _Batch) -> None:
-        add(connection, tables.exposures, batch.exposures)
-        add(connection, tables.impressions, batch.impressions)
-        add(connection, tables.feedback, batch.feedback)
-        add(connection, tables.dead_letters, batch.dead)
-        if batch.events:
-            subjects = self._subjects(connection, batch.runs)
-            roll_up(connection, subjects, list(batch.cells), batch.exposed)
+
+def write(connection: Connection, batch: Batch, subjects: Subjects) -> int:
+    """Store a batch's rows, with the rollup of the cells they touch; gives how many events were new."""
+    new = add(connection, tables.exposures, batch.exposures)
+    new += add(connection, tables.impressions, batch.impressions)
+    new += add(connection, tables.feedback, batch.feedback)
+    add(connection, tables.dead_letters, batch.dead)
+    if batch.events:
+        roll_up(connection, subjects(connection, batch.runs), list(batch.cells), batch.exposed)
+    return new
 
 
-def add(connection: Connection, table: Table, rows: Sequence[tuple[object, ...]]) -> None:
-    """Insert rows in the order of the table's columns; those that are there already change nothing."""
+def add(connection: Connection, table: Table, rows: Sequence[tuple[object, ...]]) -> int:
+    """Insert rows in the order of the table's columns; those that are there already change nothing.
+
+    Gives how many were new.
+    """
     if not rows:
-        return
+        return 0
     mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
     quote = connection.dialect.identifier_preparer.quote
     columns = ", ".join(map(quote, table.c.keys()))
     marks = ", ".join([mark] * len(table.c))
     # Handed to the driver as it is: a batch has tens of thousands of rows.
-    connection.exec_driver_sql(
+    done = connection.exec_driver_sql(
         f"INSERT INTO {quote(table.name)} ({columns}) VALUES ({marks}) ON CONFLICT DO NOTHING", list(rows)
     )
+    return done.rowcount
