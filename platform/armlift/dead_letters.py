@@ -36,6 +36,8 @@ EXCERPT = 80
 KEY = (letters.c.stream_id, letters.c.partition, letters.c.offset, letters.c.index)
 MESSAGE = -1
 """The index of a letter that is a whole message."""
+FIRST_SCHEMA = 1
+"""The schema of letters that do not say one: they were kept when there was one only."""
 
 
 @dataclass(frozen=True)
@@ -90,16 +92,17 @@ def listing(connection: Connection, *, reason: str = "", limit: int = 20) -> Lis
     )
     # A character takes at most four bytes, and one more may be cut.
     head = func.substr(letters.c.bytes, 1, 4 * EXCERPT + 4, type_=LargeBinary)
-    some = connection.execute(
-        select(*KEY, letters.c.reason, func.length(letters.c.bytes), head)
-        .where(asked)
-        .order_by(*KEY)
-        .limit(limit)
-    )
+    columns = (*KEY, letters.c.reason, func.length(letters.c.bytes), head)
+    some: Sequence[Sequence[Any]] = connection.execute(
+        select(*columns).where(asked).order_by(*KEY).limit(limit)
+    ).all()
     return Listing(
         connection.execute(select(func.count()).select_from(letters).where(asked)).scalar_one(),
         {row[0]: row[1] for row in reasons},
-        [DeadLetter(*row[:-1], excerpt(row[-1], row[-2])) for row in some],
+        [
+            DeadLetter(stream, partition, offset, index, why, size, excerpt(bytes(raw), size))
+            for stream, partition, offset, index, why, size, raw in some
+        ],
     )
 
 
@@ -121,10 +124,11 @@ def render(found: Listing) -> str:
     if rest := found.total - sum(found.reasons.values()):
         lines.append(f"  {rest:,} with other reasons; --limit shows more")
     for one in found.letters:
-        place = "the message" if one.index == MESSAGE else f"event {one.index}"
+        what = "the message" if one.index == MESSAGE else f"event {one.index}"
+        place = f"stream {one.stream_id}, partition {one.partition}, offset {one.offset}"
         lines += [
             "",
-            f"stream {one.stream_id}, partition {one.partition}, offset {one.offset}, {place}, {one.size:,} bytes",
+            f"{place}, {what}, {one.size:,} bytes",
             f"  {printable(one.reason)}",
             f"  {one.excerpt}",
         ]
@@ -189,7 +193,9 @@ def _replay(
 def _read(codec: Codec, index: int, raw: bytes, schema: int | None) -> tuple[list[Event], list[BadEvent]]:
     # PostgreSQL gives memoryview or bytes, as the driver likes.
     raw = bytes(raw)
-    return codec.decode(raw) if schema is None else codec.decode_event(raw, schema, index)
+    if index == MESSAGE:
+        return codec.decode(raw)
+    return codec.decode_event(raw, FIRST_SCHEMA if schema is None else schema, index)
 
 
 def _page(asked: ColumnElement[bool], before: ColumnElement[bool]) -> Select[Any]:

@@ -31,11 +31,6 @@ def upgrade() -> None:
     op.add_column(
         "dead_letters",
         sa.Column(
-            "schema",
-            sa.Integer,
-            nullable=True,
-            comment="of the event's message; null: the message itself is the letter",
+            "schema", sa.Integer, nullable=True, comment="of the event's message; null: 1, or no event"
         ),
     )
-    # Until now there was one schema.
-    op.execute('UPDATE dead_letters SET schema = 1 WHERE "index" >= 0')

@@ -145,7 +145,7 @@ dead_letters = Table(
     Column("index", Integer, nullable=False, comment="of the event in its message; -1: the message itself"),
     Column("reason", Text, nullable=False),
     Column("bytes", LargeBinary, nullable=False),
-    Column("schema", Integer, comment="of the event's message; null: the message itself is the letter"),
+    Column("schema", Integer, comment="of the event's message; null: 1, or no event"),
     PrimaryKeyConstraint("stream_id", "partition", "offset", "index"),
 )
 
