@@ -31,7 +31,7 @@ from armlift.store.tables import dead_letters as letters
 
 PAGE = 200
 """Dead letters a transaction reads again: a message of megabytes may be in each."""
-EXCERPT = 80
+EXCERPT = 240
 """Characters of a letter's bytes that are shown."""
 KEY = (letters.c.stream_id, letters.c.partition, letters.c.offset, letters.c.index)
 MESSAGE = -1
