@@ -15,7 +15,6 @@ from sqlalchemy import (
     Connection,
     Engine,
     LargeBinary,
-    Select,
     delete,
     func,
     select,
@@ -34,6 +33,7 @@ PAGE = 200
 EXCERPT = 240
 """Characters of a letter's bytes that are shown."""
 KEY = (letters.c.stream_id, letters.c.partition, letters.c.offset, letters.c.index)
+BACKWARD = [column.desc() for column in KEY]
 MESSAGE = -1
 """The index of a letter that is a whole message."""
 FIRST_SCHEMA = 1
@@ -156,21 +156,28 @@ def replay(
         total = connection.execute(select(func.count()).select_from(letters).where(asked)).scalar_one()
     # From the last to the first: letters that a message leaves lie behind its own, and are not read twice.
     before: ColumnElement[bool] = true()
-    while True:
-        with writing(engine) as connection:
-            page = connection.execute(_page(asked, before)).all()
-            done.update(_replay(connection, page, codec, Batch(calendar), subjects))
-        if not page:
-            return Replayed(*(done[name] for name in Replayed._fields))
+    while page := _page(engine, asked, before):
+        batch = Batch(calendar)
+        gone, counts = _read_page(page, codec, batch)
+        if gone and not _store(engine, gone, batch, subjects):
+            continue
+        done.update(counts)
         before = tuple_(*KEY) < tuple_(*page[-1][: len(KEY)])
         if progress:
             progress(done["letters"], total)
+    return Replayed(*(done[name] for name in Replayed._fields))
 
 
-def _replay(
-    connection: Connection, page: Sequence[Sequence[Any]], codec: Codec, batch: Batch, subjects: Subjects
-) -> dict[str, int]:
-    """Bring in what is good of a page of letters; gives what `Replayed` counts."""
+def _page(engine: Engine, asked: ColumnElement[bool], before: ColumnElement[bool]) -> Sequence[Sequence[Any]]:
+    columns = (*KEY, letters.c.reason, letters.c.bytes, letters.c.schema)
+    with engine.connect() as connection:
+        return connection.execute(select(*columns).where(asked, before).order_by(*BACKWARD).limit(PAGE)).all()
+
+
+def _read_page(
+    page: Sequence[Sequence[Any]], codec: Codec, batch: Batch
+) -> tuple[list[tuple[object, ...]], dict[str, int]]:
+    """Read letters again, into a batch; gives the keys of those that change, and what is counted."""
     bad_events, settled = 0, 0
     gone: list[tuple[object, ...]] = []
     for stream, partition, offset, index, reason, raw, schema in page:
@@ -184,10 +191,23 @@ def _replay(
             batch.add(event)
         for one in bad:
             batch.reject(stream, partition, offset, one)
-    if gone:
-        connection.execute(delete(letters).where(tuple_(*KEY).in_(gone)))
+    counts = {"letters": len(page), "settled": settled, "events": batch.events, "bad": bad_events}
+    return gone, counts
+
+
+def _store(engine: Engine, gone: list[tuple[object, ...]], batch: Batch, subjects: Subjects) -> bool:
+    """Store what letters brought in the transaction that deletes them; not if another replay was there first.
+
+    It would bring back letters that the other has settled. All lock them in the same order.
+    """
+    these = tuple_(*KEY).in_(gone)
+    with writing(engine) as connection:
+        found = connection.execute(select(*KEY).where(these).order_by(*BACKWARD).with_for_update()).all()
+        if len(found) < len(gone):
+            return False
+        connection.execute(delete(letters).where(these))
         write(connection, batch, subjects)
-    return {"letters": len(page), "settled": settled, "events": batch.events, "bad": bad_events}
+    return True
 
 
 def _read(codec: Codec, index: int, raw: bytes, schema: int | None) -> tuple[list[Event], list[BadEvent]]:
@@ -196,12 +216,6 @@ def _read(codec: Codec, index: int, raw: bytes, schema: int | None) -> tuple[lis
     if index == MESSAGE:
         return codec.decode(raw)
     return codec.decode_event(raw, FIRST_SCHEMA if schema is None else schema, index)
-
-
-def _page(asked: ColumnElement[bool], before: ColumnElement[bool]) -> Select[Any]:
-    page = select(*KEY, letters.c.reason, letters.c.bytes, letters.c.schema).where(asked, before)
-    # Another replay waits for these rows, and then finds them gone.
-    return page.order_by(*(column.desc() for column in KEY)).limit(PAGE).with_for_update()
 
 
 def _asked(reason: str) -> ColumnElement[bool]:

@@ -294,6 +294,32 @@ def test_two_replays_at_once_and_one_killed_double_nothing(engine: Engine, tmp_p
     assert len(stored(engine)) == 480
 
 
+def test_a_replay_brings_back_nothing_that_another_has_settled(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One with old settings has read the letters; one with new settings settles some before it stores."""
+    ingest(
+        engine,
+        tmp_path,
+        [message(good(n), good(n + 9, kind="click"), schema=0) for n in range(4)],
+        Codec(FEW),
+    )
+    store, calls = dead_letters._store, []
+
+    def overtaken(*arguments: Any) -> bool:
+        calls.append(len(arguments[1]))
+        if len(calls) == 1:
+            assert again(engine, Codec(KINDS, older={0: dict})) == Replayed(4, 4, 8, 0)
+            ingest(engine, tmp_path, [message(good(50), schema=0)], Codec(FEW))
+        return store(*arguments)
+
+    monkeypatch.setattr(dead_letters, "_store", overtaken)
+    assert again(engine, Codec(FEW, older={0: dict})) == Replayed(1, 1, 1, 0)
+    assert calls == [4, 4, 1]
+    assert not dead(engine)
+    assert len(stored(engine)) == 9
+
+
 def test_the_listing_says_first_what_is_wrong(engine: Engine, tmp_path: Path) -> None:
     sent = [message(good(n, kind="wink"), good(n, kind="w\x1b[31m\n‮")) for n in range(3)]
     stream_id = ingest(engine, tmp_path, [*sent, b"\xff\xfe\x00\x1b[2J" + b"x" * 500], Codec(KINDS))
