@@ -10,8 +10,8 @@ events of a request live in the partition of its day.
 """
 
 import json
-from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -20,6 +20,12 @@ from armlift.days import DAY_MS, utc_day
 from armlift.hashing import digest
 
 SCHEMA = 1
+Plain = dict[str, Any]
+OLDER: Mapping[int, Callable[[Plain], Plain]] = {}
+"""Earlier schemas, and how an event of each becomes one of today's, both as plain data; 1 is the first.
+
+What comes out is checked as any event is, so a conversion need not; one that raises makes a bad event.
+"""
 IMPRESSION_KIND = "impression"
 """What metrics call an item shown; no feedback may bear this name."""
 
@@ -120,25 +126,36 @@ class _Parts(msgspec.Struct):
 class BadEvent(NamedTuple):
     """One event that cannot be stored: its place in the message (-1: the message itself), why, its bytes.
 
-    The bytes are those of the message; of one that is not strict JSON, the event's, written anew.
+    The bytes are those of the message; of one that is not strict JSON, the event's, written anew. `schema` is
+    that of the message the event stood in, without which its bytes cannot be read again.
     """
 
     place: int
     reason: str
     raw: bytes
+    schema: int | None = None
 
 
 class Codec:
-    """Encode and decode messages; not safe to share between threads."""
+    """Encode and decode messages; not safe to share between threads.
 
-    schemas: ClassVar[frozenset[int]] = frozenset({SCHEMA})
+    `older` are the earlier schemas that are still read.
+    """
 
-    def __init__(self, kinds: Sequence[str]) -> None:
+    def __init__(
+        self, kinds: Sequence[str], *, older: Mapping[int, Callable[[Plain], Plain]] = OLDER
+    ) -> None:
         self._kinds = frozenset(kinds)
+        self._older = older
         self._encoder = msgspec.json.Encoder()
         self._message = msgspec.json.Decoder(_Message)
         self._envelope = msgspec.json.Decoder(_Envelope)
         self._event: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+    @property
+    def schemas(self) -> list[int]:
+        """List the schemas that are read, the oldest first."""
+        return sorted({SCHEMA, *self._older})
 
     def encode(self, events: Sequence[Event]) -> bytes:
         """Write the events of one request as one message."""
@@ -150,9 +167,14 @@ class Codec:
             message = self._message.decode(raw)
         except _UNREADABLE:
             return self._decode_one_by_one(raw)
-        if message.schema not in self.schemas or _NUL in raw or any(map(self._objection, message.events)):
+        if message.schema != SCHEMA or _NUL in raw or any(map(self._objection, message.events)):
             return self._decode_one_by_one(raw)
         return message.events, []
+
+    def decode_event(self, raw: bytes, schema: int, place: int) -> tuple[list[Event], list[BadEvent]]:
+        """Read the bytes of one event that stood at `place` of a message; gives what `decode` gives of it."""
+        read = self._unknown(schema) or self._read_event(raw, schema)
+        return ([], [BadEvent(place, read, raw, schema)]) if isinstance(read, str) else ([read], [])
 
     def _objection(self, event: Event) -> str | None:
         """Say what is wrong with an event of the right form, or None."""
@@ -171,26 +193,44 @@ class Codec:
                 return f"value {event.value!r}, must be 0 or {SMALLEST} to {LARGEST} in size"
         return None
 
+    def _unknown(self, schema: int) -> str | None:
+        """Say which schemas are read when this one is not, or None."""
+        if schema in self.schemas:
+            return None
+        return _reason(f"schema must be {' or '.join(map(str, self.schemas))}, is {schema}")
+
     def _decode_one_by_one(self, raw: bytes) -> tuple[list[Event], list[BadEvent]]:
         try:
             envelope = self._split(raw)
         except _UNREADABLE as error:
             return [], [BadEvent(-1, _reason(f"not a message: {error}"), raw)]
-        if envelope.schema not in self.schemas:
-            return [], [BadEvent(-1, _reason(f"schema must be {SCHEMA}, is {envelope.schema}"), raw)]
+        if unknown := self._unknown(envelope.schema):
+            return [], [BadEvent(-1, unknown, raw)]
         good: list[Event] = []
         bad: list[BadEvent] = []
         for index, part in enumerate(envelope.events):
-            try:
-                event = self._event.decode(part)
-            except _UNREADABLE as error:
-                bad.append(BadEvent(index, _reason(str(error)), bytes(part)))
-                continue
-            if objection := _nul(event) or self._objection(event):
-                bad.append(BadEvent(index, objection, bytes(part)))
+            read = self._read_event(part, envelope.schema)
+            if isinstance(read, str):
+                bad.append(BadEvent(index, read, bytes(part), envelope.schema))
             else:
-                good.append(event)
+                good.append(read)
         return good, bad
+
+    def _read_event(self, part: bytes | msgspec.Raw, schema: int) -> Event | str:
+        """Read one event of a schema that is known, or say what is wrong with it."""
+        try:
+            event = self._event.decode(part) if schema == SCHEMA else self._convert(part, schema)
+        except _UNREADABLE as error:
+            return _reason(str(error))
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            return _reason(f"cannot be read as schema {schema}: {error!r}")
+        return _nul(event) or self._objection(event) or event
+
+    def _convert(self, part: bytes | msgspec.Raw, schema: int) -> Event:
+        plain = msgspec.json.decode(part)
+        today = self._older[schema](plain) if isinstance(plain, dict) else plain
+        event: Event = msgspec.convert(today, Event)
+        return event
 
     def _split(self, raw: bytes) -> _Envelope:
         """Give the bytes of each event.

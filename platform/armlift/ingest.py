@@ -9,19 +9,22 @@ after, in transactions of their own: a cell that many batches touch is computed 
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import Connection, Engine, select, update
 
 from armlift.days import Calendar
 from armlift.errors import StreamError
-from armlift.events import Codec, Event, Exposure, Feedback, Impression, request_day
-from armlift.rollup import Subjects, roll_up, waiting
+from armlift.events import BadEvent, Codec, Event, Exposure, Feedback, Impression, request_day
+from armlift.rollup import Subjects, roll_up, roll_up_all
 from armlift.store import tables
 from armlift.store.database import writing
 from armlift.store.partitions import Partitions
 from armlift.store.sink import append, insert_new
 from armlift.streams.stream import EventStream, Record
+
+if TYPE_CHECKING:
+    from armlift.ingest_metrics import IngestMetrics
 
 BATCH = 5_000
 """Records a transaction takes at most; a record is a message of about twelve events."""
@@ -97,10 +100,23 @@ class Batch:
                 )
             )
 
+    def reject(self, stream_id: str, partition: int, offset: int, bad: BadEvent) -> None:
+        """Take in one bad event of a record, as a dead letter."""
+        self.dead.append((stream_id, partition, offset, bad.place, bad.reason, bad.raw, bad.schema))
+
+    @property
+    def by_table(self) -> dict[str, int]:
+        """Count the events of the batch, by the table they belong to."""
+        return {
+            "exposures": len(self.exposures),
+            "impressions": len(self.impressions),
+            "feedback": len(self.feedback),
+        }
+
     @property
     def events(self) -> int:
         """Count the events of the batch."""
-        return len(self.exposures) + len(self.impressions) + len(self.feedback)
+        return sum(self.by_table.values())
 
     @property
     def marks(self) -> list[tuple[object, ...]]:
@@ -113,7 +129,7 @@ class Ingester:
     """Moves records of one stream into one database; use it from one thread.
 
     `subjects` names the experiments a run's events count in (see `runs.Subjects`); a transaction takes at
-    most `batch` records.
+    most `batch` records. `metrics` are told of every batch and failure.
     """
 
     def __init__(
@@ -125,6 +141,7 @@ class Ingester:
         subjects: Subjects,
         *,
         batch: int = BATCH,
+        metrics: "IngestMetrics | None" = None,
     ) -> None:
         self._engine = engine
         self._stream = stream
@@ -132,6 +149,7 @@ class Ingester:
         self._calendar = calendar
         self._subjects = subjects
         self._batch = batch
+        self._metrics = metrics
         self._next: dict[int, int] = {}
         self._partitions = Partitions(engine)
         self._roll_at = 0.0
@@ -144,10 +162,17 @@ class Ingester:
 
         Raises StreamError when the stored offset is not in the stream.
         """
-        records = self._stream.poll(self._batch, timeout)
-        done = self._move(records) if records else Ingested(0, 0, 0)
-        if self._marked and time.monotonic() >= self._roll_at:
-            self._marked = self.roll() > 0
+        try:
+            records = self._stream.poll(self._batch, timeout)
+            done = self._store(records) if records else Ingested(0, 0, 0)
+            if self._marked and time.monotonic() >= self._roll_at:
+                self._marked = self.roll() > 0
+        except Exception as error:
+            if self._metrics:
+                self._metrics.failed(error)
+            if isinstance(error, PartitionLostError):
+                return Ingested(0, 0, 0)
+            raise
         return done
 
     def roll(self) -> int:
@@ -160,28 +185,30 @@ class Ingester:
         self._roll_at = ended + max(ROLL_SECONDS, 2 * (ended - started))
         return taken
 
-    def _move(self, records: Sequence[Record]) -> Ingested:
-        """Store a batch, and go on behind it."""
+    def _store(self, records: Sequence[Record]) -> Ingested:
+        """Store records in one transaction; raises PartitionLostError when another one has stored them."""
         reached = {record.partition: record.offset + 1 for record in records}
+        began = time.perf_counter()
         try:
             batch = self._read(records)
             self._partitions.ensure(batch.request_days)
             with writing(self._engine) as connection:
                 self._move_offsets(connection, reached)
-                write(connection, batch)
+                new = write(connection, batch)
         except BaseException as error:
             # Nothing was stored: the next poll must bring these records again, also those of partitions that
             # are still ours when the stored offsets cannot be read now.
             for record in reversed(records):
                 self._stream.seek(record.partition, record.offset)
-            if not isinstance(error, PartitionLostError):
-                raise
-            self._return_to_stored(reached)
-            return Ingested(0, 0, 0)
+            if isinstance(error, PartitionLostError):
+                self._return_to_stored(reached)
+            raise
         self._next.update(reached)
         self._marked = True
         done = Ingested(len(records), batch.events, len(batch.dead))
         self.total.update(done._asdict())
+        if self._metrics:
+            self._metrics.batch(done, batch.by_table, new, time.perf_counter() - began)
         return done
 
     def drain(self, *, wait: float = 60.0) -> Ingested:
@@ -198,7 +225,7 @@ class Ingester:
         while True:
             stored = self.stored()
             if all(stored.get(partition, 0) >= end for partition, end in ends.items()):
-                self._roll_all(wait)
+                roll_up_all(self._engine, self._subjects, wait=wait)
                 moved = self.total - before
                 return Ingested(moved["records"], moved["events"], moved["bad"])
             self.step(timeout=0.05)
@@ -206,21 +233,6 @@ class Ingester:
                 moved_at, seen = time.monotonic(), here
             elif time.monotonic() - moved_at > wait:
                 raise TimeoutError(f"no record of {self._stream.stream_id} was ingested for {wait:g} s")
-
-    def _roll_all(self, wait: float) -> None:
-        """Compute all marked cells, or wait until another has computed them."""
-        deadline = time.monotonic() + wait
-        while True:
-            if self.roll():
-                deadline = time.monotonic() + wait
-                continue
-            with self._engine.connect() as connection:
-                left = waiting(connection)
-            if not left:
-                return
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{left} marked cells of the rollup were not computed for {wait:g} s")
-            time.sleep(0.05)
 
     def _ends(self) -> dict[int, int]:
         """Give the end of each partition that has records; what is stored must lie in the stream."""
@@ -236,6 +248,14 @@ class Ingester:
                     f"range, must be {first} to {end}"
                 )
         return {partition: end for partition, end in ends.items() if end > beginnings[partition]}
+
+    def lag(self) -> dict[int, int]:
+        """Count the records that are not stored yet, by partition that this ingester owns now."""
+        beginnings, ends = self._stream.beginning_offsets(), self._stream.end_offsets()
+        return {
+            partition: max(0, ends[partition] - max(reached, beginnings[partition]))
+            for partition, reached in self._next.items()
+        }
 
     def stored(self) -> dict[int, int]:
         """Read the stored offsets of this stream, by partition."""
@@ -268,10 +288,8 @@ class Ingester:
             events, bad = self._codec.decode(record.value)
             for event in events:
                 batch.add(event)
-            for index, reason, raw in bad:
-                batch.dead.append(
-                    (self._stream.stream_id, record.partition, record.offset, index, reason, raw)
-                )
+            for one in bad:
+                batch.reject(self._stream.stream_id, record.partition, record.offset, one)
         return batch
 
     def _move_offsets(self, connection: Connection, reached: Mapping[int, int]) -> None:
@@ -290,10 +308,11 @@ class Ingester:
                 raise PartitionLostError(partition)
 
 
-def write(connection: Connection, batch: Batch) -> None:
-    """Store a batch's rows, and mark the cells they touch."""
-    insert_new(connection, tables.exposures, batch.exposures)
-    insert_new(connection, tables.impressions, batch.impressions)
-    insert_new(connection, tables.feedback, batch.feedback)
+def write(connection: Connection, batch: Batch) -> int:
+    """Store a batch's rows, and mark the cells they touch; gives how many events were new."""
+    new = insert_new(connection, tables.exposures, batch.exposures)
+    new += insert_new(connection, tables.impressions, batch.impressions)
+    new += insert_new(connection, tables.feedback, batch.feedback)
     insert_new(connection, tables.dead_letters, batch.dead)
     append(connection, tables.touched_cells, batch.marks)
+    return new

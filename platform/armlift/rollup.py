@@ -6,6 +6,7 @@ the same whatever the order, the batches or the redeliveries were, and it can be
 unit's first exposure arrives or moves, all of its days are computed again.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from sqlalchemy import (
     Column,
     CompoundSelect,
     Connection,
+    Engine,
     Float,
     Integer,
     Join,
@@ -42,6 +44,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from armlift.events import IMPRESSION_KIND, MOST_DAYS_AFTER, MOST_DAYS_BEFORE
 from armlift.metric import Measure, Metric, measures
+from armlift.store.database import writing
 from armlift.store.tables import exposures, feedback, impressions, touched_cells, unit_days
 
 cells = Table(
@@ -107,6 +110,24 @@ def roll_up(connection: Connection, subjects: Subjects, marks: int = MARKS) -> i
             _compute(connection, subject)
         connection.execute(delete(touched_cells).where(touched_cells.c.mark.in_(select(taken.c.mark))))
     return found
+
+
+def roll_up_all(engine: Engine, subjects: Subjects, *, wait: float = 60.0) -> None:
+    """Compute all marked cells, or wait until another process has.
+
+    Raises TimeoutError when none is computed for `wait` seconds.
+    """
+    deadline = time.monotonic() + wait
+    while True:
+        with writing(engine) as connection:
+            if roll_up(connection, subjects):
+                deadline = time.monotonic() + wait
+            left = waiting(connection)
+        if not left:
+            return
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{left:,} marked cells of the rollup were not computed for {wait:g} s")
+        time.sleep(0.01)
 
 
 def waiting(connection: Connection) -> int:

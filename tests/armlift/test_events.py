@@ -23,6 +23,7 @@ from armlift.events import (
     Exposure,
     Feedback,
     Impression,
+    Plain,
     event_identity,
     exposure_identity,
     feedback_identity,
@@ -327,6 +328,69 @@ def test_any_json_as_an_event_is_bad_and_nothing_else(parts: list[Any]) -> None:
     got, bad = decode(message(good(), *written, good()))
     assert len(got) == 2
     assert [one.place for one in bad] == list(range(1, len(parts) + 1))
+
+
+def to_today(event: Plain) -> Plain:
+    """Convert an event of a schema that called the unit `user`, in a mapping."""
+    rest = {name: value for name, value in event.items() if name != "user"}
+    return rest | {"unit_id": event["user"]["id"]}
+
+
+def in_older(**changed: Any) -> bytes:
+    return json.dumps(without("feedback", "unit_id") | {"user": {"id": "u7"}} | changed).encode()
+
+
+def test_an_older_schema_is_read_as_todays_events() -> None:
+    codec = Codec(KINDS, older={0: to_today})
+    assert codec.schemas == [0, 1]
+    raw = message(in_older(), in_older(value=2)).replace(b'"schema": 1', b'"schema": 0')
+    today = [
+        Feedback(**{k: v for k, v in good(unit_id="u7", value=n).items() if k != "type"}) for n in (1, 2)
+    ]
+    assert codec.decode(raw) == (today, [])
+    assert codec.decode(codec.encode(today)) == (today, [])
+    assert codec.decode(message(in_older()))[1][0].schema == 1, "a message is of the schema it says"
+    for number in (-1, 2, 10**30):
+        (bad,) = codec.decode(b'{"schema": %d, "events": []}' % number)[1]
+        assert (bad.place, bad.reason, bad.schema) == (-1, f"schema must be 0 or 1, is {number}", None)
+    assert Codec(KINDS).schemas == [1]
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [
+        (in_older(user={}), "cannot be read as schema 0: KeyError('id')"),
+        (in_older(user=3), "cannot be read as schema 0: TypeError("),
+        (b"3", "Expected `object`"),
+        (b"{}", "KeyError('user')"),
+        (in_older(user={"id": ""}), "length >= 1"),
+        (in_older(user={"id": "a\0"}), "holds a NUL"),
+        (in_older(kind="wink"), "kind 'wink' is not declared"),
+        (in_older(value=1e300), "value 1e+300, must be"),
+        (in_older(value=float("nan")), "malformed"),
+        (in_older().replace(b"u7", b"\xff7"), "utf-8"),
+    ],
+)
+def test_a_bad_event_of_an_older_schema_is_returned_alone(part: bytes, reason: str) -> None:
+    codec = Codec(KINDS, older={0: to_today})
+    got, bad = codec.decode(message(in_older(), part, in_older()).replace(b'"schema": 1', b'"schema": 0'))
+    assert len(got) == 2
+    assert [(one.place, one.raw, one.schema) for one in bad] == [(1, part, 0)]
+    assert reason in bad[0].reason
+    assert codec.decode_event(part, 0, 1) == ([], bad)
+
+
+@given(json_values)
+def test_one_event_is_read_as_in_its_message(value: Any) -> None:
+    part = json.dumps(value).encode()
+    got, bad = decode(message(good(), part))
+    assert Codec(KINDS).decode_event(part, 1, 1) == (got[1:], bad)
+
+
+def test_one_event_of_a_schema_that_is_not_known() -> None:
+    part = json.dumps(good()).encode()
+    assert Codec(KINDS).decode_event(part, 1, 3) == decode(message(good()))
+    assert Codec(KINDS).decode_event(part, 2, 3) == ([], [BadEvent(3, "schema must be 1, is 2", part, 2)])
 
 
 def test_an_empty_message_is_fine() -> None:

@@ -166,7 +166,7 @@ def test_what_is_published_is_in_the_tables(database: Engine, folder: Path) -> N
     done = drain(database, folder)
     read = [Codec(KINDS).decode(raw) for _, raw in sent]
     events = [event for good, _ in read for event in good]
-    bad = [(one.place, one.reason, one.raw) for _, some in read for one in some]
+    bad = [tuple(one) for _, some in read for one in some]
     assert done == Ingested(80, len(events), len(bad))
     found = content(database)
     for kind, name in ((Exposure, "exposures"), (Impression, "impressions"), (Feedback, "feedback")):

@@ -1,6 +1,7 @@
 """Commands on events and logs: generate, ingest, dead letters."""
 
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +23,17 @@ from armlift.commands.progress import progress_bar
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from armlift.ingest import Ingester
+    from armlift.ingest_metrics import IngestMetrics
+    from armlift.streams.stream import EventStream
+
 app = typer.Typer()
+dead_letters = typer.Typer(help="Look after events that could not be stored.")
+app.add_typer(dead_letters, name="dead-letters")
+
+ReasonOption = Annotated[
+    str, typer.Option("--reason", help="Only those whose reason contains this; case does not matter.")
+]
 
 
 @app.command()
@@ -50,36 +61,44 @@ def generate(
 
 @app.command()
 def ingest(
-    status: Annotated[bool, typer.Option("--status", help="Show offsets and lag, and stop.")] = False,
+    status: Annotated[
+        bool, typer.Option("--status", help="Show progress, ingesters and dead letters, and stop.")
+    ] = False,
     once: Annotated[bool, typer.Option("--once", help="Stop when everything published is stored.")] = False,
+    metrics_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Serve metrics to Prometheus at this port.")
+    ] = None,
+    metrics_host: Annotated[str, typer.Option(help="The address of --metrics-port.")] = "127.0.0.1",
     lab: LabOption = None,
     database: DatabaseOption = None,
     stream: StreamOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Move events from the stream into the database until stopped, with the effect of exactly once."""
+    from prometheus_client import CollectorRegistry
+
     from armlift.events import Codec
     from armlift.ingest import Ingester
+    from armlift.ingest_metrics import IngestMetrics
     from armlift.runs import Subjects
     from armlift.store.database import open_database
 
     opened = open_lab(lab, database, stream)
     engine = open_database(opened, create=True)
-    with open_stream(opened) as source:
+    with ExitStack() as stack:
+        source = stack.enter_context(open_stream(opened))
         if status:
-            _show_lag(opened_id=source.stream_id, ends=source.end_offsets(), engine=engine, as_json=as_json)
+            _show_status(engine, source, as_json=as_json)
             return
+        metrics = IngestMetrics(CollectorRegistry())
+        if metrics_port is not None:
+            stack.enter_context(metrics.serve(metrics_port, metrics_host))
         codec = Codec(opened.settings.kinds.names)
-        ingester = Ingester(engine, source, codec, opened.calendar, Subjects())
+        ingester = Ingester(engine, source, codec, opened.calendar, Subjects(), metrics=metrics)
         if once:
             ingester.drain()
         else:
-            stopping: list[int] = []
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, lambda got, _frame: stopping.append(got))
-            say("ingesting; stop with Ctrl-C")
-            while not stopping:
-                ingester.step()
+            _until_stopped(engine, source.stream_id, ingester, metrics)
         done = {name: ingester.total[name] for name in ("records", "events", "bad")}
     if as_json:
         write_json(done)
@@ -87,27 +106,76 @@ def ingest(
         print(f"{done['records']:,} records, {done['events']:,} events, {done['bad']:,} dead letters")
 
 
-def _show_lag(*, opened_id: str, ends: dict[int, int], engine: "Engine", as_json: bool) -> None:
-    """Show, by partition, what is stored, what is published, and how many records lie between."""
-    from sqlalchemy import func, select
+def _until_stopped(engine: "Engine", stream_id: str, ingester: "Ingester", metrics: "IngestMetrics") -> None:
+    """Ingest until a signal ends it, and show meanwhile that this ingester lives."""
+    from armlift.ingesters import Heartbeat
 
-    from armlift.store.tables import dead_letters, stream_offsets
+    stopping: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda got, _frame: stopping.append(got))
+    with Heartbeat(engine, stream_id, metrics) as heartbeat:
+        say("ingesting; stop with Ctrl-C")
+        while not stopping:
+            ingester.step()
+            if heartbeat.beat():
+                metrics.lag(ingester.lag())
+
+
+def _show_status(engine: "Engine", source: "EventStream", *, as_json: bool) -> None:
+    from armlift import ingest_status
 
     with engine.connect() as connection:
-        rows = connection.execute(
-            select(stream_offsets.c.partition, stream_offsets.c.next).where(
-                stream_offsets.c.stream_id == opened_id
-            )
-        )
-        stored = {row[0]: row[1] for row in rows}
-        dead = connection.execute(select(func.count()).select_from(dead_letters)).scalar_one()
-    partitions = [
-        {"partition": number, "stored": stored.get(number, 0), "end": end, "lag": end - stored.get(number, 0)}
-        for number, end in sorted(ends.items())
-    ]
+        found = ingest_status.status(connection, source)
     if as_json:
-        write_json({"stream": opened_id, "partitions": partitions, "dead_letters": dead})
-        return
-    for one in partitions:
-        print("partition {partition}: {stored:,} stored of {end:,}, lag {lag:,}".format(**one))
-    print(f"{dead:,} dead letters")
+        write_json(found.document())
+    else:
+        print(ingest_status.render(found))
+
+
+@dead_letters.command("list")
+def list_dead_letters(
+    reason: ReasonOption = "",
+    limit: Annotated[int, typer.Option(min=0, help="Show at most so many reasons and letters.")] = 20,
+    lab: LabOption = None,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what could not be stored: how many for which reason, then where, and how their bytes begin."""
+    from armlift.dead_letters import listing, render
+    from armlift.store.database import open_database
+
+    with open_database(open_lab(lab, database), create=True).connect() as connection:
+        found = listing(connection, reason=reason, limit=limit)
+    if as_json:
+        write_json(found.document())
+    else:
+        print(render(found))
+
+
+@dead_letters.command("replay")
+def replay_dead_letters(
+    reason: ReasonOption = "",
+    lab: LabOption = None,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read dead letters again and bring in the events that are good now; exit code 1 if any are still bad."""
+    from armlift.dead_letters import replay
+    from armlift.events import Codec
+    from armlift.runs import Subjects
+    from armlift.store.database import open_database
+
+    opened = open_lab(lab, database)
+    engine = open_database(opened, create=True)
+    codec = Codec(opened.settings.kinds.names)
+    with progress_bar("reading dead letters again") as tell:
+        done = replay(engine, codec, opened.calendar, Subjects(), reason=reason, progress=tell)
+    if as_json:
+        write_json(done._asdict())
+    else:
+        print(
+            f"{done.letters:,} dead letters read again: {done.settled:,} settled, {done.events:,} events "
+            f"brought in, {done.bad:,} remain as dead letters"
+        )
+    if done.bad:
+        raise typer.Exit(1)

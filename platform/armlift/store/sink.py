@@ -8,26 +8,26 @@ from sqlalchemy import Column, Connection, Table
 Rows = Sequence[tuple[object, ...]]
 
 
-def insert_new(connection: Connection, table: Table, rows: Rows) -> None:
+def insert_new(connection: Connection, table: Table, rows: Rows) -> int:
     """Insert rows in the order of the table's columns; those that are there already change nothing.
 
-    In PostgreSQL they are copied into a temporary table of the transaction, and inserted from there.
+    Gives how many were new. PostgreSQL copies them into a temporary table, and inserts them from there.
     """
     if not rows:
-        return
+        return 0
     if connection.dialect.name != "postgresql":
-        _insert(connection, table, rows)
-        return
+        return _insert(connection, table, rows)
     staged = f"staged_{table.name}"
     connection.exec_driver_sql(
         f"CREATE TEMPORARY TABLE IF NOT EXISTS {staged} (LIKE {table.name}) ON COMMIT DELETE ROWS"
     )
     _copy(connection, staged, table, rows)
     names = _names(connection, table)
-    connection.exec_driver_sql(
+    done = connection.exec_driver_sql(
         f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {staged} ON CONFLICT DO NOTHING"
     )
     connection.exec_driver_sql(f"TRUNCATE {staged}")
+    return done.rowcount
 
 
 def append(connection: Connection, table: Table, rows: Rows) -> None:
@@ -55,13 +55,14 @@ def _type(connection: Connection, column: Column[object]) -> str:
     return {"double precision": "float8", "float": "float8"}.get(name, name)
 
 
-def _insert(connection: Connection, table: Table, rows: Rows) -> None:
+def _insert(connection: Connection, table: Table, rows: Rows) -> int:
     names = _names(connection, table)
     marks = ", ".join("?" for _ in _given(table))
     # Handed to the driver as it is: a batch has tens of thousands of rows.
-    connection.exec_driver_sql(
+    done = connection.exec_driver_sql(
         f"INSERT INTO {table.name} ({names}) VALUES ({marks}) ON CONFLICT DO NOTHING", list(rows)
     )
+    return done.rowcount
 
 
 def _names(connection: Connection, table: Table) -> str:

@@ -22,7 +22,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_REVISION = "0002"
+SCHEMA_REVISION = "0003"
 """The newest Alembic revision; a test holds it against the migrations."""
 
 metadata = MetaData(
@@ -176,7 +176,21 @@ dead_letters = Table(
     Column("index", Integer, nullable=False, comment="of the event in its message; -1: the message itself"),
     Column("reason", Text, nullable=False),
     Column("bytes", LargeBinary, nullable=False),
+    Column("schema", Integer, comment="of the event's message; null: 1, or no event"),
     PrimaryKeyConstraint("stream_id", "partition", "offset", "index"),
+)
+
+ingesters = Table(
+    "ingesters",
+    metadata,
+    Column("id", IDENTITY, primary_key=True),
+    Column("stream_id", NAME, nullable=False),
+    Column("host", NAME, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("started", BigInteger, nullable=False, comment="by the database's clock"),
+    Column("seen", BigInteger, nullable=False, comment="the last sign of life, by the database's clock"),
+    Column("figures", JSON, nullable=False, comment="what it did since its start"),
+    Column("recent", JSON, nullable=False, comment="what it did between its last two signs of life"),
 )
 
 models = Table(
