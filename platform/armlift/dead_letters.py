@@ -27,7 +27,7 @@ from armlift.events import BadEvent, Codec, Event
 from armlift.ingest import Batch, write
 from armlift.rollup import Subjects, roll_up_all
 from armlift.store.database import writing
-from armlift.store.partitions import Partitions
+from armlift.store.partitions import Partitions, oldest
 from armlift.store.tables import dead_letters as letters
 
 PAGE = 200
@@ -155,6 +155,7 @@ def replay(
     """
     asked, done, partitions = _asked(reason), Counter[str](), Partitions(engine)
     with engine.connect() as connection:
+        codec.oldest_day = oldest(connection)
         total = connection.execute(select(func.count()).select_from(letters).where(asked)).scalar_one()
     # From the last to the first: letters that a message leaves lie behind its own, and are not read twice.
     before: ColumnElement[bool] = true()

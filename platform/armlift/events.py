@@ -16,7 +16,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from armlift.days import DAY_MS, utc_day
+from armlift.days import DAY_MS, utc_day, utc_text
 from armlift.hashing import digest
 
 SCHEMA = 1
@@ -147,6 +147,8 @@ class Codec:
     ) -> None:
         self._kinds = frozenset(kinds)
         self._older = older
+        self.oldest_day = 0
+        """The first request day (days since 1970-01-01, UTC) whose impressions and feedback are taken in."""
         self._encoder = msgspec.json.Encoder()
         self._message = msgspec.json.Decoder(_Message)
         self._envelope = msgspec.json.Decoder(_Envelope)
@@ -180,6 +182,9 @@ class Codec:
         """Say what is wrong with an event of the right form, or None."""
         if type(event) is Exposure:
             return None
+        if request_day(event.event_id) < self.oldest_day:
+            first = utc_text(self.oldest_day * DAY_MS)[:10]
+            return f"its request is before {first} (UTC): retention has deleted its days"
         after = event.ts - request_time(event.event_id)
         if not -MOST_DAYS_BEFORE * DAY_MS <= after <= MOST_DAYS_AFTER * DAY_MS:
             return (

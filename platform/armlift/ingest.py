@@ -19,7 +19,7 @@ from armlift.events import BadEvent, Codec, Event, Exposure, Feedback, Impressio
 from armlift.rollup import Subjects, roll_up, roll_up_all
 from armlift.store import tables
 from armlift.store.database import writing
-from armlift.store.partitions import Partitions
+from armlift.store.partitions import Partitions, oldest
 from armlift.store.sink import append, insert_new
 from armlift.streams.stream import EventStream, Record
 
@@ -180,6 +180,7 @@ class Ingester:
         started = time.monotonic()
         with writing(self._engine) as connection:
             taken = roll_up(connection, self._subjects)
+            self._codec.oldest_day = oldest(connection)
         ended = time.monotonic()
         # Most of the time is left to records, however slow the rollup is; it then takes more marks at once.
         self._roll_at = ended + max(ROLL_SECONDS, 2 * (ended - started))
@@ -269,6 +270,8 @@ class Ingester:
             return {row[0]: row[1] for row in rows}
 
     def _assigned(self, partitions: Sequence[int]) -> None:
+        with self._engine.connect() as connection:
+            self._codec.oldest_day = oldest(connection)
         self._return_to_stored(partitions)
 
     def _revoked(self, partitions: Sequence[int]) -> None:

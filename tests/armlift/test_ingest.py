@@ -34,6 +34,7 @@ from armlift.events import (
 from armlift.ingest import Ingested, Ingester
 from armlift.store import tables
 from armlift.store.database import writing
+from armlift.store.partitions import expire
 from armlift.streams.embedded import EmbeddedStream
 
 START = 1_650_000_000_000
@@ -517,6 +518,31 @@ def test_names_of_any_size_and_script_fit(database: Engine, folder: Path) -> Non
     found = content(database)
     assert [len(found[name]) for name in ("exposures", "impressions", "feedback")] == [2, 1, 3]
     assert [row[-1] for row in found["unit_days"] if row[4] == "play"] == [1e200]
+
+
+def test_events_of_days_that_retention_took_are_dead_letters(database: Engine, folder: Path) -> None:
+    begun = content(database)
+    publish(folder, messages(30))
+    drain(database, folder)
+    expected = content(database)
+    expire(database, START // DAY_MS + 10)
+    assert content(database, [tables.unit_days]) == {"unit_days": expected["unit_days"]}, (
+        "it keeps its counts"
+    )
+    request = request_identity(START + 5, "late")
+    late = Feedback(
+        feedback_identity(request, "v", "click", 0), "r1", START + 5, request, "u1", "v", "click", 1
+    )
+    publish(folder, [("u1", Codec(KINDS).encode([late]))])
+    drain(database, folder)
+    after = content(database)
+    assert after["unit_days"] == expected["unit_days"]
+    assert after["exposures"] == expected["exposures"]
+    assert after["impressions"] == after["feedback"] == begun["feedback"] == []
+    assert len(after["dead_letters"]) == len(expected["dead_letters"]) + 1
+    with database.connect() as connection:
+        reasons = connection.execute(select(tables.dead_letters.c.reason)).scalars().all()
+    assert sum("retention has deleted its days" in reason for reason in reasons) == 1
 
 
 def test_totals_count_what_this_ingester_moved(database: Engine, folder: Path) -> None:

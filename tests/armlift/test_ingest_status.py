@@ -81,7 +81,7 @@ def test_ingesters_and_dead_letters_are_shown(engine: Engine, tmp_path: Path) ->
     assert lines[9] == "  failures: none"
     assert lines[11:13] == ["12 dead letters", "  2 × schema must be 1, is 5"]
     assert lines[-1] == "  1 with other reasons; see `armlift dead-letters list`"
-    assert len(lines) == 22
+    assert len(lines) == 23
     document = json.loads(json.dumps(found.document(), allow_nan=False))
     assert document["partitions"] == [{"partition": 0, "stored": 13, "end": 13, "lag": 0}]
     assert (document["lag"], document["dead_letters"], len(document["reasons"])) == (0, 12, 10)

@@ -1,11 +1,19 @@
-"""Commands that make and look after a lab: init, demo, schema, db upgrade."""
+"""Commands that make and look after a lab: init, demo, schema, db upgrade, db expire."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from armlift.commands.options import MAX_SEED, DatabaseOption, LabOption, open_lab, say
+from armlift.commands.options import (
+    MAX_SEED,
+    DatabaseOption,
+    JsonOption,
+    LabOption,
+    open_lab,
+    say,
+    write_json,
+)
 from armlift.commands.progress import progress_bar
 
 app = typer.Typer()
@@ -77,3 +85,23 @@ def upgrade_database(lab: LabOption = None, database: DatabaseOption = None) -> 
     before = revision(engine)
     upgrade(engine)
     say(f"{shown(engine)}: schema {before or 'none'} -> {revision(engine)}")
+
+
+@database.command("expire")
+def expire_events(
+    before: Annotated[str, typer.Option(help="The first day (UTC) whose events stay, such as 2022-04-15.")],
+    lab: LabOption = None,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete impressions and feedback of requests before a day; the rollup keeps what they counted."""
+    from armlift.days import Calendar, utc_day
+    from armlift.store.database import open_database
+    from armlift.store.partitions import expire
+
+    day = utc_day(Calendar("UTC").parse(before))
+    deleted = expire(open_database(open_lab(lab, database)), day)
+    if as_json:
+        write_json({"before": before, "deleted": deleted})
+    else:
+        print(", ".join(f"{rows:,} {table}" for table, rows in deleted.items()) + " deleted")

@@ -12,6 +12,7 @@ from datetime import date, timedelta
 from sqlalchemy import Connection, Engine, Table, delete, func, select, text
 
 from armlift.days import utc_day
+from armlift.events import MOST_DAYS_AFTER, MOST_DAYS_BEFORE
 from armlift.store import tables
 from armlift.store.database import writing
 from armlift.store.tables import PARTITIONED
@@ -84,8 +85,12 @@ def expire(engine: Engine, before: int) -> dict[str, int]:
 
 
 def oldest(connection: Connection) -> int:
-    """Give the first request day whose events are all there still; 0 where none was ever deleted."""
-    return connection.execute(select(func.max(tables.expired.c.before))).scalar() or 0
+    """Give the first request day whose events may still be taken in; 0 where none was ever deleted.
+
+    Days that share events with deleted ones cannot be computed again, so that nothing may be added to them.
+    """
+    before = connection.execute(select(func.max(tables.expired.c.before))).scalar()
+    return 0 if before is None else before + MOST_DAYS_AFTER + MOST_DAYS_BEFORE + 1
 
 
 def _note(connection: Connection, table: Table, before: int) -> None:
