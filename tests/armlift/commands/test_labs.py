@@ -268,3 +268,15 @@ def test_written_schemas_are_json(lab: Path) -> None:
     assert "arm-popularity" in names
     for name in names:
         assert json.loads((lab / ".schemas" / f"{name}.json").read_text())["type"] == "object"
+
+
+def test_db_expire_deletes_what_is_before_a_day(
+    lab: Path, capsys: pytest.CaptureFixture[str], refused: Refused
+) -> None:
+    assert run(["db", "upgrade", "--lab", str(lab)]) == 0
+    assert run(["db", "expire", "--lab", str(lab), "--before", "2022-04-15"]) == 0
+    assert capsys.readouterr().out == "0 impressions, 0 feedback deleted\n"
+    assert run(["db", "expire", "--lab", str(lab), "--before", "2022-04-15", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document == {"before": "2022-04-15", "deleted": {"impressions": 0, "feedback": 0}}
+    assert "must be like 2022-04-15" in refused("db", "expire", "--lab", lab, "--before", "yesterday")
