@@ -1,20 +1,14 @@
 """Fixtures every test may use."""
 
-import os
-import pwd
 import shutil
-import signal
-import socket
-import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from databases import Server, postgresql
 from sqlalchemy import Engine, create_engine, make_url, text
-from sqlalchemy.exc import OperationalError
 
 from armlift.store.database import connect, upgrade
 
@@ -37,77 +31,20 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgresql_url() -> Iterator[str]:
-    """Start a PostgreSQL for this session and give its URL; skips where its programs are not installed."""
-    programs = _postgresql_programs()
-    if programs is None:
-        pytest.skip("PostgreSQL (initdb and postgres) is not installed")
+def postgresql_server() -> Iterator[Server]:
+    """Start a PostgreSQL for this session; skips where its programs are not installed."""
     if find_spec("psycopg") is None:
         pytest.skip("psycopg is not installed")
-    # Not in pytest's own folder: the server refuses to run as root, and nobody else may enter that one.
-    folder = Path(tempfile.mkdtemp(prefix="armlift-postgresql-"))
-    user = _other_than_root()
-    if user is not None:
-        shutil.chown(folder, user)
-    try:
-        data, port = str(folder / "data"), _free_port()
-        initdb = f"{programs / 'initdb'} -U armlift -A trust -E UTF8 --locale=C --no-sync -D".split()
-        subprocess.run([*initdb, data], check=True, user=user, stdout=subprocess.DEVNULL)
-        options = (
-            "fsync=off",
-            f"port={port}",
-            "listen_addresses=127.0.0.1",
-            f"unix_socket_directories={folder}",
-        )
-        settings = [part for option in options for part in ("-c", option)]
-        with (folder / "log").open("wb") as log:
-            command = [str(programs / "postgres"), "-D", data, *settings]
-            server = subprocess.Popen(command, user=user, stdout=log, stderr=log)
-        try:
-            url = f"postgresql+psycopg://armlift:secret@127.0.0.1:{port}/postgres"
-            _wait_for(url, server, folder / "log")
-            yield url
-        finally:
-            server.send_signal(signal.SIGINT)  # fast: it waits for no client
-            server.wait(30)
-    finally:
-        shutil.rmtree(folder)
+    with postgresql() as server:
+        if server is None:
+            pytest.skip("PostgreSQL (initdb and postgres) is not installed")
+        yield server
 
 
-def _postgresql_programs() -> Path | None:
-    """Find where PostgreSQL's programs lie: on the path, or where Debian puts them, the newest first."""
-    on_path = shutil.which("postgres")
-    places = [Path(on_path).resolve().parent] if on_path else []
-    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return next((p for p in places if (p / "initdb").exists() and (p / "postgres").exists()), None)
-
-
-def _other_than_root() -> str | None:
-    """Name a user to run the server as; None for the present one."""
-    if os.geteuid():
-        return None
-    names = {entry.pw_name for entry in pwd.getpwall()}
-    return "postgres" if "postgres" in names else "nobody"
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def _wait_for(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
-    engine = create_engine(url)
-    for _ in range(600):
-        try:
-            engine.connect().close()
-        except OperationalError:
-            assert server.poll() is None, log.read_text()
-            time.sleep(0.05)
-        else:
-            engine.dispose()
-            return
-    pytest.fail(f"PostgreSQL does not answer: {log.read_text()}")
+@pytest.fixture(scope="session")
+def postgresql_url(postgresql_server: Server) -> str:
+    """Give the URL of this session's PostgreSQL."""
+    return postgresql_server.url
 
 
 @pytest.fixture(scope="session")
