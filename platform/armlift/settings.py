@@ -4,9 +4,17 @@ import difflib
 import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -24,6 +32,8 @@ from armlift.yamlfile import read_toml
 
 FILE = "armlift.toml"
 PREFIX = "ARMLIFT_"
+_SERVER = r"(?:[A-Za-z0-9_.-]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}"
+_KAFKA_URL = re.compile(rf"kafka://(?P<servers>{_SERVER}(?:,{_SERVER})*)/(?P<topic>[A-Za-z0-9._-]{{1,249}})")
 
 
 def check_database_url(url: str) -> str:
@@ -43,7 +53,21 @@ def check_stream_url(url: str) -> str:
     scheme, sign, rest = url.partition("://")
     if scheme not in ("local", "kafka") or not rest:
         raise ValueError(f"{scheme + sign!r} is no stream, must be local://FOLDER or kafka://HOST:PORT/TOPIC")
+    if scheme == "kafka":
+        kafka_address(url)
     return url
+
+
+def kafka_address(url: str) -> tuple[list[str], str]:
+    """Split kafka://HOST:PORT[,HOST:PORT]/TOPIC into brokers and topic; raises ValueError where it cannot."""
+    if "@" in url:
+        raise ValueError(
+            "holds user or password, must be kafka://HOST:PORT/TOPIC and kafka.user, kafka.password"
+        )
+    found = _KAFKA_URL.fullmatch(url)
+    if found is None or found["topic"] in (".", ".."):
+        raise ValueError(f"{url!r} names no topic, must be like kafka://HOST:PORT[,HOST:PORT]/TOPIC")
+    return found["servers"].split(","), found["topic"]
 
 
 def _check_timezone(name: str) -> str:
@@ -78,6 +102,31 @@ class KindSettings(BaseModel):
         return names
 
 
+class KafkaSettings(BaseModel):
+    """How a kafka:// stream is reached, and what a topic that armlift makes is like."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    partitions: int = Field(default=4, ge=1, le=10_000, description="Of a topic that armlift makes.")
+    retention_days: float = Field(default=30, gt=0, le=36_500, description="Of a topic that armlift makes.")
+    create_topic: bool = Field(default=True, description="Make the topic where it is not there.")
+    security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    user: str = Field(default="", description="For SASL.")
+    password: SecretStr = Field(
+        default=SecretStr(""), description=f"For SASL; better in {PREFIX}KAFKA__PASSWORD than in a file."
+    )
+    ca_file: str = Field(default="", description="A PEM file of the lab; the system's authorities if empty.")
+
+    @field_validator("password", mode="before")
+    @classmethod
+    def _text(cls, value: object) -> object:
+        # pydantic's own complaint would show the value.
+        if not isinstance(value, str | SecretStr):
+            raise ValueError("must be text, in quotes")
+        return value
+
+
 class SettingsFile(BaseModel):
     """What `armlift.toml` may hold: three URLs that change between a laptop and production, and choices."""
 
@@ -96,6 +145,7 @@ class SettingsFile(BaseModel):
     default_arm: Name = Field(default="popularity", description="Serves whoever takes no part.")
     holdout: HoldoutSettings = HoldoutSettings()
     kinds: KindSettings = KindSettings()
+    kafka: KafkaSettings = KafkaSettings()
     history_limit: int = Field(
         default=200, ge=1, description="Behaviours an arm is shown of a unit, at most."
     )

@@ -30,13 +30,18 @@ def open_lab(lab: Path | None, database: str | None = None, stream: str | None =
 
 def open_stream(lab: "Lab") -> "EventStream":
     """Open the lab's event stream."""
-    from armlift.streams.embedded import EmbeddedStream
-
-    url = lab.settings.stream_url
+    url, kafka = lab.settings.stream_url, lab.settings.kafka
     scheme, _, folder = url.partition("://")
-    if scheme != "local":
-        raise lab.setting_error("stream_url", f"{scheme + '://'!r} is no stream here, must be local://FOLDER")
-    return EmbeddedStream(lab.folder / folder)
+    if scheme == "local":
+        from armlift.streams.embedded import EmbeddedStream
+
+        return EmbeddedStream(lab.folder / folder)
+    # Loaded here alone: kafka-python takes a third of a second.
+    from armlift.streams.kafka import KafkaStream
+
+    if kafka.ca_file:
+        kafka = kafka.model_copy(update={"ca_file": str(lab.folder / kafka.ca_file)})
+    return KafkaStream(url, kafka)
 
 
 def check_html(html: Path | None) -> None:

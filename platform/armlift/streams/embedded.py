@@ -21,7 +21,15 @@ from armlift.streams.group import GroupMember
 from armlift.streams.partition_reader import PartitionReader, beginning
 from armlift.streams.partition_writer import PartitionWriter
 from armlift.streams.segment import CommitFile, encode, failure, make_once, sync_folder
-from armlift.streams.stream import EventStream, OnPartitions, Partition, Record, partition_of
+from armlift.streams.stream import (
+    EventStream,
+    OnPartitions,
+    Partition,
+    Record,
+    check_poll,
+    encode_key,
+    partition_of,
+)
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 _POLL_BYTES = 64 * 1024 * 1024
@@ -84,14 +92,8 @@ class EmbeddedStream(EventStream):
     def publish(self, key: str, value: bytes) -> None:
         """Buffer a message; a full buffer is flushed first, and if that fails this message is not taken."""
         self._check_open()
-        try:
-            raw = key.encode()
-        except UnicodeEncodeError as error:
-            raise InputError(f"key: {key!r} has no UTF-8 form, must have no lone surrogates") from error
-        size = len(raw) + len(value)
-        if size > MAX_MESSAGE_BYTES:
-            raise InputError(f"key {key[:50]!r}: {size} bytes in all, must be at most {MAX_MESSAGE_BYTES}")
-        if self._buffered and self._buffered + size > self._buffer_bytes:
+        raw = encode_key(key, value, MAX_MESSAGE_BYTES)
+        if self._buffered and self._buffered + len(raw) + len(value) > self._buffer_bytes:
             self.flush()
         record = encode(raw, value)
         self._writers[partition_of(key, len(self._writers))].add(record)
@@ -118,8 +120,7 @@ class EmbeddedStream(EventStream):
     def poll(self, max_records: int, timeout: float) -> list[Record]:
         """Read on in the owned partitions, looking for new records and free partitions until the timeout."""
         self._check_open()
-        if max_records < 1 or timeout < 0:
-            raise InputError(f"poll({max_records}, {timeout}): must be at least 1 record and 0 seconds")
+        check_poll(max_records, timeout)
         if self._member is None:
             raise StreamError(f"{self._folder}: poll without subscribe")
         deadline = time.monotonic() + timeout

@@ -2,15 +2,11 @@
 
 import fcntl
 import os
-import re
 import time
 from pathlib import Path
 
-from armlift.errors import InputError
 from armlift.streams.segment import failure
-from armlift.streams.stream import Partition
-
-_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+from armlift.streams.stream import Partition, check_group
 
 
 class GroupMember:
@@ -21,10 +17,7 @@ class GroupMember:
     """
 
     def __init__(self, folder: Path, group: str, partitions: int, interval: float) -> None:
-        if not _NAME.fullmatch(group):
-            raise InputError(
-                f"group: {group!r}, must be 1 to 100 letters, digits, dots, dashes, underscores, no dot first"
-            )
+        check_group(group)
         self.name = group
         self._folder = folder / "groups" / group
         self._partitions = partitions

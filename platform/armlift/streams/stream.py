@@ -21,11 +21,13 @@ One object belongs to one thread. It may write, read, or both: a reader need not
 subscribe.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from armlift.errors import InputError
 from armlift.hashing import key_of
 
 Partition = int
@@ -46,6 +48,34 @@ class Record(NamedTuple):
 def partition_of(key: str, partitions: int) -> Partition:
     """Give a key's partition, the same in every implementation: its 64-bit hash modulo `partitions`."""
     return key_of(key) % partitions
+
+
+_GROUP = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+
+
+def check_group(group: str) -> None:
+    """Raise InputError unless `group` may name a group of readers."""
+    if not _GROUP.fullmatch(group):
+        raise InputError(
+            f"group: {group!r}, must be 1 to 100 letters, digits, dots, dashes, underscores, no dot first"
+        )
+
+
+def check_poll(max_records: int, timeout: float) -> None:
+    """Raise InputError unless `poll` may be asked for that."""
+    if max_records < 1 or timeout < 0:
+        raise InputError(f"poll({max_records}, {timeout}): must be at least 1 record and 0 seconds")
+
+
+def encode_key(key: str, value: bytes, limit: int) -> bytes:
+    """Give a key's bytes; raises InputError when it has no UTF-8 form or the two exceed `limit` bytes."""
+    try:
+        raw = key.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"key: {key!r} has no UTF-8 form, must have no lone surrogates") from error
+    if len(raw) + len(value) > limit:
+        raise InputError(f"key {key[:50]!r}: {len(raw) + len(value)} bytes in all, must be at most {limit}")
+    return raw
 
 
 class EventStream(ABC):

@@ -4,11 +4,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+from brokers import Broker
 
 from armlift.errors import InputError, StreamError
+from armlift.settings import KafkaSettings
 from armlift.streams.embedded import EmbeddedStream
+from armlift.streams.kafka import KafkaStream
 from armlift.streams.stream import EventStream, Partition, Record, partition_of
 
 PATIENCE = 30.0
@@ -18,24 +22,27 @@ Opener = Callable[[], EventStream]
 NewStream = Callable[[int], Opener]
 
 
-def embedded(folder: Path, partitions: int) -> EventStream:
-    return EmbeddedStream(folder, partitions, claim_seconds=0.02)
+def embedded(request: pytest.FixtureRequest, name: str, partitions: int) -> EventStream:
+    folder: Path = request.getfixturevalue("tmp_path")
+    return EmbeddedStream(folder / name, partitions, claim_seconds=0.02)
 
 
-STREAMS = {"embedded": embedded}
+def kafka(request: pytest.FixtureRequest, name: str, partitions: int) -> EventStream:
+    broker: Broker = request.getfixturevalue("broker")
+    return KafkaStream(broker.url(name), KafkaSettings(partitions=partitions))
+
+
+STREAMS = {"embedded": embedded, "kafka": kafka}
 
 
 @pytest.fixture(params=sorted(STREAMS))
-def new_stream(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NewStream]:
+def new_stream(request: pytest.FixtureRequest) -> Iterator[NewStream]:
     """Give `new_stream(partitions)`, which gives a function that opens an object on that same stream."""
-    made = 0
     with ExitStack() as opened:
 
         def make(partitions: int) -> Opener:
-            nonlocal made
-            made += 1
-            folder = tmp_path / f"stream-{made}"
-            return lambda: opened.enter_context(STREAMS[request.param](folder, partitions))
+            name = f"stream-{uuid4().hex}"
+            return lambda: opened.enter_context(STREAMS[request.param](request, name, partitions))
 
         yield make
 
