@@ -4,11 +4,11 @@ One pass over `unit_days` gives each unit's totals from its first exposure on, a
 over that give means, then centred second moments and cross products, in double precision.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
-import numpy as np
 from sqlalchemy import (
+    BigInteger,
     Column,
     ColumnElement,
     Connection,
@@ -24,14 +24,16 @@ from sqlalchemy import (
     cast,
     func,
     literal,
-    literal_column,
     or_,
     select,
     text,
+    true,
     union_all,
 )
 
+from armlift.durations import milliseconds
 from armlift.metric import Metric
+from armlift.moments import aggregates_of
 from armlift.stats.aggregates import Aggregates
 from armlift.store.tables import exposures, unit_days
 
@@ -65,7 +67,8 @@ class UnitTotals:
     """Each unit's totals of all metrics since its first exposure, as a temporary table of a connection.
 
     Forced units are left out, and in runs that are not paired those that met several arms; `left_out` counts
-    them by reason. `sql` is what was asked, with its values.
+    them by reason. Of a metric with a window only units whose window is over count: before that, a unit's
+    total is of less time than the others'. `sql` is what was asked, with its values.
     """
 
     def __init__(self, connection: Connection, question: Question, metrics: Mapping[str, Metric]) -> None:
@@ -87,6 +90,7 @@ class UnitTotals:
             Column("arm", String),
             Column("generation", Integer),
             Column("phase", Integer),
+            Column("since", BigInteger),
             *(Column(name, Float) for name in self._columns.values()),
         )
 
@@ -100,10 +104,20 @@ class UnitTotals:
     def carriers(self, metric: str) -> dict[str, int]:
         """Count each arm's units with a denominator: those that a ratio rests on."""
         table = self._table
+        carrying = and_(self._of(table, metric, "den") != 0, self._over(table, metric))
         rows = self._connection.execute(
-            select(table.c.arm, func.count()).where(self._of(table, metric, "den") != 0).group_by(table.c.arm)
+            select(table.c.arm, func.count()).where(carrying).group_by(table.c.arm)
         )
         return {row[0]: row[1] for row in rows}
+
+    def windows_open(self) -> dict[str, int]:
+        """Count the units each metric leaves out because their window is not over; metrics with one alone."""
+        count = select(func.count(self._table.c.unit_id.distinct()))
+        return {
+            name: self._connection.execute(count.where(~self._over(self._table, name))).scalar_one()
+            for name, metric in self._metrics.items()
+            if metric.window is not None
+        }
 
     def left_out(self) -> dict[str, int]:
         """Count the units that exposures name but the totals leave out."""
@@ -129,13 +143,13 @@ class UnitTotals:
         Of ratios only units with a denominator count: the others do not move the ratio, and would make its
         degrees of freedom look like more than they are.
         """
-        rows = select(self._table)
+        rows = select(self._table).where(self._over(self._table, metric))
         if self._metrics[metric].kind == "ratio":
             rows = rows.where(self._of(self._table, metric, "den") != 0)
         table = rows.subquery()
         keys = [table.c.arm, table.c.generation, table.c.phase]
         values = {part: self._of(table, metric, part) for part in ("num", "den")}
-        found = _aggregates(self._connection, table, keys, values)
+        found = aggregates_of(self._connection, table, keys, values)
         return {Stratum(*key): aggregates for key, aggregates in found.items()}
 
     def pairs(self, metric: str, arm: str, control: str) -> Aggregates:
@@ -149,13 +163,21 @@ class UnitTotals:
             *(self._of(a, metric, part).label(part) for part in ("num", "den")),
             *(self._of(c, metric, part).label(f"control_{part}") for part in ("num", "den")),
         )
-        pair = pair.select_from(both).where(a.c.arm == arm, c.c.arm == control)
+        over = (self._over(side, metric) for side in (a, c))
+        pair = pair.select_from(both).where(a.c.arm == arm, c.c.arm == control, *over)
         if self._metrics[metric].kind == "ratio":
             pair = pair.where(or_(self._of(a, metric, "den") != 0, self._of(c, metric, "den") != 0))
         rows = pair.subquery()
         names = ("num", "den", "control_num", "control_den")
-        found = _aggregates(self._connection, rows, [], {name: rows.c[name] for name in names})
+        found = aggregates_of(self._connection, rows, [], {name: rows.c[name] for name in names})
         return found.get((), Aggregates.empty(names))
+
+    def _over(self, source: FromClause, metric: str) -> ColumnElement[bool]:
+        """Tell units whose window of a metric lies wholly before the time asked for; without one, all."""
+        window = self._metrics[metric].window
+        if window is None:
+            return true()
+        return source.c.since + milliseconds(window) <= self._question.as_of + 1
 
     def _of(self, source: FromClause, metric: str, part: str) -> ColumnElement[float]:
         return source.c[self._columns[metric, part]]
@@ -177,6 +199,7 @@ def _totals(question: Question, metrics: Mapping[str, Metric]) -> Select[tuple[o
             func.max(s.forced).label("forced"),
             func.min(s.generation).label("generation"),
             func.min(s.phase).label("phase"),
+            func.min(s.since).label("since"),
             *(func.sum(s[column]).label(column) for column in columns.values()),
         )
         .group_by(s.unit_id, s.arm)
@@ -191,13 +214,14 @@ def _totals(question: Question, metrics: Mapping[str, Metric]) -> Select[tuple[o
         func.max(m.forced).over(partition_by=m.unit_id).label("forced"),
         func.min(m.generation).over(partition_by=m.unit_id).label("generation"),
         func.min(m.phase).over(partition_by=m.unit_id).label("phase"),
+        m.since,
         *(m[column] for column in columns.values()),
     ).cte("placed")
     p = placed.c
     values = (
         _value(p[column], metrics[name], part).label(column) for (name, part), column in columns.items()
     )
-    found = select(p.unit_id, p.arm, p.generation, p.phase, *values).where(p.forced == 0)
+    found = select(p.unit_id, p.arm, p.generation, p.phase, p.since, *values).where(p.forced == 0)
     return found if question.paired else found.where(p.arms == 1)
 
 
@@ -212,6 +236,7 @@ def _met(question: Question, columns: Mapping[tuple[str, str], str]) -> Select[t
             # Phases and generations only ever rise, so the least is that of the first exposure.
             func.min(e.generation).label("generation"),
             func.min(e.phase).label("phase"),
+            func.min(e.ts).label("since"),
             *(literal(0.0).label(column) for column in columns.values()),
         )
         .where(e.run == question.run, e.experiment == question.experiment, e.ts <= question.as_of)
@@ -227,6 +252,7 @@ def _done(question: Question, columns: Mapping[tuple[str, str], str]) -> Select[
             d.unit_id,
             d.arm,
             *(cast(None, Integer).label(name) for name in ("forced", "generation", "phase")),
+            cast(None, BigInteger).label("since"),
             *(
                 func.sum(case((d.metric == name, d[part]), else_=0.0)).label(column)
                 for (name, part), column in columns.items()
@@ -247,45 +273,3 @@ def _value(total: ColumnElement[float], metric: Metric, part: str) -> ColumnElem
     if metric.kind == "proportion" and part == "num":
         return case((total > 0, 1.0), else_=0.0)
     return total
-
-
-def _aggregates(
-    connection: Connection,
-    source: FromClause,
-    keys: Sequence[ColumnElement[Any]],
-    values: Mapping[str, ColumnElement[float]],
-) -> dict[tuple[Any, ...], Aggregates]:
-    """Compute n, means, and centred second moments of some columns, grouped by keys, in two passes."""
-    names = tuple(values)
-    means = select(*keys, func.count().label("n"), *(func.avg(values[name]).label(name) for name in names))
-    first: dict[tuple[Any, ...], tuple[int, Sequence[float]]] = {
-        tuple(row[: len(keys)]): (row[len(keys)], row[len(keys) + 1 :])
-        for row in connection.execute(means.select_from(source).group_by(*keys))
-        if row[len(keys)]
-    }
-    found = {}
-    for key, (n, centre) in first.items():
-        centred = {
-            name: values[name] - literal_column(repr(float(mean)), Float)
-            for name, mean in zip(names, centre, strict=True)
-        }
-        pairs = list(_pairs(names))
-        moments = select(*(func.sum(centred[a] * centred[b]) for a, b in pairs)).select_from(source)
-        where = [column == value for column, value in zip(keys, key, strict=True)]
-        row = connection.execute(moments.where(*where)).one()
-        found[key] = Aggregates(names, n, np.array(centre, dtype=np.float64), _matrix(names, pairs, row))
-    return found
-
-
-def _pairs(names: Sequence[str]) -> Iterable[tuple[str, str]]:
-    return ((a, b) for i, a in enumerate(names) for b in names[i:])
-
-
-def _matrix(
-    names: Sequence[str], pairs: Sequence[tuple[str, str]], row: Iterable[float]
-) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
-    matrix = np.zeros((len(names), len(names)), dtype=np.float64)
-    for (a, b), value in zip(pairs, row, strict=True):
-        i, j = names.index(a), names.index(b)
-        matrix[i, j] = matrix[j, i] = value
-    return matrix

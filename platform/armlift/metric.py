@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, model_validator
 
 from armlift.arm import Name
+from armlift.durations import Duration
 
 
 class _Part(BaseModel):
@@ -36,6 +37,10 @@ class _Metric(_Part):
         default=0.0, ge=0, lt=1, description="How much worse, as a fraction, a guardrail may be."
     )
     unit: str = Field(default="", description="Of the metric's value, such as seconds.")
+    window: Duration | None = Field(
+        default=None,
+        description="Only events this soon after a unit's first exposure, such as 7d; absent: all after it.",
+    )
 
 
 class MeanMetric(_Metric):

@@ -65,7 +65,9 @@ def make_report(engine: Engine, run: Run, calendar: Calendar, *, as_of: int | No
         comparisons = compare_arms(run, experiment, metrics, totals)
         matched = _matched(connection, run, question)
         checks = make_checks(connection, run, experiment, totals, question)
-        left_out = totals.left_out()
+        left_out = totals.left_out() | {
+            f"window_open_{metric}": count for metric, count in totals.windows_open().items()
+        }
     resolution = _resolution(run, experiment, comparisons, matched)
     verdict = judge(
         [_evidence(one, metrics[one.metric]) for one, _ in comparisons],

@@ -42,8 +42,9 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
+from armlift.durations import milliseconds
 from armlift.events import IMPRESSION_KIND, MOST_DAYS_AFTER, MOST_DAYS_BEFORE
-from armlift.metric import Measure, Metric, measures
+from armlift.metric import Metric, measures
 from armlift.store.database import writing
 from armlift.store.tables import exposures, feedback, impressions, touched_cells, unit_days
 
@@ -214,7 +215,7 @@ def _forget(connection: Connection, subject: Subject) -> None:
 def _rows(subject: Subject) -> Select[tuple[object, ...]]:
     """Select the rows of `unit_days` of the cells.
 
-    Events of a cell are first summed by what a measure asks for (a kind, with bounds), once however many
+    Events of a cell are first summed by what is asked for (a kind, bounds, a window), once however many
     metrics share it; then each metric takes its numerator and denominator from these sums.
     """
     asked = _asked(subject.metrics)
@@ -243,23 +244,34 @@ def _rows(subject: Subject) -> Select[tuple[object, ...]]:
     )
 
 
-Asked = tuple[str, float | None, float | None]
+class _Asked(NamedTuple):
+    """Events of a kind, within bounds of their value, and within milliseconds of the first exposure."""
+
+    kind: str
+    low: float | None
+    high: float | None
+    window: int | None
 
 
-def _asked(metrics: Mapping[str, Metric]) -> dict[Asked, int]:
-    """Number what the measures ask for: an event kind within bounds."""
-    found: dict[Asked, int] = {}
+def _asks(metric: Metric) -> dict[str, _Asked]:
+    """Give what each column of a metric asks for."""
+    window = None if metric.window is None else milliseconds(metric.window)
+    return {
+        column: _Asked(measure.event, measure.minimum, measure.maximum, window)
+        for column, measure in measures(metric).items()
+    }
+
+
+def _asked(metrics: Mapping[str, Metric]) -> dict[_Asked, int]:
+    """Number what the metrics ask for."""
+    found: dict[_Asked, int] = {}
     for metric in metrics.values():
-        for measure in measures(metric).values():
-            found.setdefault(_ask(measure), len(found))
+        for one in _asks(metric).values():
+            found.setdefault(one, len(found))
     return found
 
 
-def _ask(measure: Measure) -> Asked:
-    return measure.event, measure.minimum, measure.maximum
-
-
-def _parts(metrics: Mapping[str, Metric], asked: dict[Asked, int]) -> CTE:
+def _parts(metrics: Mapping[str, Metric], asked: dict[_Asked, int]) -> CTE:
     """List the columns of the metrics, and which sum each is taken from."""
     return union_all(
         *(
@@ -267,7 +279,7 @@ def _parts(metrics: Mapping[str, Metric], asked: dict[Asked, int]) -> CTE:
                 literal(name).label("metric"),
                 literal(column).label("column"),
                 literal(measure.aggregate).label("aggregate"),
-                literal(asked[_ask(measure)], Integer).label("asked"),
+                literal(asked[_asks(metric)[column]], Integer).label("asked"),
             )
             for name, metric in metrics.items()
             for column, measure in measures(metric).items()
@@ -275,7 +287,7 @@ def _parts(metrics: Mapping[str, Metric], asked: dict[Asked, int]) -> CTE:
     ).cte("parts")
 
 
-def _sums(subject: Subject, asked: dict[Asked, int]) -> CTE:
+def _sums(subject: Subject, asked: dict[_Asked, int]) -> CTE:
     """Count and add the cells' events by side of the first exposure and by what is asked for."""
     first = _first_exposures(subject)
     events = _events(subject)
@@ -283,11 +295,12 @@ def _sums(subject: Subject, asked: dict[Asked, int]) -> CTE:
         *(
             select(
                 literal(number, Integer).label("asked"),
-                literal(kind).label("kind"),
-                cast(low, Float).label("low"),
-                cast(high, Float).label("high"),
+                literal(one.kind).label("kind"),
+                cast(one.low, Float).label("low"),
+                cast(one.high, Float).label("high"),
+                cast(one.window, BigInteger).label("window"),
             )
-            for (kind, low, high), number in asked.items()
+            for one, number in asked.items()
         )
     ).cte("asks")
     side = case((events.c.ts >= first.c.ts, "post"), else_="pre").label("side")
@@ -298,6 +311,7 @@ def _sums(subject: Subject, asked: dict[Asked, int]) -> CTE:
         events.c.kind == asks.c.kind,
         or_(asks.c.low.is_(None), events.c.value >= asks.c.low),
         or_(asks.c.high.is_(None), events.c.value <= asks.c.high),
+        or_(asks.c.window.is_(None), events.c.ts - first.c.ts < asks.c.window),
     )
     return (
         select(

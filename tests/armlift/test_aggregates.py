@@ -13,6 +13,7 @@ from sqlalchemy import Engine, insert
 
 from armlift.aggregates import Question, Stratum, UnitTotals
 from armlift.days import DAY_MS
+from armlift.durations import milliseconds
 from armlift.metric import METRICS
 from armlift.stats.aggregates import Aggregates, merge_all
 from armlift.store.database import writing
@@ -27,6 +28,12 @@ METRICS_ASKED = METRICS.validate_python(
         "clicked": {"kind": "proportion", "of": {"event": "click"}},
         LONG: {"kind": "ratio", "numerator": {"event": "click"}, "denominator": {"event": "impression"}},
         "arm": {"kind": "mean", "of": {"event": "purchase"}},
+        "early": {
+            "kind": "ratio",
+            "window": "2d",
+            "numerator": {"event": "click"},
+            "denominator": {"event": "impression"},
+        },
     }
 )
 DAYS = 5
@@ -68,6 +75,15 @@ class World:
         row |= {"side": "post", "arm": arm, "num": num, "den": den, "num_sq": num * num}
         self.unit_days.append({**row, **changed})
 
+    def counting(self, units: Sequence[str], arm: str, metric: str, as_of: int) -> list[str]:
+        """Leave out the units that met the arm less than the metric's window before a time."""
+        window = METRICS_ASKED[metric].window
+        since: dict[str, int] = {}
+        for one in self.exposures:
+            if (one["run"], one["experiment"], one["arm"]) == ("r1", "demo", arm):
+                since[one["unit_id"]] = min(one["ts"], since.get(one["unit_id"], one["ts"]))
+        return [u for u in units if window is None or since[u] + milliseconds(window) - 1 <= as_of]
+
     def totals(self, units: Sequence[str], arm: str, metric: str, as_of_day: int) -> Array:
         """Add up the rows of units as the definition of the metric asks: shape [len(units), 2]."""
         sums = {unit: [0.0, 0.0] for unit in units}
@@ -77,7 +93,7 @@ class World:
             if asked and row["unit_id"] in sums:
                 sums[row["unit_id"]][0] += row["num"]
                 sums[row["unit_id"]][1] += row["den"]
-        values = np.array(list(sums.values()))
+        values = np.array(list(sums.values())).reshape(-1, 2)
         if METRICS_ASKED[metric].kind == "proportion":
             values[:, 0] = values[:, 0] > 0
         return values
@@ -102,6 +118,7 @@ def random_world(seed: int, *, paired: bool, units: int = 300) -> World:
                 world.count(unit, arm, day, "clicks", clicks, 0)
                 world.count(unit, arm, day, "clicked", clicks, 0)
                 world.count(unit, arm, day, LONG, clicks, shown)
+                world.count(unit, arm, day, "early", clicks, shown)
                 play = round((1e6 + offset + rng.normal(0, 10)) * 1024) / 1024
                 world.count(unit, arm, day, "watched", play, 0)
             world.count(unit, arm, first, "clicks", 7, 0, side="pre")
@@ -181,7 +198,8 @@ def test_strata_equal_numpy(engine: Engine, day: int) -> None:
         for name, metric in METRICS_ASKED.items():
             found = totals.by_stratum(name)
             carriers: dict[str, int] = defaultdict(int)
-            for stratum, units in wanted.strata.items():
+            for stratum, met in wanted.strata.items():
+                units = world.counting(met, stratum.arm, name, asked.as_of)
                 rows = world.totals(units, stratum.arm, name, day)
                 carriers[stratum.arm] += int(np.count_nonzero(rows[:, 1]))
                 if metric.kind == "ratio":
@@ -215,7 +233,10 @@ def test_pairs_equal_numpy(engine: Engine, day: int) -> None:
         totals = UnitTotals(connection, asked, METRICS_ASKED)
         assert totals.left_out() == {"forced": wanted.forced}
         for name, metric in METRICS_ASKED.items():
-            rows = np.hstack([world.totals(units, arm, name, day) for arm in "ab"])
+            whole = [world.counting(units, arm, name, asked.as_of) for arm in "ab"]
+            both = [unit for unit in units if all(unit in some for some in whole)]
+            assert totals.windows_open().get(name, 0) == len({*units} - {*both})
+            rows = np.hstack([world.totals(both, arm, name, day) for arm in "ab"])
             if metric.kind == "ratio":
                 rows = rows[(rows[:, 1] != 0) | (rows[:, 3] != 0)]
             check(totals.pairs(name, "a", "b"), ("num", "den", "control_num", "control_den"), rows)

@@ -30,6 +30,7 @@ def test_each_kind_has_its_measures() -> None:
 
 def test_definitions_survive_json() -> None:
     given = {"rate": {"kind": "ratio", "numerator": CLICKS, "denominator": SHOWN, "margin": 0.1}}
+    given["rate"]["window"] = "7d"
     found = METRICS.validate_python(given)
     assert METRICS.validate_json(METRICS.dump_json(found)) == found
 
@@ -50,6 +51,8 @@ def test_definitions_survive_json() -> None:
         ({"margin": -0.1}, "greater than or equal to 0"),
         ({"numerator": CLICKS}, "Extra inputs"),
         ({"of": None}, "Measure"),
+        ({"window": "1w"}, "'1w' is not a duration"),
+        ({"window": 7}, "valid string"),
     ],
 )
 def test_other_metrics_are_refused(change: dict[str, object], says: str) -> None:

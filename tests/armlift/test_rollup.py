@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, Table, delete, event, select, text
 
+from armlift.aggregates import Question, Stratum, UnitTotals
 from armlift.days import DAY_MS, Calendar
+from armlift.durations import milliseconds
 from armlift.events import (
     Event,
     Exposure,
@@ -25,6 +28,7 @@ from armlift.events import (
 )
 from armlift.metric import METRICS, Measure, measures
 from armlift.rollup import Subject, rebuild, roll_up, waiting
+from armlift.stats.aggregates import Aggregates
 from armlift.store.database import writing
 from armlift.store.partitions import Partitions
 from armlift.store.sink import append, insert_new
@@ -53,6 +57,13 @@ METRICS_OF_ALL_KINDS = METRICS.validate_python(
             "numerator": {"event": "play", "aggregate": "sum"},
             "denominator": {"event": "play", "aggregate": "days"},
         },
+        "clicks_first_day": {"kind": "mean", "window": "1d", "of": {"event": "click"}},
+        "ctr_36h": {
+            "kind": "ratio",
+            "window": "36h",
+            "numerator": {"event": "click"},
+            "denominator": {"event": "impression"},
+        },
     }
 )
 SUBJECTS = [
@@ -60,6 +71,8 @@ SUBJECTS = [
     Subject("paired", "demo", METRICS_OF_ALL_KINDS, True),
 ]
 Rows = list[tuple[Any, ...]]
+Happened = tuple[str, float, int]
+"""Kind, value, and milliseconds since the first exposure."""
 
 
 def store(engine: Engine, events: Sequence[Event], subjects: Sequence[Subject] = SUBJECTS) -> None:
@@ -116,14 +129,17 @@ def recomputed_run(connection: Connection, subject: Subject) -> Iterator[tuple[A
         arms[one.unit_id, one.day, one.request_id].add(one.arm)
     events = [(one, "impression", 1.0, {one.arm}) for one in tables[1]]
     events += [(one, one.kind, one.value, arms[one.unit_id, one.day, one.request_id]) for one in tables[2]]
-    cells: dict[tuple[Any, ...], list[tuple[str, float]]] = defaultdict(list)
+    cells: dict[tuple[Any, ...], list[Happened]] = defaultdict(list)
     for (unit, arm), ts in first.items():
         for one, kind, value, of_arms in events:
             if one.unit_id == unit and (not subject.paired or arm in of_arms):
-                cells[unit, one.day, "post" if one.ts >= ts else "pre", arm].append((kind, value))
+                side = "post" if one.ts >= ts else "pre"
+                cells[unit, one.day, side, arm].append((kind, value, one.ts - ts))
     for (unit, day, side, arm), happened in cells.items():
         for name, metric in subject.metrics.items():
-            parts = {part: matching(measure, happened) for part, measure in measures(metric).items()}
+            within = milliseconds(metric.window) if metric.window else float("inf")
+            early = [(kind, value) for kind, value, after in happened if after < within]
+            parts = {part: matching(measure, early) for part, measure in measures(metric).items()}
             if any(parts.values()):
                 num, den = (taken(measures(metric).get(part), parts.get(part, [])) for part in ("num", "den"))
                 squares = sum(value * value for value in parts["num"])
@@ -285,6 +301,59 @@ def test_events_of_one_run_or_experiment_move_no_other(engine: Engine) -> None:
     after = stored(engine)
     assert [row for row in after if row[0] == "routed"] == before
     assert len(after) > len(before)
+
+
+def test_windows_equal_numpy(engine: Engine) -> None:
+    """Only [first exposure, first exposure + window) counts, and units whose window is over."""
+    metrics = METRICS.validate_python(
+        {
+            f"plays_{window}": {
+                "kind": "mean",
+                "window": window,
+                "of": {"event": "play", "aggregate": "sum"},
+            }
+            for window in ("1d", "90m", "60h")
+        }
+    )
+    subject = Subject("routed", "demo", metrics, False)
+    events = history(random.Random(9), unit_count=60, days=5)
+    firsts = [one for one in events if isinstance(one, Exposure)]
+    for one in firsts[:10]:  # an event at each edge of each window
+        for window in (metric.window for metric in metrics.values()):
+            for off in (-1, 0):
+                ts = one.ts + milliseconds(str(window)) + off
+                events.append(reaction("routed", one.unit_id, ts, "0" * 32, "play", 1000.0))
+    for batch in batches(events, random.Random(9)):
+        store(engine, batch, [subject])
+    plays = [one for one in events if isinstance(one, Feedback) and one.kind == "play"]
+    times, values = np.array([one.ts for one in plays]), np.array([one.value for one in plays])
+    unit_of = np.array([one.unit_id for one in plays])
+    left_out = set()
+    for at in (START + 2 * DAY_MS + 5_000_000, START + 4 * DAY_MS, START + 9 * DAY_MS):
+        with engine.connect() as connection:
+            question = Question("routed", "demo", False, at, CALENDAR.day(at))
+            totals = UnitTotals(connection, question, metrics)
+            opened = totals.windows_open()
+            for name, metric in metrics.items():
+                length = milliseconds(str(metric.window))
+                met = [one for one in firsts if one.ts <= at]
+                whole = [one for one in met if one.ts + length - 1 <= at]
+                assert opened[name] == len(met) - len(whole)
+                left_out.add(opened[name])
+                found = totals.by_stratum(name)
+                for arm in "ab":
+                    sums = [
+                        values[(unit_of == e.unit_id) & (times >= e.ts) & (times < e.ts + length)].sum()
+                        for e in whole
+                        if e.arm == arm
+                    ]
+                    of_arm = found.get(Stratum(arm, 0, 0), Aggregates.empty(("num", "den")))
+                    assert of_arm.n == len(sums)
+                    if sums:
+                        assert of_arm.mean("num") == pytest.approx(np.mean(sums), rel=1e-12)
+                        assert of_arm.variance("num") == pytest.approx(np.var(sums, ddof=1))
+    assert 0 in left_out
+    assert len(left_out) > 3
 
 
 @contextmanager

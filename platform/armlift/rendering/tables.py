@@ -36,6 +36,7 @@ LEFT_OUT = {
     "unit_forced": "units with a forced arm; they count in no figure",
     "unit_several_arms": "units that met several arms; they count in no figure",
 }
+WINDOW_OPEN = "unit_window_open_"
 FIGURES = ("Units", "Control units", "Mean", "Control mean", "Lift", "p", "Adjusted p")
 
 
@@ -64,6 +65,7 @@ def _group(report: Report, metric: Metric, rows: Sequence[Comparison]) -> Markup
     first, alpha = rows[0], report.experiment.analysis.alpha
     notes = [first.role, traits(first, metric), metric.description.rstrip(".")]
     notes += [f"in {metric.unit}"] if metric.unit else []
+    notes += [f"within {metric.window} of a unit's first exposure"] if metric.window else []
     notes += [f"p adjusted by {ADJUSTMENTS.get(first.adjusted, first.adjusted)}"] if first.adjusted else []
     said = tag("span", "; ".join(note for note in notes if note))
     title = tag("div", f"{first.metric} ", said, class_="pinned")
@@ -102,7 +104,7 @@ def left_out(report: Report) -> Markup:
             "tr",
             tag("th", tag("code", reason), scope="row"),
             numbers(count(number)),
-            tag("td", LEFT_OUT.get(reason, ""), class_="wrap"),
+            tag("td", _reason(reason), class_="wrap"),
         )
         for reason, number in found.items()
     )
@@ -112,6 +114,13 @@ def left_out(report: Report) -> Markup:
         tag("tbody", *rows),
     )
     return titled("Left out or noted", table, name="left-out")
+
+
+def _reason(reason: str) -> str:
+    if reason.startswith(WINDOW_OPEN):
+        metric = reason.removeprefix(WINDOW_OPEN)
+        return f"units first exposed less than its window ago; they do not count in {metric}"
+    return LEFT_OUT.get(reason, "")
 
 
 def origin(report: Report) -> Markup:
