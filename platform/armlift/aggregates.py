@@ -35,6 +35,7 @@ from armlift.durations import milliseconds
 from armlift.metric import Metric
 from armlift.moments import aggregates_of
 from armlift.stats.aggregates import Aggregates
+from armlift.store.sums import OrderedSum
 from armlift.store.tables import exposures, unit_days
 
 TOTALS = "unit_totals"
@@ -149,7 +150,7 @@ class UnitTotals:
         table = rows.subquery()
         keys = [table.c.arm, table.c.generation, table.c.phase]
         values = {part: self._of(table, metric, part) for part in ("num", "den")}
-        found = aggregates_of(self._connection, table, keys, values)
+        found = aggregates_of(self._connection, table, keys, values, table.c.unit_id)
         return {Stratum(*key): aggregates for key, aggregates in found.items()}
 
     def pairs(self, metric: str, arm: str, control: str) -> Aggregates:
@@ -160,6 +161,7 @@ class UnitTotals:
         a, c = self._table.alias("a"), self._table.alias("c")
         both = a.join(c, a.c.unit_id == c.c.unit_id)
         pair = select(
+            a.c.unit_id,
             *(self._of(a, metric, part).label(part) for part in ("num", "den")),
             *(self._of(c, metric, part).label(f"control_{part}") for part in ("num", "den")),
         )
@@ -169,7 +171,8 @@ class UnitTotals:
             pair = pair.where(or_(self._of(a, metric, "den") != 0, self._of(c, metric, "den") != 0))
         rows = pair.subquery()
         names = ("num", "den", "control_num", "control_den")
-        found = aggregates_of(self._connection, rows, [], {name: rows.c[name] for name in names})
+        values = {name: rows.c[name] for name in names}
+        found = aggregates_of(self._connection, rows, [], values, rows.c.unit_id)
         return found.get((), Aggregates.empty(names))
 
     def _over(self, source: FromClause, metric: str) -> ColumnElement[bool]:
@@ -254,7 +257,7 @@ def _done(question: Question, columns: Mapping[tuple[str, str], str]) -> Select[
             *(cast(None, Integer).label(name) for name in ("forced", "generation", "phase")),
             cast(None, BigInteger).label("since"),
             *(
-                func.sum(case((d.metric == name, d[part]), else_=0.0)).label(column)
+                OrderedSum(case((d.metric == name, d[part]), else_=0.0), d.day).label(column)
                 for (name, part), column in columns.items()
             ),
         )

@@ -7,6 +7,7 @@ import numpy as np
 from sqlalchemy import ColumnElement, Connection, Float, FromClause, func, literal_column, select
 
 from armlift.stats.aggregates import Aggregates
+from armlift.store.sums import OrderedSum
 
 
 def aggregates_of(
@@ -14,10 +15,15 @@ def aggregates_of(
     source: FromClause,
     keys: Sequence[ColumnElement[Any]],
     values: Mapping[str, ColumnElement[float]],
+    order: ColumnElement[Any],
 ) -> dict[tuple[Any, ...], Aggregates]:
-    """Compute n, means, and centred second moments of some columns of a source, grouped by keys."""
+    """Compute n, means, and centred second moments of some columns of a source, grouped by keys.
+
+    Sums are taken in the order of a column of the source, so that they are the same in every database.
+    """
     names = tuple(values)
-    means = select(*keys, func.count().label("n"), *(func.avg(values[name]).label(name) for name in names))
+    sums = ((OrderedSum(values[name], order) / func.count()).label(name) for name in names)
+    means = select(*keys, func.count().label("n"), *sums)
     first: dict[tuple[Any, ...], tuple[int, Sequence[float]]] = {
         tuple(row[: len(keys)]): (row[len(keys)], row[len(keys) + 1 :])
         for row in connection.execute(means.select_from(source).group_by(*keys))
@@ -30,7 +36,7 @@ def aggregates_of(
             for name, mean in zip(names, centre, strict=True)
         }
         pairs = list(_pairs(names))
-        moments = select(*(func.sum(centred[a] * centred[b]) for a, b in pairs)).select_from(source)
+        moments = select(*(OrderedSum(centred[a] * centred[b], order) for a, b in pairs)).select_from(source)
         where = [column == value for column, value in zip(keys, key, strict=True)]
         row = connection.execute(moments.where(*where)).one()
         found[key] = Aggregates(names, n, np.array(centre, dtype=np.float64), _matrix(names, pairs, row))

@@ -38,14 +38,12 @@ from sqlalchemy import (
     union,
     union_all,
 )
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import FunctionElement
 
 from armlift.durations import milliseconds
 from armlift.events import IMPRESSION_KIND, MOST_DAYS_AFTER, MOST_DAYS_BEFORE
 from armlift.metric import Metric, measures
 from armlift.store.database import writing
+from armlift.store.sums import OrderedSum
 from armlift.store.tables import exposures, feedback, impressions, touched_cells, unit_days
 
 cells = Table(
@@ -321,36 +319,14 @@ def _sums(subject: Subject, asked: dict[_Asked, int]) -> CTE:
             side,
             asks.c.asked,
             (func.count() * literal(1.0)).label("events"),
-            _Sum(events.c.value, events.c.event_id).label("total"),
-            _Sum(events.c.value * events.c.value, events.c.event_id).label("squares"),
+            OrderedSum(events.c.value, events.c.event_id).label("total"),
+            OrderedSum(events.c.value * events.c.value, events.c.event_id).label("squares"),
         )
         .join_from(events, first, same_unit)
         .join(asks, within)
         .group_by(events.c.unit_id, first.c.arm, events.c.day, side, asks.c.asked)
         .cte("sums")
     )
-
-
-class _Sum(FunctionElement[float]):
-    """A sum (of values, by ids) that adds in the order of the ids, so that it is the same bit for bit.
-
-    SQLite reads a cell's events in that order anyway, by index; PostgreSQL in the order of their arrival.
-    """
-
-    type = Float()
-    inherit_cache = True
-
-
-@compiles(_Sum)
-def _sum(element: _Sum, compiler: SQLCompiler, **options: Any) -> str:
-    values, _ = element.clauses
-    return f"sum({compiler.process(values, **options)})"
-
-
-@compiles(_Sum, "postgresql")
-def _sum_in_order(element: _Sum, compiler: SQLCompiler, **options: Any) -> str:
-    values, ids = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"sum({values} ORDER BY {ids})"
 
 
 def _first_exposures(subject: Subject) -> CTE:
