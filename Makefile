@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ONLY ?=
 LAB ?= demo
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format bench soak clean
 
 demo: .venv/installed
 	$(BIN)/armlift demo --lab $(LAB)
@@ -25,6 +25,10 @@ format: .venv/installed-dev
 
 bench: .venv/installed-bench
 	$(BIN)/python benchmarks/run.py $(ONLY)
+
+# Long runs under faults: an ingester killed again and again, with Kafka and PostgreSQL.
+soak: .venv/installed-bench
+	$(BIN)/python benchmarks/soak_ingest.py
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("armlift needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
