@@ -14,8 +14,8 @@ from sqlalchemy import Connection, Engine, Table, select, update
 
 from armlift.days import Calendar
 from armlift.errors import StreamError
-from armlift.events import Codec, Event, Exposure, Feedback, Impression, request_day
-from armlift.rollup import Cell, Exposed, Subject, roll_up
+from armlift.events import Alias, Codec, Event, Exposure, Feedback, Impression, request_day
+from armlift.rollup import Cell, Exposed, Merged, Subject, roll_up
 from armlift.store import tables
 from armlift.store.database import writing
 from armlift.streams.stream import EventStream, Record
@@ -47,9 +47,11 @@ class _Batch:
         self.exposures: list[tuple[object, ...]] = []
         self.impressions: list[tuple[object, ...]] = []
         self.feedback: list[tuple[object, ...]] = []
+        self.aliases: list[tuple[object, ...]] = []
         self.dead: list[tuple[object, ...]] = []
         self.cells: set[Cell] = set()
         self.exposed: list[Exposed] = []
+        self.merged: set[Merged] = set()
         self.runs: set[str] = set()
         self._day = calendar.day
 
@@ -93,11 +95,14 @@ class _Batch:
                     event.fallback,
                 )
             )
+        elif type(event) is Alias:
+            self.merged.add(Merged(event.run, event.anonymous_id))
+            self.aliases.append((event.run, event.anonymous_id, event.ts, event.unit_id))
 
     @property
     def events(self) -> int:
         """Count the events of the batch."""
-        return len(self.exposures) + len(self.impressions) + len(self.feedback)
+        return sum(map(len, (self.exposures, self.impressions, self.feedback, self.aliases)))
 
 
 class Ingester:
@@ -246,10 +251,11 @@ class Ingester:
         add(connection, tables.exposures, batch.exposures)
         add(connection, tables.impressions, batch.impressions)
         add(connection, tables.feedback, batch.feedback)
+        add(connection, tables.aliases, batch.aliases)
         add(connection, tables.dead_letters, batch.dead)
         if batch.events:
             subjects = self._subjects(connection, batch.runs)
-            roll_up(connection, subjects, list(batch.cells), batch.exposed)
+            roll_up(connection, subjects, list(batch.cells), batch.exposed, list(batch.merged))
 
 
 def add(connection: Connection, table: Table, rows: Sequence[tuple[object, ...]]) -> None:

@@ -2,8 +2,8 @@
 
 A cell is a (run, unit, day). When events of a cell arrive, all of its rows are computed again from the
 events, in the same transaction: so the rollup is the same whatever the order, the batches or the redeliveries
-were, and it can be rebuilt at any time. When a unit's first exposure arrives or moves, all of its days are
-touched.
+were, and it can be rebuilt at any time. When a unit's first exposure arrives or moves, or an id is merged
+into it, all of its days are touched.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,6 +39,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
+from armlift.aliases import cell_ids, days_of, find_ids
 from armlift.durations import milliseconds
 from armlift.events import IMPRESSION_KIND
 from armlift.metric import Metric, measures
@@ -68,6 +69,13 @@ class Exposed(NamedTuple):
     ts: int
 
 
+class Merged(NamedTuple):
+    """An id of a run that a new alias merges into a unit."""
+
+    run: str
+    anonymous_id: str
+
+
 class Subject(NamedTuple):
     """What the rollup must know of a run: its experiment, its metrics, and whether its arms are paired."""
 
@@ -82,11 +90,12 @@ def roll_up(
     subjects: Sequence[Subject],
     cells: Sequence[Cell],
     exposed: Sequence[Exposed],
+    merged: Sequence[Merged] = (),
 ) -> None:
     """Compute the touched cells again.
 
     `cells` are those of the new events; `exposed` are the new exposures, whose units have all their days
-    touched when the exposure is the unit's first to its arm.
+    touched when the exposure is the unit's first to its arm; so have the units of the ids newly `merged`.
     """
     touched.create(connection, checkfirst=True)
     for subject in subjects:
@@ -99,6 +108,7 @@ def roll_up(
         if rows:
             connection.execute(insert(touched), rows)
         _touch_all_days(connection, subject, exposed)
+        _touch_merged(connection, subject, merged)
         _compute(connection, subject)
 
 
@@ -118,9 +128,10 @@ def rebuild(connection: Connection, subject: Subject) -> None:
 
 def _compute(connection: Connection, subject: Subject) -> None:
     """Compute the touched cells, which are of one run."""
+    find_ids(connection, touched)
     if connection.dialect.name == "postgresql":
         # It never counts temporary tables by itself, and takes one it has not counted for empty.
-        connection.execute(text(f"ANALYZE {touched.name}"))
+        connection.execute(text(f"ANALYZE {touched.name}, {cell_ids.name}"))
     _forget(connection, subject)
     connection.execute(insert(unit_days).from_select(list(unit_days.c), _rows(subject)))
 
@@ -135,17 +146,21 @@ def _touch_all_days(connection: Connection, subject: Subject, exposed: Sequence[
     for start in range(0, len(units), 500):  # as many as any database takes in one list
         first = _firsts(connection, subject, units[start : start + 500])
         moved = sorted({unit for (unit, arm), ts in first.items() if earliest.get((unit, arm)) == ts})
-        days = union_all(
-            *(
-                select(table.c.run, table.c.unit_id, table.c.day).where(
-                    table.c.run == subject.run, table.c.unit_id.in_(moved)
-                )
-                for table in (impressions, feedback)
-            )
-        ).subquery()
-        known = select(touched.c.run, touched.c.unit_id, touched.c.day)
-        fresh = select(days).distinct().where(tuple_(days.c.run, days.c.unit_id, days.c.day).not_in(known))
-        connection.execute(insert(touched).from_select(["run", "unit_id", "day"], fresh))
+        _touch_days(connection, subject, moved)
+
+
+def _touch_merged(connection: Connection, subject: Subject, merged: Sequence[Merged]) -> None:
+    """Touch every day of the units that the merged ids belong to, or did until now."""
+    ids = sorted({one.anonymous_id for one in merged if one.run == subject.run})
+    for start in range(0, len(ids), 500):
+        _touch_days(connection, subject, ids[start : start + 500])
+
+
+def _touch_days(connection: Connection, subject: Subject, ids: Sequence[str]) -> None:
+    days = days_of(connection, subject.run, ids)
+    known = select(touched.c.run, touched.c.unit_id, touched.c.day)
+    fresh = select(days).distinct().where(tuple_(days.c.run, days.c.unit_id, days.c.day).not_in(known))
+    connection.execute(insert(touched).from_select(["run", "unit_id", "day"], fresh))
 
 
 def _firsts(connection: Connection, subject: Subject, units: Sequence[str]) -> dict[tuple[str, str], int]:
@@ -309,13 +324,14 @@ def _sum_in_order(element: _Sum, compiler: SQLCompiler, **options: Any) -> str:
 
 def _first_exposures(subject: Subject) -> CTE:
     """Give each touched unit's first exposure to each arm; the report leaves units of several arms out."""
-    units = select(touched.c.run, touched.c.unit_id).distinct().subquery()
+    units = select(cell_ids.c.run, cell_ids.c.unit_id, cell_ids.c.id).distinct().subquery()
     e = exposures.c
-    of_unit = and_(e.run == units.c.run, e.experiment == subject.experiment, e.unit_id == units.c.unit_id)
+    of_unit = and_(e.run == units.c.run, e.experiment == subject.experiment, e.unit_id == units.c.id)
     return (
-        select(e.unit_id, e.arm, func.min(e.ts).label("ts"))
+        select(units.c.unit_id, e.arm, func.min(e.ts).label("ts"))
         .select_from(units.outerjoin(exposures, of_unit))
-        .group_by(e.unit_id, e.arm)
+        .group_by(units.c.unit_id, e.arm)
+        .having(func.min(e.ts).is_not(None))
         .cte("first_exposures")
     )
 
@@ -325,7 +341,7 @@ def _events(subject: Subject) -> CTE:
     i, f = impressions.c, feedback.c
     shown = select(
         i.event_id,
-        i.unit_id,
+        case((i.event_id.is_not(None), cell_ids.c.unit_id)).label("unit_id"),
         i.day,
         i.ts,
         literal(IMPRESSION_KIND).label("kind"),
@@ -338,7 +354,8 @@ def _events(subject: Subject) -> CTE:
         same = (arms.c.unit_id == f.unit_id, arms.c.day == f.day, arms.c.request_id == f.request_id)
         of_cells = of_cells.outerjoin(arms, and_(*same))
     arm = arms.c.arm if subject.paired else literal("")
-    done = select(f.event_id, f.unit_id, f.day, f.ts, f.kind, f.value, arm.label("arm"))
+    unit = case((f.event_id.is_not(None), cell_ids.c.unit_id)).label("unit_id")
+    done = select(f.event_id, unit, f.day, f.ts, f.kind, f.value, arm.label("arm"))
     return union_all(shown, done.select_from(of_cells)).cte("events")
 
 
@@ -356,8 +373,10 @@ def _of_cells(table: Table) -> Join:
     """Join the touched cells with their events.
 
     They are joined from the left, and the run is taken from them too, so that a database without statistics
-    looks events up by cell instead of reading the whole run; cells without events give empty rows, which no
-    unit matches.
+    looks events up by cell instead of reading the whole run; cells without events give empty rows, which must
+    name no unit.
     """
-    same_cell = and_(*(table.c[name] == touched.c[name] for name in ("run", "unit_id", "day")))
-    return touched.outerjoin(table, same_cell)
+    c = cell_ids.c
+    return cell_ids.outerjoin(
+        table, and_(table.c.run == c.run, table.c.unit_id == c.id, table.c.day == c.day)
+    )

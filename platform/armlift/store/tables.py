@@ -21,7 +21,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0004"
 """The newest Alembic revision; a test holds it against the migrations."""
 
 metadata = MetaData(
@@ -107,6 +107,19 @@ feedback = Table(
     Column("ordinal", Integer, nullable=False),
     PrimaryKeyConstraint("request_day", "event_id"),
     Index("ix_feedback_unit", "run", "unit_id", "day"),
+    sqlite_with_rowid=False,
+)
+
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("run", NAME, nullable=False),
+    Column("anonymous_id", NAME, nullable=False),
+    Column("ts", BigInteger, nullable=False),
+    Column("unit_id", NAME, nullable=False, comment="whom the id was merged into"),
+    # By it an id's first merge comes first.
+    PrimaryKeyConstraint("run", "anonymous_id", "ts", "unit_id"),
+    Index("ix_aliases_unit", "run", "unit_id"),
     sqlite_with_rowid=False,
 )
 
