@@ -18,6 +18,7 @@ from sqlalchemy import (
     MetaData,
     Select,
     String,
+    Subquery,
     Table,
     and_,
     case,
@@ -31,6 +32,7 @@ from sqlalchemy import (
     union_all,
 )
 
+from armlift.aliases import unit_of
 from armlift.durations import milliseconds
 from armlift.metric import Metric
 from armlift.moments import aggregates_of
@@ -122,12 +124,11 @@ class UnitTotals:
 
     def left_out(self) -> dict[str, int]:
         """Count the units that exposures name but the totals leave out."""
-        asked, e = self._question, exposures.c
+        e = exposures_of(self._question).c
         units = (
             select(
                 func.count(e.arm.distinct()).label("arms"), func.max(cast(e.forced, Integer)).label("forced")
             )
-            .where(e.run == asked.run, e.experiment == asked.experiment, e.ts <= asked.as_of)
             .group_by(e.unit_id)
             .subquery()
         )
@@ -228,23 +229,29 @@ def _totals(question: Question, metrics: Mapping[str, Metric]) -> Select[tuple[o
     return found if question.paired else found.where(p.arms == 1)
 
 
-def _met(question: Question, columns: Mapping[tuple[str, str], str]) -> Select[tuple[object, ...]]:
-    """Select the arms each unit met, with no totals."""
+def exposures_of(question: Question) -> Subquery:
+    """Select the exposures up to the time asked for, with the units they count for."""
     e = exposures.c
     return (
-        select(
-            e.unit_id,
-            e.arm,
-            func.max(cast(e.forced, Integer)).label("forced"),
-            # Phases and generations only ever rise, so the least is that of the first exposure.
-            func.min(e.generation).label("generation"),
-            func.min(e.phase).label("phase"),
-            func.min(e.ts).label("since"),
-            *(literal(0.0).label(column) for column in columns.values()),
-        )
+        select(unit_of(exposures).label("unit_id"), e.arm, e.forced, e.generation, e.phase, e.ts)
         .where(e.run == question.run, e.experiment == question.experiment, e.ts <= question.as_of)
-        .group_by(e.unit_id, e.arm)
+        .subquery()
     )
+
+
+def _met(question: Question, columns: Mapping[tuple[str, str], str]) -> Select[tuple[object, ...]]:
+    """Select the arms each unit met, with no totals."""
+    e = exposures_of(question).c
+    return select(
+        e.unit_id,
+        e.arm,
+        func.max(cast(e.forced, Integer)).label("forced"),
+        # Phases and generations only ever rise, so the least is that of the first exposure.
+        func.min(e.generation).label("generation"),
+        func.min(e.phase).label("phase"),
+        func.min(e.ts).label("since"),
+        *(literal(0.0).label(column) for column in columns.values()),
+    ).group_by(e.unit_id, e.arm)
 
 
 def _done(question: Question, columns: Mapping[tuple[str, str], str]) -> Select[tuple[object, ...]]:

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, case, func, or_, select
 
 from armlift.aggregates import Question, Stratum, UnitTotals
 from armlift.experiment import Experiment
@@ -10,11 +10,13 @@ from armlift.runs import Run
 from armlift.splitter import generations
 from armlift.stats import srm
 from armlift.stats.results import CheckStatus
-from armlift.store.tables import exposures, impressions
+from armlift.store.tables import aliases, exposures, impressions
 
 SEVERAL_ARMS_WARN, SEVERAL_ARMS_FAIL = 0.01, 0.10
 UNSHOWN_WARN, UNSHOWN_FAIL = 0.01, 0.10
 """Shares of units exposed to several arms, and of units exposed without an impression."""
+DISPUTED_WARN, DISPUTED_FAIL = 0.01, 0.10
+"""Shares of merged ids whose unit is in doubt."""
 
 
 class Check(NamedTuple):
@@ -29,12 +31,13 @@ class Check(NamedTuple):
 def make_checks(
     connection: Connection, run: Run, experiment: Experiment, totals: UnitTotals, question: Question
 ) -> list[Check]:
-    """Check what a lift rests on: random exposure, the split, single arms, no lost events."""
+    """Check what a lift rests on: random exposure, the split, single arms, no lost events, clear ids."""
     return [
         _random_exposure(run),
         _sample_ratio(run, experiment, totals),
         _several_arms(run, totals),
         _unshown(connection, run, question),
+        _merged_ids(connection, run),
     ]
 
 
@@ -105,6 +108,33 @@ def _unshown(connection: Connection, run: Run, question: Question) -> Check:
         _level(share, UNSHOWN_WARN, UNSHOWN_FAIL),
         share,
         "exposed units without an impression since",
+    )
+
+
+def _merged_ids(connection: Connection, run: Run) -> Check:
+    """Check that merged ids have one unit: none is claimed by two, or by one that is merged itself."""
+    a, into = aliases.c, aliases.alias()
+    chained = select(into.c.run).where(into.c.run == a.run, into.c.anonymous_id == a.unit_id).exists()
+    of_id = (
+        select(
+            func.count(a.unit_id.distinct()).label("units"),
+            func.max(case((chained, 1), else_=0)).label("chained"),
+        )
+        .where(a.run == run.run)
+        .group_by(a.anonymous_id)
+        .subquery()
+    )
+    disputed = case((or_(of_id.c.units > 1, of_id.c.chained == 1), 1), else_=0)
+    ids, doubtful = connection.execute(select(func.count(), func.sum(disputed)).select_from(of_id)).one()
+    if not ids:
+        return Check("merged_ids", "not_applicable", None, "no id was merged into another")
+    share = doubtful / ids
+    return Check(
+        "merged_ids",
+        _level(share, DISPUTED_WARN, DISPUTED_FAIL),
+        share,
+        f"of {ids} merged ids {doubtful} are claimed by several units, or by one that is merged itself; "
+        "the first merge counts, one step far",
     )
 
 

@@ -91,7 +91,17 @@ class Feedback(msgspec.Struct, frozen=True, tag="feedback", tag_field="type", fo
     ordinal: Count = 0
 
 
-Event = Exposure | Impression | Feedback
+class Alias(msgspec.Struct, frozen=True, tag="alias", tag_field="type", forbid_unknown_fields=True):
+    """An anonymous id turns out to be a unit; from its first event on, what it did is the unit's."""
+
+    event_id: Identity
+    run: Name
+    ts: Millis
+    unit_id: Name
+    anonymous_id: Name
+
+
+Event = Exposure | Impression | Feedback | Alias
 
 SMALLEST, LARGEST = 1e-100, 1e100
 """The size of values other than 0: their squares and the squares' sums must be numbers in every database."""
@@ -196,6 +206,8 @@ class Codec:
                 return f"kind {event.kind!r} is not declared in armlift.toml [kinds]"
             if event.value and not SMALLEST <= abs(event.value) <= LARGEST:
                 return f"value {event.value!r}, must be 0 or {SMALLEST} to {LARGEST} in size"
+        elif type(event) is Alias and event.anonymous_id == event.unit_id:
+            return f"anonymous_id {event.anonymous_id!r} must not be the unit_id it is merged into"
         return None
 
     def _unknown(self, schema: int) -> str | None:
@@ -294,6 +306,11 @@ def impression_identity(request_id: str, item_id: str) -> str:
 def exposure_identity(ts: int, run: str, unit_id: str, experiment: str, arm: str) -> str:
     """Name an exposure at a time (UTC milliseconds) of its request."""
     return event_identity(f"{ts:012x}", f"{run}|{unit_id}|{experiment}|{arm}|{ts}|exposure")
+
+
+def alias_identity(ts: int, run: str, anonymous_id: str, unit_id: str) -> str:
+    """Name an alias: a merge of an id into a unit at a time (UTC milliseconds)."""
+    return event_identity(f"{ts:012x}", f"{run}|{anonymous_id}|{unit_id}|{ts}|alias")
 
 
 def request_time(identity: str) -> int:

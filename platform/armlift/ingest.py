@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, select, update
 
 from armlift.days import Calendar
 from armlift.errors import StreamError
-from armlift.events import BadEvent, Codec, Event, Exposure, Feedback, Impression, request_day
+from armlift.events import Alias, BadEvent, Codec, Event, Exposure, Feedback, Impression, request_day
 from armlift.rollup import Subjects, roll_up, roll_up_all
 from armlift.store import tables
 from armlift.store.database import writing
@@ -52,10 +52,12 @@ class Batch:
         self.exposures: list[tuple[object, ...]] = []
         self.impressions: list[tuple[object, ...]] = []
         self.feedback: list[tuple[object, ...]] = []
+        self.aliases: list[tuple[object, ...]] = []
         self.dead: list[tuple[object, ...]] = []
         self.request_days: set[int] = set()
         self._cells: set[tuple[str, str, int]] = set()
         self._exposed: set[tuple[str, str, str, int]] = set()
+        self._merged: set[tuple[str, str]] = set()
         self._day = calendar.day
 
     def add(self, event: Event) -> None:
@@ -99,6 +101,9 @@ class Batch:
                     event.fallback,
                 )
             )
+        elif type(event) is Alias:
+            self._merged.add((event.run, event.anonymous_id))
+            self.aliases.append((event.run, event.anonymous_id, event.ts, event.unit_id))
 
     def reject(self, stream_id: str, partition: int, offset: int, bad: BadEvent) -> None:
         """Take in one bad event of a record, as a dead letter."""
@@ -111,6 +116,7 @@ class Batch:
             "exposures": len(self.exposures),
             "impressions": len(self.impressions),
             "feedback": len(self.feedback),
+            "aliases": len(self.aliases),
         }
 
     @property
@@ -122,7 +128,8 @@ class Batch:
     def marks(self) -> list[tuple[object, ...]]:
         """Give the rows of `touched_cells`."""
         cells = [(run, unit, day, None, None) for run, unit, day in self._cells]
-        return [*cells, *((run, unit, None, arm, ts) for run, unit, arm, ts in self._exposed)]
+        exposed = [(run, unit, None, arm, ts) for run, unit, arm, ts in self._exposed]
+        return [*cells, *exposed, *((run, merged, None, None, None) for run, merged in self._merged)]
 
 
 class Ingester:
@@ -316,6 +323,7 @@ def write(connection: Connection, batch: Batch) -> int:
     new = insert_new(connection, tables.exposures, batch.exposures)
     new += insert_new(connection, tables.impressions, batch.impressions)
     new += insert_new(connection, tables.feedback, batch.feedback)
+    new += insert_new(connection, tables.aliases, batch.aliases)
     insert_new(connection, tables.dead_letters, batch.dead)
     append(connection, tables.touched_cells, batch.marks)
     return new

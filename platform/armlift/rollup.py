@@ -3,18 +3,17 @@
 A cell is a (run, unit, day). Whoever stores events marks their cells in the same transaction; all rows of
 marked cells are then computed again from the events, and the marks deleted, in another: so the rollup is
 the same whatever the order, the batches or the redeliveries were, and it can be rebuilt at any time. When a
-unit's first exposure arrives or moves, all of its days are computed again.
+unit's first exposure arrives or moves, or an id is merged into it, all of its days are computed again.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import (
     CTE,
     BigInteger,
     Column,
-    CompoundSelect,
     Connection,
     Engine,
     Float,
@@ -39,6 +38,7 @@ from sqlalchemy import (
     union_all,
 )
 
+from armlift.aliases import cell_ids, days_of, find_ids
 from armlift.durations import milliseconds
 from armlift.events import IMPRESSION_KIND, MOST_DAYS_AFTER, MOST_DAYS_BEFORE
 from armlift.metric import Metric, measures
@@ -104,8 +104,7 @@ def roll_up(connection: Connection, subjects: Subjects, marks: int = MARKS) -> i
     if found:
         _count(connection, taken)
         for subject in subjects(connection, {*connection.execute(select(taken.c.run).distinct()).scalars()}):
-            connection.execute(delete(cells))
-            connection.execute(insert(cells).from_select(list(cells.c), _marked(subject)))
+            _find_cells(connection, subject)
             _compute(connection, subject)
         connection.execute(delete(touched_cells).where(touched_cells.c.mark.in_(select(taken.c.mark))))
     return found
@@ -168,39 +167,35 @@ def rebuild(connection: Connection, subject: Subject) -> None:
 
 def _compute(connection: Connection, subject: Subject) -> None:
     """Compute `cells`, which are of one run."""
+    find_ids(connection, cells)
     _count(connection, cells)
+    _count(connection, cell_ids)
     _forget(connection, subject)
     connection.execute(insert(unit_days).from_select(list(unit_days.c), _rows(subject)))
 
 
-def _marked(subject: Subject) -> CompoundSelect[Any]:
-    """Select the cells that marks name: those of events, and all of a unit whose first exposure is new."""
-    of_events = select(taken.c.run, taken.c.unit_id, taken.c.day).where(
-        taken.c.run == subject.run, taken.c.day.is_not(None)
-    )
-    e = exposures.c
+def _find_cells(connection: Connection, subject: Subject) -> None:
+    """Find the cells that marks name: those of events, and all of a unit that is exposed or merged anew."""
+    t, e = taken.c, exposures.c
+    mine = t.run == subject.run
+    connection.execute(delete(cells))
+    of_events = select(t.run, t.unit_id, t.day).where(mine, t.day.is_not(None)).distinct()
+    connection.execute(insert(cells).from_select(list(cells.c), of_events))
+    same = (e.run == t.run, e.experiment == subject.experiment, e.unit_id == t.unit_id, e.arm == t.arm)
     first = (
-        select(taken.c.unit_id)
-        .join(
-            exposures,
-            and_(
-                e.run == taken.c.run,
-                e.experiment == subject.experiment,
-                e.unit_id == taken.c.unit_id,
-                e.arm == taken.c.arm,
-            ),
-        )
-        .where(taken.c.run == subject.run, taken.c.day.is_(None))
-        .group_by(taken.c.unit_id, taken.c.arm)
-        .having(func.min(e.ts) == func.min(taken.c.ts))
+        select(t.unit_id)
+        .join(exposures, and_(*same))
+        .where(mine)
+        .group_by(t.unit_id, t.arm)
+        .having(func.min(e.ts) == func.min(t.ts))
     )
-    of_units = (
-        select(table.c.run, table.c.unit_id, table.c.day).where(
-            table.c.run == subject.run, table.c.unit_id.in_(first)
-        )
-        for table in (impressions, feedback)
-    )
-    return union(of_events, *of_units)
+    merged = select(t.unit_id).where(mine, t.day.is_(None), t.arm.is_(None))
+    ids = sorted({*connection.scalars(first), *connection.scalars(merged)})
+    for start in range(0, len(ids), 500):  # as many as any database takes in one list
+        days = days_of(connection, subject.run, ids[start : start + 500])
+        known = select(cells.c.run, cells.c.unit_id, cells.c.day)
+        fresh = select(days).distinct().where(tuple_(days.c.run, days.c.unit_id, days.c.day).not_in(known))
+        connection.execute(insert(cells).from_select(list(cells.c), fresh))
 
 
 def _forget(connection: Connection, subject: Subject) -> None:
@@ -331,13 +326,14 @@ def _sums(subject: Subject, asked: dict[_Asked, int]) -> CTE:
 
 def _first_exposures(subject: Subject) -> CTE:
     """Give the first exposure of the cells' units to each arm; reports leave units of several arms out."""
-    units = select(cells.c.run, cells.c.unit_id).distinct().subquery()
+    units = select(cell_ids.c.run, cell_ids.c.unit_id, cell_ids.c.id).distinct().subquery()
     e = exposures.c
-    of_unit = and_(e.run == units.c.run, e.experiment == subject.experiment, e.unit_id == units.c.unit_id)
+    of_unit = and_(e.run == units.c.run, e.experiment == subject.experiment, e.unit_id == units.c.id)
     return (
-        select(e.unit_id, e.arm, func.min(e.ts).label("ts"))
+        select(units.c.unit_id, e.arm, func.min(e.ts).label("ts"))
         .select_from(units.outerjoin(exposures, of_unit))
-        .group_by(e.unit_id, e.arm)
+        .group_by(units.c.unit_id, e.arm)
+        .having(func.min(e.ts).is_not(None))
         .cte("first_exposures")
     )
 
@@ -347,7 +343,7 @@ def _events(subject: Subject) -> CTE:
     i, f = impressions.c, feedback.c
     shown = select(
         i.event_id,
-        i.unit_id,
+        case((i.event_id.is_not(None), cell_ids.c.unit_id)).label("unit_id"),
         i.day,
         i.ts,
         literal(IMPRESSION_KIND).label("kind"),
@@ -360,7 +356,8 @@ def _events(subject: Subject) -> CTE:
         same = (arms.c.unit_id == f.unit_id, arms.c.day == f.day, arms.c.request_id == f.request_id)
         of_cells = of_cells.outerjoin(arms, and_(*same))
     arm = arms.c.arm if subject.paired else literal("")
-    done = select(f.event_id, f.unit_id, f.day, f.ts, f.kind, f.value, arm.label("arm"))
+    unit = case((f.event_id.is_not(None), cell_ids.c.unit_id)).label("unit_id")
+    done = select(f.event_id, unit, f.day, f.ts, f.kind, f.value, arm.label("arm"))
     return union_all(shown, done.select_from(of_cells)).cte("events")
 
 
@@ -378,12 +375,12 @@ def _of_cells(table: Table) -> Join:
     """Join the cells with their events.
 
     They are joined from the left, and the run is taken from them too, so that a database without statistics
-    looks events up by cell instead of reading the whole run; cells without events give empty rows, which no
-    unit matches. Events lie near their requests in time, so most partitions need not be looked into.
+    looks events up by cell instead of reading the whole run; cells without events give empty rows, which must
+    name no unit. Events lie near their requests in time, so most partitions need not be looked into.
     """
-    same_cell = (table.c[name] == cells.c[name] for name in ("run", "unit_id", "day"))
-    all_cells = cells.alias("all_cells")
+    c, all_cells = cell_ids.c, cells.alias("all_cells")
     first, last = (select(of(all_cells.c.day)).scalar_subquery() for of in (func.min, func.max))
     # A day of the lab's zone has parts of two days in UTC.
     near = table.c.request_day.between(first - MOST_DAYS_AFTER - 1, last + MOST_DAYS_BEFORE + 1)
-    return cells.outerjoin(table, and_(*same_cell, near))
+    same_cell = (table.c.run == c.run, table.c.unit_id == c.id, table.c.day == c.day)
+    return cell_ids.outerjoin(table, and_(*same_cell, near))

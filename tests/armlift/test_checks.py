@@ -6,11 +6,13 @@ import pytest
 from sqlalchemy import Engine
 
 from armlift.events import (
+    Alias,
     Codec,
     Event,
     Exposure,
     Feedback,
     Impression,
+    alias_identity,
     exposure_identity,
     feedback_identity,
     impression_identity,
@@ -99,6 +101,7 @@ def test_a_fair_run_passes(lab: Lab, engine: Engine) -> None:
     report = report_of(lab, engine, split(60, 55))
     assert statuses(report) == {
         "random_exposure": "ok", "srm": "ok", "several_exposures": "ok", "event_loss": "ok",
+        "merged_ids": "not_applicable",
     }  # fmt: skip
     by_metric = {one.metric: one for one in report.comparisons}
     assert by_metric["click_rate"].units == 55
@@ -154,3 +157,39 @@ def test_too_few_units(lab: Lab, engine: Engine) -> None:
     assert {one.status for one in report.comparisons} == {"too_few", "not_estimable", "no_data"}
     assert statuses(report)["srm"] == "no_data"
     assert "3 : 2 units" in next(check.meaning for check in report.checks if check.name == "srm")
+
+
+def alias(anonymous: str, unit: str, ts: int = TS) -> list[Event]:
+    return [Alias(alias_identity(ts, "run", anonymous, unit), "run", ts, unit, anonymous)]
+
+
+def test_a_merged_unit_counts_once_and_not_at_all_when_it_met_two_arms(lab: Lab, engine: Engine) -> None:
+    # o0 and o1 are one unit of the old arm, n0 was o2 before: it met both.
+    merges = [alias("o1", "o0"), alias("n0", "o2")]
+    report = report_of(lab, engine, [*merges, *split(60, 55)])
+    clicks = {one.metric: one for one in report.comparisons}["clicks"]
+    assert (clicks.control_units, clicks.units) == (58, 54)
+    assert clicks.control_mean == pytest.approx((60 - 2) / 58)
+    assert report.dropped["unit_several_arms"] == 1
+    check = next(check for check in report.checks if check.name == "merged_ids")
+    assert (check.status, check.value) == ("ok", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("disputed", "status"),
+    [
+        ([], "ok"),
+        ([("a0", "o9")], "fail"),  # claimed by two
+        ([("o0", "o9")], "fail"),  # its unit is merged itself
+    ],
+)
+def test_ids_in_doubt_are_counted(
+    lab: Lab, engine: Engine, disputed: list[tuple[str, str]], status: str
+) -> None:
+    merges = [alias("a0", "o0"), alias("a0", "o0", TS + 1), alias("a1", "o1")]
+    merges += [alias(anonymous, unit) for anonymous, unit in disputed]
+    report = report_of(lab, engine, [*split(60, 55), *merges])
+    check = next(check for check in report.checks if check.name == "merged_ids")
+    assert check.status == status
+    ids = len({"a0", "a1", *(anonymous for anonymous, _ in disputed)})
+    assert check.value == pytest.approx(len(disputed) / ids)

@@ -17,6 +17,7 @@ from armlift.events import (
     LARGEST,
     REASON,
     SMALLEST,
+    Alias,
     BadEvent,
     Codec,
     Event,
@@ -24,6 +25,7 @@ from armlift.events import (
     Feedback,
     Impression,
     Plain,
+    alias_identity,
     event_identity,
     exposure_identity,
     feedback_identity,
@@ -77,7 +79,8 @@ def near(event: Event) -> Event:
     return msgspec.structs.replace(event, event_id=f"{event.ts:012x}" + event.event_id[12:])
 
 
-events = st.lists(st.one_of(exposures, impressions, feedback).map(near), max_size=4)
+aliases = st.builds(Alias, **head, anonymous_id=texts).filter(lambda one: one.anonymous_id != one.unit_id)
+events = st.lists(st.one_of(exposures, impressions, feedback, aliases).map(near), max_size=4)
 TIME = 1_650_000_000_123
 MINE = f"{TIME:012x}" + "0" * 20
 """The name of an event of a request at `TIME`."""
@@ -94,6 +97,8 @@ def good(form: str = "feedback", **changed: Any) -> dict[str, Any]:
     }
     if form == "exposure":
         fields |= {"experiment": "demo", "generation": 0, "phase": 0, "arm": "a", "arm_version": "1"}
+    elif form == "alias":
+        fields |= {"anonymous_id": "device"}
     else:
         fields |= {"request_id": REQUEST, "item_id": "v1"}
     if form == "feedback":
@@ -142,6 +147,9 @@ def test_all_events_of_a_request_begin_with_its_time(ts: int, item: str, kind: s
         exposure_identity(ts, "r1", "u1", "demo", "a"),
         exposure_identity(ts, "r1", "u1", "demo", "b"),
         exposure_identity(ts, "r2", "u1", "demo", "a"),
+        alias_identity(ts, "r1", "device", "u1"),
+        alias_identity(ts, "r1", "u1", "device"),
+        alias_identity(ts, "r2", "device", "u1"),
     ]
     assert len(set(names)) == len(names)
     assert {name[:12] for name in names} == {request[:12]}
@@ -155,6 +163,7 @@ def test_identities_never_change() -> None:
     assert feedback_identity(REQUEST, "v1", "click", 0) == "01802ba9f47bb9a077a5c6e78921fe93"
     assert impression_identity(REQUEST, "v1") == "01802ba9f47b65fb4f7fa1e9112cba85"
     assert exposure_identity(1_650_000_000_123, "r1", "u1", "demo", "a") == "01802ba9f47b714d98304e84af5dc959"
+    assert alias_identity(1_650_000_000_123, "r1", "device", "u1") == "01802ba9f47be09b8fa8e7aa4aaf0604"
     assert event_identity("0" * 12, "x") == "0000000000005c7401c0ec22eeeeeaf0"
 
 
@@ -190,6 +199,8 @@ BAD: dict[str, tuple[bytes | dict[str, Any], str]] = {
     "number for a boolean": (good("exposure", forced=1), "`$.forced`"),
     "undeclared kind": (good(kind="wink"), "kind 'wink' is not declared"),
     "reserved kind": (good(kind=IMPRESSION_KIND), "is not declared"),
+    "alias of itself": (good("alias", anonymous_id="u1"), "anonymous_id 'u1' must not be the unit_id"),
+    "alias of nobody": (without("alias", "unit_id"), "missing required field `unit_id`"),
     "empty unit": (good(unit_id=""), "length >= 1"),
     "long name": (good(item_id="x" * 201), "length <= 200"),
     "negative time": (good(ts=-1), "`$.ts`"),

@@ -21,11 +21,13 @@ from armlift.days import DAY_MS, Calendar
 from armlift.errors import StreamError
 from armlift.events import (
     KINDS,
+    Alias,
     Codec,
     Event,
     Exposure,
     Feedback,
     Impression,
+    alias_identity,
     exposure_identity,
     feedback_identity,
     impression_identity,
@@ -157,7 +159,7 @@ def folder(tmp_path: Path) -> Path:
 
 def clear(engine: Engine) -> None:
     with writing(engine) as connection:
-        for table in (*DATA, tables.stream_offsets):
+        for table in (*DATA, tables.aliases, tables.stream_offsets):
             connection.execute(delete(table))
 
 
@@ -543,6 +545,27 @@ def test_events_of_days_that_retention_took_are_dead_letters(database: Engine, f
     with database.connect() as connection:
         reasons = connection.execute(select(tables.dead_letters.c.reason)).scalars().all()
     assert sum("retention has deleted its days" in reason for reason in reasons) == 1
+
+
+def test_aliases_are_stored_and_move_what_their_ids_did(database: Engine, folder: Path) -> None:
+    """In the partition of either id, before or after the events, and more than once."""
+    codec = Codec(KINDS)
+    merge = Alias(alias_identity(START, "r1", "u3", "u1"), "r1", START, "u1", "u3")
+    again = Alias(alias_identity(START + 9, "r1", "u3", "u2"), "r1", START + 9, "u2", "u3")
+    merges = [(key, codec.encode([one])) for key, one in (("u1", merge), ("u3", merge), ("u3", again))]
+    sent, results = messages(120), []
+    for place, order in enumerate(([*sent, *merges], [*merges, *sent], [*merges[1:], *sent, merges[0]])):
+        publish(folder / str(place), order)
+        drain(database, folder / str(place), batch=17)
+        found = content(database, (*DATA[:-1], tables.aliases))
+        assert found["aliases"] == [("r1", "u3", START, "u1"), ("r1", "u3", START + 9, "u2")]
+        results.append(found)
+        clear(database)
+    assert results[0] == results[1] == results[2]
+    units = {row[2] for row in results[0]["unit_days"]}
+    assert "u1" in units
+    assert "u3" not in units
+    assert any(row[5] == "u3" for row in results[0]["impressions"])
 
 
 def test_totals_count_what_this_ingester_moved(database: Engine, folder: Path) -> None:

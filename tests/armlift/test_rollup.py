@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,10 +19,12 @@ from armlift.aggregates import Question, Stratum, UnitTotals
 from armlift.days import DAY_MS, Calendar
 from armlift.durations import milliseconds
 from armlift.events import (
+    Alias,
     Event,
     Exposure,
     Feedback,
     Impression,
+    alias_identity,
     event_identity,
     request_day,
     request_identity,
@@ -32,11 +35,11 @@ from armlift.stats.aggregates import Aggregates
 from armlift.store.database import writing
 from armlift.store.partitions import Partitions
 from armlift.store.sink import append, insert_new
-from armlift.store.tables import exposures, feedback, impressions, touched_cells, unit_days
+from armlift.store.tables import aliases, exposures, feedback, impressions, touched_cells, unit_days
 
 CALENDAR = Calendar("Asia/Shanghai")
 START = CALENDAR.parse("2022-04-15")
-TABLES: dict[type, Table] = {Exposure: exposures, Impression: impressions, Feedback: feedback}
+TABLES: dict[type, Table] = {Exposure: exposures, Impression: impressions, Feedback: feedback, Alias: aliases}
 METRICS_OF_ALL_KINDS = METRICS.validate_python(
     {
         "clicks": {"kind": "mean", "of": {"event": "click"}},
@@ -83,7 +86,9 @@ def store(engine: Engine, events: Sequence[Event], subjects: Sequence[Subject] =
         derived = {"request_day": request_day(one.event_id), "day": CALENDAR.day(one.ts)}
         rows[table].append(tuple(derived.get(c) or getattr(one, c) for c in table.c.keys()))  # noqa: SIM118
     marks: Rows = [
-        (e.run, e.unit_id, None, e.arm, e.ts)
+        (e.run, e.anonymous_id, None, None, None)
+        if isinstance(e, Alias)
+        else (e.run, e.unit_id, None, e.arm, e.ts)
         if isinstance(e, Exposure)
         else (e.run, e.unit_id, CALENDAR.day(e.ts), None, None)
         for e in events
@@ -118,12 +123,14 @@ def recomputed(engine: Engine) -> Rows:
 def recomputed_run(connection: Connection, subject: Subject) -> Iterator[tuple[Any, ...]]:
     tables = [
         connection.execute(select(table).where(table.c.run == subject.run)).all()
-        for table in (exposures, impressions, feedback)
+        for table in (exposures, impressions, feedback, aliases)
     ]
+    merges = {one.anonymous_id: one.unit_id for one in sorted(tables[3], reverse=True)}  # the first one last
     first: dict[tuple[str, str], int] = {}
     for one in tables[0]:
         if one.experiment == subject.experiment:
-            first[one.unit_id, one.arm] = min(one.ts, first.get((one.unit_id, one.arm), one.ts))
+            key = (merges.get(one.unit_id, one.unit_id), one.arm)
+            first[key] = min(one.ts, first.get(key, one.ts))
     arms = defaultdict(set)
     for one in tables[1]:
         arms[one.unit_id, one.day, one.request_id].add(one.arm)
@@ -132,7 +139,7 @@ def recomputed_run(connection: Connection, subject: Subject) -> Iterator[tuple[A
     cells: dict[tuple[Any, ...], list[Happened]] = defaultdict(list)
     for (unit, arm), ts in first.items():
         for one, kind, value, of_arms in events:
-            if one.unit_id == unit and (not subject.paired or arm in of_arms):
+            if merges.get(one.unit_id, one.unit_id) == unit and (not subject.paired or arm in of_arms):
                 side = "post" if one.ts >= ts else "pre"
                 cells[unit, one.day, side, arm].append((kind, value, one.ts - ts))
     for (unit, day, side, arm), happened in cells.items():
@@ -164,7 +171,7 @@ moments = st.integers(0, 4 * DAY_MS - 1).map(lambda n: START + n) | st.sampled_f
     [START + DAY_MS - 1, START + DAY_MS, START + 2 * DAY_MS]
 )
 runs = st.sampled_from(["routed", "routed", "paired", "paired", "unknown"])
-units = st.sampled_from(["u1", "u2", "ü|3"])
+units = st.sampled_from(["u1", "ü|2", "device"])
 arms = st.sampled_from(["a", "b"])
 requests = st.integers(0, 5).map(lambda n: request_identity(START, str(n)))
 
@@ -188,14 +195,19 @@ def reaction(run: str, unit: str, ts: int, request: str, kind: str, value: float
     return Feedback(name, run, ts, request, unit, "v", kind, value)
 
 
+def alias(run: str, ts: int, anonymous_id: str, unit: str) -> Event:
+    return Alias(alias_identity(ts, run, anonymous_id, unit), run, ts, unit, anonymous_id)
+
+
 anything = st.one_of(
+    st.builds(alias, runs, moments, st.sampled_from(["device", "ü|2"]), units),
     st.builds(exposure, runs, units, moments, arms, st.sampled_from(["demo", "demo", "demo", "other"])),
     st.builds(impression, runs, units, moments, arms, requests, st.sampled_from(["v", "w"])),
     st.builds(
         reaction, runs, units, moments, requests, st.sampled_from(["click", "play", "rating"]), amounts
     ),
 )
-histories = st.lists(anything, max_size=40)
+histories = st.lists(anything, min_size=15, max_size=45) | st.lists(anything, max_size=5)
 
 
 def batches(events: Sequence[Event], rng: random.Random) -> Iterator[list[Event]]:
@@ -356,6 +368,74 @@ def test_windows_equal_numpy(engine: Engine) -> None:
     assert len(left_out) > 3
 
 
+def test_merged_units_equal_numpy_whatever_the_order(engine: Engine) -> None:
+    """Half of the units did half of what they did under other names; figures are as if they had not."""
+    known = history(random.Random(10), unit_count=40, days=4)
+    rng = random.Random(11)
+    events: list[Event] = []
+    for one in known:
+        number = int(one.unit_id[1:])
+        other = f"device{number}-{rng.randrange(2)}"
+        split = number % 2 and rng.random() < 0.5
+        events.append(msgspec.structs.replace(one, unit_id=other) if split else one)
+    for number in range(1, 40, 2):
+        for device in range(2):
+            name = f"device{number}-{device}"
+            events.append(alias("routed", START + rng.randrange(9 * DAY_MS), name, f"u{number}"))
+            late = START + 10 * DAY_MS + number
+            events.append(alias("routed", late, name, "u0"))  # a second claim, which comes too late
+    subject, runs_found = SUBJECTS[0], []
+    store(engine, known, [subject])
+    expected, question = stored(engine), Question("routed", "demo", False, START + 9 * DAY_MS, 30_000)
+    for seed in range(3):
+        clear(engine)
+        for batch in batches(events, random.Random(seed)):
+            store(engine, batch, [subject])
+        found = stored(engine)
+        assert [row[:7] for row in found] == [row[:7] for row in expected]
+        sums, wanted = (np.array([row[7:] for row in rows]) for rows in (found, expected))
+        np.testing.assert_allclose(sums, wanted, rtol=1e-12)
+        runs_found.append(found)
+        with engine.connect() as connection:
+            totals = UnitTotals(connection, question, METRICS_OF_ALL_KINDS)
+            assert totals.left_out() == {"forced": 0, "several_arms": 0}
+            firsts = {one.unit_id: one for one in known if isinstance(one, Exposure)}
+            clicked = [one for one in known if isinstance(one, Feedback) and one.kind == "click"]
+            times, unit_of = np.array([e.ts for e in clicked]), np.array([e.unit_id for e in clicked])
+            for arm in "ab":
+                counts = [
+                    np.count_nonzero((unit_of == unit) & (times >= e.ts))
+                    for unit, e in firsts.items()
+                    if e.arm == arm
+                ]
+                aggregates = totals.by_stratum("clicks")[Stratum(arm, 0, 0)]
+                assert aggregates.n == len(counts)
+                assert aggregates.mean("num") == pytest.approx(np.mean(counts))
+    assert runs_found[0] == runs_found[1] == runs_found[2]  # bit for bit
+
+
+def test_a_merge_moves_days_long_stored_and_an_earlier_one_moves_them_again(engine: Engine) -> None:
+    store(
+        engine, [reaction("routed", "device", START + day * DAY_MS, "0" * 32, "click", 1) for day in (0, 3)]
+    )
+    store(engine, [reaction("routed", "u1", START + DAY_MS, "0" * 32, "click", 1)])
+    store(engine, [exposure("routed", "u1", START + DAY_MS, "a", "demo")])
+
+    def clicks() -> list[tuple[str, int, str]]:
+        first = CALENDAR.day(START)
+        return [(row[2], row[3] - first, row[5]) for row in stored(engine) if row[4] == "clicks"]
+
+    assert clicks() == [("u1", 1, "post")]
+    store(engine, [alias("routed", START + 5, "device", "u1")])
+    assert clicks() == [("u1", 0, "pre"), ("u1", 1, "post"), ("u1", 3, "post")]
+    store(engine, [exposure("routed", "device", START, "a", "demo")])
+    assert clicks() == [("u1", 0, "post"), ("u1", 1, "post"), ("u1", 3, "post")]
+    store(engine, [alias("routed", START + 4, "device", "u2")])
+    assert clicks() == [("u1", 1, "post"), ("u2", 0, "post"), ("u2", 3, "post")]
+    store(engine, [alias("routed", START + 6, "device", "u3"), alias("paired", START, "device", "u3")])
+    assert clicks() == [("u1", 1, "post"), ("u2", 0, "post"), ("u2", 3, "post")]
+
+
 @contextmanager
 def statements(engine: Engine) -> Iterator[list[tuple[str, Any]]]:
     """Collect what is executed meanwhile."""
@@ -382,16 +462,18 @@ def test_no_query_reads_a_whole_run(engine: Engine, analysed: bool) -> None:
     plans = []
     for subject in SUBJECTS:
         with statements(engine) as seen:
-            store(engine, history(random.Random(5), unit_count=3, days=1, run=subject.run), [subject])
+            new = history(random.Random(5), unit_count=3, days=1, run=subject.run)
+            store(engine, [*new, alias(subject.run, START, "device", "u1")], [subject])
         with engine.connect() as connection:
             for statement, parameters in seen:
                 if re.match("WITH|SELECT|INSERT|DELETE", statement) and "sqlite_" not in statement:
                     plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
                     plans += [row.detail for row in plan]
-    on_tables = [plan for plan in plans if re.search(r"\b(impressions|feedback|exposures|unit_days)\b", plan)]
-    assert len(on_tables) >= 10
+    tables = r"\b(impressions|feedback|exposures|unit_days|aliases)"
+    on_tables = [plan for plan in plans if re.search(tables, plan)]
+    assert len(on_tables) >= 20
     for plan in on_tables:
-        assert "unit_id=?" in plan, plans
+        assert "unit_id=?" in plan or "anonymous_id=?" in plan, plans
 
 
 def test_a_batch_costs_the_same_however_much_is_stored(engine: Engine) -> None:

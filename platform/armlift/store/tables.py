@@ -22,7 +22,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_REVISION = "0003"
+SCHEMA_REVISION = "0004"
 """The newest Alembic revision; a test holds it against the migrations."""
 
 metadata = MetaData(
@@ -121,6 +121,19 @@ def is_partition(name: str) -> bool:
     table, _, rest = name.rpartition("_")
     return table in {one.name for one in PARTITIONED} and (rest == "other" or rest.isdigit())
 
+
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("run", NAME, nullable=False),
+    Column("anonymous_id", NAME, nullable=False),
+    Column("ts", BigInteger, nullable=False),
+    Column("unit_id", NAME, nullable=False, comment="whom the id was merged into"),
+    # By it an id's first merge comes first.
+    PrimaryKeyConstraint("run", "anonymous_id", "ts", "unit_id"),
+    Index("ix_aliases_unit", "run", "unit_id"),
+    sqlite_with_rowid=False,
+)
 
 unit_days = Table(
     "unit_days",
