@@ -186,8 +186,9 @@ def test_metrics_need_an_address_that_is_free(lab: Path, refused: Refused) -> No
 def test_a_stream_that_is_not_known(
     lab: Path, edit: Edit, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = edit("armlift.toml", "local://stream", "kafka://host:9092/events")
-    says = "'kafka://' is no stream here, must be local://FOLDER"
+    path = edit("armlift.toml", "local://stream", "ftp://host:9092/events")
+    says = "'ftp://' is no stream, must be local://FOLDER or kafka://HOST:PORT/TOPIC"
     assert refused("ingest", "--once", "--lab", lab) == f"{path}:6: stream_url: {says}"
-    monkeypatch.setenv("ARMLIFT_STREAM_URL", "kafka://host/events")
+    edit("armlift.toml", "ftp://host:9092/events", "local://stream")
+    monkeypatch.setenv("ARMLIFT_STREAM_URL", "ftp://host/events")
     assert refused("ingest", "--once", "--lab", lab) == f"ARMLIFT_STREAM_URL: {says}"

@@ -105,7 +105,7 @@ BAD_SETTINGS = {
         "timezon =",
         10,
         "timezon: unknown key, must be one of artefact_url, database_url, default_arm, history_limit, "
-        "holdout, kinds, stream_url, timezone (did you mean timezone?)",
+        "holdout, kafka, kinds, stream_url, timezone (did you mean timezone?)",
     ),
     "unknown table": ("[holdout]", "[holdut]", 18, "holdut: unknown key, must be one of"),
     "unknown nested key": (
@@ -190,7 +190,7 @@ def test_settings_that_are_not_text_are_one_line(lab: Path, refused: Refused) ->
             "UTC",
             "unknown variable, must be one of ARMLIFT_DATABASE_URL, ARMLIFT_STREAM_URL, "
             "ARMLIFT_ARTEFACT_URL, ARMLIFT_TIMEZONE, ARMLIFT_DEFAULT_ARM, ARMLIFT_HOLDOUT, ARMLIFT_KINDS, "
-            "ARMLIFT_HISTORY_LIMIT "
+            "ARMLIFT_KAFKA, ARMLIFT_HISTORY_LIMIT "
             "(did you mean ARMLIFT_TIMEZONE?)",
         ),
     ],

@@ -74,8 +74,8 @@ def test_a_folder_is_no_log(lab: Path, refused: Refused) -> None:
             "--stream: 'stream' is no stream, must be local://FOLDER or kafka://HOST:PORT",
         ),
         (
-            ["--stream", "kafka://host:9092/x"],
-            "--stream: 'kafka://' is no stream here, must be local://FOLDER",
+            ["--stream", "kafka://host/x"],
+            "--stream: 'kafka://host/x' names no topic, must be like kafka://HOST:PORT[,HOST:PORT]/TOPIC",
         ),
         (["--database", "x"], "--database: 'x' is no database, must be sqlite:///FILE or"),
     ],
