@@ -100,12 +100,12 @@ class KafkaStream(EventStream):
     def beginning_offsets(self) -> dict[Partition, int]:
         """Ask for the offset of each partition's first record."""
         self._check_open()
-        return self._cluster.offsets(OffsetSpec.EARLIEST)
+        return self._cluster.offsets(OffsetSpec.EARLIEST, wait_seconds=self._wait_seconds)
 
     def end_offsets(self) -> dict[Partition, int]:
         """Ask for the offset that each partition's next record will have."""
         self._check_open()
-        return self._cluster.offsets(OffsetSpec.LATEST)
+        return self._cluster.offsets(OffsetSpec.LATEST, wait_seconds=self._wait_seconds)
 
     def close(self) -> None:
         """Leave the group, flush, close the connections: each of them whatever the others do."""

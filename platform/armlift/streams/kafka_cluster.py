@@ -1,6 +1,7 @@
 """What the Kafka stream asks of the cluster itself: connections, the topic, and its offsets."""
 
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from kafka.errors import (
     AuthorizationError,
     KafkaError,
     KafkaTimeoutError,
+    RetriableError,
     SaslAuthenticationFailedError,
     TopicAlreadyExistsError,
 )
@@ -26,6 +28,7 @@ _MAX_BYTES = "max.message.bytes"
 _BATCH_BYTES = 512
 """What a batch of one message adds to it, at most."""
 _DAY_MS = 86_400_000
+_RETRY_SECONDS = 0.1
 _UNKNOWN_TOPIC = 3
 _CLASSES = re.compile(r"^(\[Error \d+\] )?(\w+Error: )+")
 """What kafka-python puts before an error's own words."""
@@ -86,13 +89,20 @@ class Cluster:
         del begun[0]._manager.get_connection
         return made
 
-    def offsets(self, spec: OffsetSpec) -> dict[Partition, int]:
-        """Look up the first or the next offset of every partition."""
-        with failing(self.url, "look up offsets"):
-            found = self._admin.list_partition_offsets(
-                {TopicPartition(self.topic_name, part): spec for part in range(self.topic.partitions)}
-            )
-        return {place.partition: each.offset for place, each in sorted(found.items())}
+    def offsets(self, spec: OffsetSpec, *, wait_seconds: float = 0.0) -> dict[Partition, int]:
+        """Look up the first or the next offset of every partition; brokers that are away are waited for."""
+        deadline = time.monotonic() + wait_seconds
+        while True:
+            try:
+                with failing(self.url, "look up offsets"):
+                    found = self._admin.list_partition_offsets(
+                        {TopicPartition(self.topic_name, part): spec for part in range(self.topic.partitions)}
+                    )
+                return {place.partition: each.offset for place, each in sorted(found.items())}
+            except StreamError as error:
+                if not passes(error) or time.monotonic() >= deadline:
+                    raise
+            time.sleep(_RETRY_SECONDS)
 
     def check_same(self, metadata: Any) -> None:
         """Raise StreamError when a client's metadata knows the topic by another id than ours."""
@@ -164,6 +174,11 @@ def failing(url: str, doing: str) -> Iterator[None]:
         yield
     except KafkaError as error:
         raise StreamError(f"{url}: cannot {doing}: {_words(error)}") from error
+
+
+def passes(error: StreamError) -> bool:
+    """Tell whether an error is one that passes by itself, such as a broker that is away."""
+    return isinstance(error.__cause__, RetriableError)
 
 
 def _words(error: KafkaError) -> str:

@@ -14,7 +14,7 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.errors import OffsetOutOfRangeError
 
 from armlift.errors import StreamError
-from armlift.streams.kafka_cluster import Cluster, failing
+from armlift.streams.kafka_cluster import Cluster, failing, passes
 from armlift.streams.stream import OnPartitions, Partition, Record
 
 _LOOK_SECONDS = 0.05
@@ -84,10 +84,16 @@ class KafkaReader:
         deadline = time.monotonic() + timeout
         while True:
             self._tell()
-            self._place()
             left = deadline - time.monotonic()
             wait = _LOOK_SECONDS if timeout == 0 else min(_LOOK_SECONDS, max(left, 0.0))
-            records = self._read(max_records, wait)
+            try:
+                self._place()
+                records = self._read(max_records, wait)
+            except StreamError as error:
+                if not passes(error):
+                    raise
+                time.sleep(wait)
+                records = []
             if records or time.monotonic() >= deadline:
                 return records
 
