@@ -11,6 +11,7 @@ events of a request live in the partition of its day.
 
 import json
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import msgspec
@@ -32,7 +33,8 @@ KINDS = (
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Identity = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", max_length=32)]
 """32 hexadecimal digits; the length says so again because `$` lets a line end pass."""
-Millis = Annotated[int, Meta(ge=0, lt=253_402_214_400_000)]
+LATEST = 253_402_214_400_000 - 1
+Millis = Annotated[int, Meta(ge=0, le=LATEST)]
 """UTC milliseconds before 9999-12-31: the last that have a day everywhere, and fit the 48 bits of an id."""
 Count = Annotated[int, Meta(ge=0, lt=1 << 31)]
 
@@ -152,18 +154,24 @@ class Codec:
         """Write the events of one request as one message."""
         return self._encoder.encode({"schema": SCHEMA, "events": events})
 
-    def decode(self, raw: bytes) -> tuple[list[Event], list[BadEvent]]:
-        """Read a message; every event that is not valid is returned beside the good ones, with its reason."""
+    def decode(self, raw: bytes, latest: int = LATEST) -> tuple[list[Event], list[BadEvent]]:
+        """Read a message; every event that is not valid is returned beside the good ones, with its reason.
+
+        An event of a time after `latest` (UTC milliseconds) is not valid.
+        """
         try:
             message = self._message.decode(raw)
         except _UNREADABLE:
-            return self._decode_one_by_one(raw)
-        if message.schema not in self.schemas or _NUL in raw or any(map(self._objection, message.events)):
-            return self._decode_one_by_one(raw)
+            return self._decode_one_by_one(raw, latest)
+        objections = map(self._objection, message.events, repeat(latest))
+        if message.schema not in self.schemas or _NUL in raw or any(objections):
+            return self._decode_one_by_one(raw, latest)
         return message.events, []
 
-    def _objection(self, event: Event) -> str | None:
+    def _objection(self, event: Event, latest: int) -> str | None:
         """Say what is wrong with an event of the right form, or None."""
+        if event.ts > latest:
+            return f"ts {event.ts} is in the future, must be at most {latest}, a day after it arrived"
         if type(event) is Feedback:
             if event.kind not in self._kinds:
                 return f"kind {event.kind!r} is not declared in armlift.toml [kinds]"
@@ -173,7 +181,7 @@ class Codec:
             return f"anonymous_id {event.anonymous_id!r} must not be the unit_id it is merged into"
         return None
 
-    def _decode_one_by_one(self, raw: bytes) -> tuple[list[Event], list[BadEvent]]:
+    def _decode_one_by_one(self, raw: bytes, latest: int) -> tuple[list[Event], list[BadEvent]]:
         try:
             envelope = self._split(raw)
         except _UNREADABLE as error:
@@ -188,7 +196,7 @@ class Codec:
             except _UNREADABLE as error:
                 bad.append(BadEvent(index, _reason(str(error)), bytes(part)))
                 continue
-            if objection := _nul(event) or self._objection(event):
+            if objection := _nul(event) or self._objection(event, latest):
                 bad.append(BadEvent(index, objection, bytes(part)))
             else:
                 good.append(event)

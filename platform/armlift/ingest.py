@@ -13,8 +13,10 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Engine, Table, select, update
 
 from armlift.days import Calendar
+from armlift.durations import LATENESS, milliseconds
 from armlift.errors import StreamError
 from armlift.events import Alias, Codec, Event, Exposure, Feedback, Impression, request_day
+from armlift.lateness import MOST_AHEAD, Arrivals
 from armlift.rollup import Cell, Exposed, Merged, Subject, roll_up
 from armlift.store import tables
 from armlift.store.database import writing
@@ -43,7 +45,8 @@ class PartitionLostError(Exception):
 class _Batch:
     """The rows of a batch, by table, and the cells they touch."""
 
-    def __init__(self, calendar: Calendar) -> None:
+    def __init__(self, calendar: Calendar, lateness: int) -> None:
+        self.arrivals = Arrivals(lateness)
         self.exposures: list[tuple[object, ...]] = []
         self.impressions: list[tuple[object, ...]] = []
         self.feedback: list[tuple[object, ...]] = []
@@ -55,9 +58,10 @@ class _Batch:
         self.runs: set[str] = set()
         self._day = calendar.day
 
-    def add(self, event: Event) -> None:
-        """Take in one valid event."""
+    def add(self, event: Event, partition: int, arrived: int) -> None:
+        """Take in one valid event and the time (UTC milliseconds) of its arrival."""
         day = self._day(event.ts)
+        self.arrivals.add(partition, event.run, day, event.ts, arrived)
         self.runs.add(event.run)
         head = (request_day(event.event_id), event.event_id, event.run, day, event.ts, event.unit_id)
         if type(event) is Feedback:
@@ -109,7 +113,8 @@ class Ingester:
     """Moves records of one stream into one database; use it from one thread.
 
     `subjects` names the experiments a run's events count in (see `runs.Subjects`); a transaction takes at
-    most `batch` records.
+    most `batch` records. An event is late after `lateness` milliseconds; where the stream does not know when
+    a record came, `clock` tells (UTC milliseconds).
     """
 
     def __init__(
@@ -121,6 +126,8 @@ class Ingester:
         subjects: Subjects,
         *,
         batch: int = BATCH,
+        lateness: int = milliseconds(LATENESS),
+        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._engine = engine
         self._stream = stream
@@ -128,6 +135,8 @@ class Ingester:
         self._calendar = calendar
         self._subjects = subjects
         self._batch = batch
+        self._lateness = lateness
+        self._clock = clock
         self._next: dict[int, int] = {}
         self.total: Counter[str] = Counter()
         stream.subscribe(GROUP, self._assigned, self._revoked)
@@ -221,11 +230,12 @@ class Ingester:
             self._stream.seek(partition, stored.get(partition, beginnings[partition]))
 
     def _read(self, records: Sequence[Record]) -> _Batch:
-        batch = _Batch(self._calendar)
+        batch, now = _Batch(self._calendar, self._lateness), self._clock()
         for record in records:
-            events, bad = self._codec.decode(record.value)
+            arrived = now if record.timestamp is None else record.timestamp
+            events, bad = self._codec.decode(record.value, arrived + MOST_AHEAD)
             for event in events:
-                batch.add(event)
+                batch.add(event, record.partition, arrived)
             for index, reason, raw in bad:
                 batch.dead.append(
                     (self._stream.stream_id, record.partition, record.offset, index, reason, raw)
@@ -252,6 +262,7 @@ class Ingester:
         add(connection, tables.impressions, batch.impressions)
         add(connection, tables.feedback, batch.feedback)
         add(connection, tables.aliases, batch.aliases)
+        batch.arrivals.write(connection, self._stream.stream_id)
         add(connection, tables.dead_letters, batch.dead)
         if batch.events:
             subjects = self._subjects(connection, batch.runs)

@@ -18,6 +18,7 @@ from pydantic_settings import (
 from armlift.arm import Name
 from armlift.complaints import Location, first_complaint
 from armlift.days import Calendar
+from armlift.durations import LATENESS, Duration
 from armlift.errors import InputError
 from armlift.events import IMPRESSION_KIND, KINDS
 from armlift.yamlfile import read_toml
@@ -96,6 +97,9 @@ class SettingsFile(BaseModel):
     default_arm: Name = Field(default="popularity", description="Serves whoever takes no part.")
     holdout: HoldoutSettings = HoldoutSettings()
     kinds: KindSettings = KindSettings()
+    lateness: Duration = Field(
+        default=LATENESS, description="How long after it happened an event may arrive without being late."
+    )
     history_limit: int = Field(
         default=200, ge=1, description="Behaviours an arm is shown of a unit, at most."
     )

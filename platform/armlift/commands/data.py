@@ -58,6 +58,7 @@ def ingest(
     as_json: JsonOption = False,
 ) -> None:
     """Move events from the stream into the database until stopped, with the effect of exactly once."""
+    from armlift.durations import milliseconds
     from armlift.events import Codec
     from armlift.ingest import Ingester
     from armlift.runs import Subjects
@@ -70,7 +71,14 @@ def ingest(
             _show_lag(opened_id=source.stream_id, ends=source.end_offsets(), engine=engine, as_json=as_json)
             return
         codec = Codec(opened.settings.kinds.names)
-        ingester = Ingester(engine, source, codec, opened.calendar, Subjects())
+        ingester = Ingester(
+            engine,
+            source,
+            codec,
+            opened.calendar,
+            Subjects(),
+            lateness=milliseconds(opened.settings.lateness),
+        )
         if once:
             ingester.drain()
         else:
