@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from armlift.streams.kafka import KafkaStream
 from brokers import Broker, find_broker
 from databases import postgresql
 from figures import Figure, show
@@ -39,6 +38,7 @@ from armlift.store import tables
 from armlift.store.database import connect, upgrade, writing
 from armlift.store.partitions import Partitions
 from armlift.store.sink import insert_new
+from armlift.streams.kafka import KafkaStream
 
 ROOT = Path(__file__).resolve().parents[1]
 EVENTS = int(os.environ.get("ARMLIFT_BENCH_EVENTS", "480000"))

@@ -5,8 +5,10 @@ from typing import NamedTuple
 from sqlalchemy import Connection, case, func, or_, select
 
 from armlift.aggregates import Question, Stratum, UnitTotals
+from armlift.days import Calendar
 from armlift.experiment import Experiment
-from armlift.runs import Run
+from armlift.lateness import arrived
+from armlift.runs import LIVE, Run
 from armlift.splitter import generations
 from armlift.stats import srm
 from armlift.stats.results import CheckStatus
@@ -15,6 +17,8 @@ from armlift.store.tables import aliases, exposures, impressions
 SEVERAL_ARMS_WARN, SEVERAL_ARMS_FAIL = 0.01, 0.10
 UNSHOWN_WARN, UNSHOWN_FAIL = 0.01, 0.10
 """Shares of units exposed to several arms, and of units exposed without an impression."""
+LATE_WARN = 0.01
+"""Share of events that were late."""
 DISPUTED_WARN, DISPUTED_FAIL = 0.01, 0.10
 """Shares of merged ids whose unit is in doubt."""
 
@@ -29,14 +33,20 @@ class Check(NamedTuple):
 
 
 def make_checks(
-    connection: Connection, run: Run, experiment: Experiment, totals: UnitTotals, question: Question
+    connection: Connection,
+    run: Run,
+    experiment: Experiment,
+    totals: UnitTotals,
+    question: Question,
+    calendar: Calendar,
 ) -> list[Check]:
-    """Check what a lift rests on: random exposure, the split, single arms, no lost events, clear ids."""
+    """Check what a lift rests on: random exposure, the split, single arms, events, ids."""
     return [
         _random_exposure(run),
         _sample_ratio(run, experiment, totals),
         _several_arms(run, totals),
         _unshown(connection, run, question),
+        _late(connection, run, question, calendar),
         _merged_ids(connection, run),
     ]
 
@@ -109,6 +119,24 @@ def _unshown(connection: Connection, run: Run, question: Question) -> Check:
         share,
         "exposed units without an impression since",
     )
+
+
+def _late(connection: Connection, run: Run, question: Question, calendar: Calendar) -> Check:
+    """Check that events arrived in time, and that the days asked for are complete."""
+    if run.mode != LIVE:
+        return Check("lateness", "not_applicable", None, "the events of a replay are as old as its log")
+    found = arrived(connection, run.run, question.as_of_day)
+    if found is None:
+        return Check("lateness", "no_data", None, "no event has arrived")
+    share = found.late / found.events
+    today = calendar.day(found.watermark)
+    complete = calendar.show(calendar.start_of(today - 1))[:10]
+    whole = question.as_of_day < today
+    meaning = (
+        f"{found.late} of {found.events} events arrived late; they count. Days up to {complete} are complete"
+        + ("" if whole else ", the report's last ones may still grow")
+    )
+    return Check("lateness", "ok" if whole and share < LATE_WARN else "warn", share, meaning)
 
 
 def _merged_ids(connection: Connection, run: Run) -> Check:

@@ -5,6 +5,7 @@ stored bytes again: what is good by now takes the way of every other event, in t
 its dead letter, so that killing a replay anywhere loses nothing and doubles nothing.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -25,6 +26,7 @@ from sqlalchemy import (
 from armlift.days import Calendar
 from armlift.events import BadEvent, Codec, Event
 from armlift.ingest import Batch, write
+from armlift.lateness import MOST_AHEAD
 from armlift.rollup import Subjects, roll_up_all
 from armlift.store.database import writing
 from armlift.store.partitions import Partitions, oldest
@@ -150,7 +152,8 @@ def replay(
 ) -> Replayed:
     """Read dead letters again, all or those whose reason contains a text, and bring in what is good now.
 
-    What is bad still stays, with the reason of today. `progress` is told the letters read, and how many there
+    What is bad still stays, with the reason of today; so does an event over a day in the future. Nothing is
+    counted as an arrival: when it came is not known. `progress` is told the letters read, and how many there
     were. May run beside ingesters and other replays.
     """
     asked, done, partitions = _asked(reason), Counter[str](), Partitions(engine)
@@ -217,10 +220,10 @@ def _store(engine: Engine, gone: list[tuple[object, ...]], batch: Batch) -> bool
 
 def _read(codec: Codec, index: int, raw: bytes, schema: int | None) -> tuple[list[Event], list[BadEvent]]:
     # PostgreSQL gives memoryview or bytes, as the driver likes.
-    raw = bytes(raw)
+    raw, latest = bytes(raw), time.time_ns() // 1_000_000 + MOST_AHEAD
     if index == MESSAGE:
-        return codec.decode(raw)
-    return codec.decode_event(raw, FIRST_SCHEMA if schema is None else schema, index)
+        return codec.decode(raw, latest)
+    return codec.decode_event(raw, FIRST_SCHEMA if schema is None else schema, index, latest)
 
 
 def _asked(reason: str) -> ColumnElement[bool]:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+LATENESS = "2d"
+"""How long after it happened an event may arrive without being late, unless settings say otherwise."""
 _PATTERN = "^[1-9][0-9]{0,4}[dhm]$"
 _MILLIS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000}
 

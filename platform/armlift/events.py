@@ -11,6 +11,7 @@ events of a request live in the partition of its day.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -38,7 +39,8 @@ KINDS = (
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Identity = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", max_length=32)]
 """32 hexadecimal digits; the length says so again because `$` lets a line end pass."""
-Millis = Annotated[int, Meta(ge=0, lt=253_402_214_400_000)]
+LATEST = 253_402_214_400_000 - 1
+Millis = Annotated[int, Meta(ge=0, le=LATEST)]
 """UTC milliseconds before 9999-12-31: the last that have a day everywhere, and fit the 48 bits of an id."""
 Count = Annotated[int, Meta(ge=0, lt=1 << 31)]
 
@@ -173,23 +175,31 @@ class Codec:
         """Write the events of one request as one message."""
         return self._encoder.encode({"schema": SCHEMA, "events": events})
 
-    def decode(self, raw: bytes) -> tuple[list[Event], list[BadEvent]]:
-        """Read a message; every event that is not valid is returned beside the good ones, with its reason."""
+    def decode(self, raw: bytes, latest: int = LATEST) -> tuple[list[Event], list[BadEvent]]:
+        """Read a message; every event that is not valid is returned beside the good ones, with its reason.
+
+        An event of a time after `latest` (UTC milliseconds) is not valid.
+        """
         try:
             message = self._message.decode(raw)
         except _UNREADABLE:
-            return self._decode_one_by_one(raw)
-        if message.schema != SCHEMA or _NUL in raw or any(map(self._objection, message.events)):
-            return self._decode_one_by_one(raw)
+            return self._decode_one_by_one(raw, latest)
+        objections = map(self._objection, message.events, repeat(latest))
+        if message.schema != SCHEMA or _NUL in raw or any(objections):
+            return self._decode_one_by_one(raw, latest)
         return message.events, []
 
-    def decode_event(self, raw: bytes, schema: int, place: int) -> tuple[list[Event], list[BadEvent]]:
+    def decode_event(
+        self, raw: bytes, schema: int, place: int, latest: int = LATEST
+    ) -> tuple[list[Event], list[BadEvent]]:
         """Read the bytes of one event that stood at `place` of a message; gives what `decode` gives of it."""
-        read = self._unknown(schema) or self._read_event(raw, schema)
+        read = self._unknown(schema) or self._read_event(raw, schema, latest)
         return ([], [BadEvent(place, read, raw, schema)]) if isinstance(read, str) else ([read], [])
 
-    def _objection(self, event: Event) -> str | None:
+    def _objection(self, event: Event, latest: int) -> str | None:
         """Say what is wrong with an event of the right form, or None."""
+        if event.ts > latest:
+            return f"ts {event.ts} is in the future, must be at most {latest}, a day after it arrived"
         if type(event) is Exposure:
             return None
         if request_day(event.event_id) < self.oldest_day:
@@ -216,7 +226,7 @@ class Codec:
             return None
         return _reason(f"schema must be {' or '.join(map(str, self.schemas))}, is {schema}")
 
-    def _decode_one_by_one(self, raw: bytes) -> tuple[list[Event], list[BadEvent]]:
+    def _decode_one_by_one(self, raw: bytes, latest: int) -> tuple[list[Event], list[BadEvent]]:
         try:
             envelope = self._split(raw)
         except _UNREADABLE as error:
@@ -226,14 +236,14 @@ class Codec:
         good: list[Event] = []
         bad: list[BadEvent] = []
         for index, part in enumerate(envelope.events):
-            read = self._read_event(part, envelope.schema)
+            read = self._read_event(part, envelope.schema, latest)
             if isinstance(read, str):
                 bad.append(BadEvent(index, read, bytes(part), envelope.schema))
             else:
                 good.append(read)
         return good, bad
 
-    def _read_event(self, part: bytes | msgspec.Raw, schema: int) -> Event | str:
+    def _read_event(self, part: bytes | msgspec.Raw, schema: int, latest: int) -> Event | str:
         """Read one event of a schema that is known, or say what is wrong with it."""
         try:
             event = self._event.decode(part) if schema == SCHEMA else self._convert(part, schema)
@@ -241,7 +251,7 @@ class Codec:
             return _reason(str(error))
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             return _reason(f"cannot be read as schema {schema}: {error!r}")
-        return _nul(event) or self._objection(event) or event
+        return _nul(event) or self._objection(event, latest) or event
 
     def _convert(self, part: bytes | msgspec.Raw, schema: int) -> Event:
         plain = msgspec.json.decode(part)

@@ -8,14 +8,16 @@ after, in transactions of their own: a cell that many batches touch is computed 
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import Connection, Engine, select, update
 
 from armlift.days import Calendar
+from armlift.durations import LATENESS, milliseconds
 from armlift.errors import StreamError
 from armlift.events import Alias, BadEvent, Codec, Event, Exposure, Feedback, Impression, request_day
+from armlift.lateness import MOST_AHEAD, Arrivals
 from armlift.rollup import Subjects, roll_up, roll_up_all
 from armlift.store import tables
 from armlift.store.database import writing
@@ -48,7 +50,8 @@ class PartitionLostError(Exception):
 class Batch:
     """The rows of a batch, by table, and the cells they touch."""
 
-    def __init__(self, calendar: Calendar) -> None:
+    def __init__(self, calendar: Calendar, lateness: int = milliseconds(LATENESS)) -> None:
+        self.arrivals = Arrivals(lateness)
         self.exposures: list[tuple[object, ...]] = []
         self.impressions: list[tuple[object, ...]] = []
         self.feedback: list[tuple[object, ...]] = []
@@ -60,9 +63,11 @@ class Batch:
         self._merged: set[tuple[str, str]] = set()
         self._day = calendar.day
 
-    def add(self, event: Event) -> None:
-        """Take in one valid event."""
+    def add(self, event: Event, partition: int = 0, arrived: int | None = None) -> None:
+        """Take in one valid event; it counts as an arrival where its time (UTC milliseconds) is known."""
         day, requested = self._day(event.ts), request_day(event.event_id)
+        if arrived is not None:
+            self.arrivals.add(partition, event.run, day, event.ts, arrived)
         head = (requested, event.event_id, event.run, day, event.ts, event.unit_id)
         if type(event) is Feedback:
             self._cells.add((event.run, event.unit_id, day))
@@ -136,7 +141,8 @@ class Ingester:
     """Moves records of one stream into one database; use it from one thread.
 
     `subjects` names the experiments a run's events count in (see `runs.Subjects`); a transaction takes at
-    most `batch` records. `metrics` are told of every batch and failure.
+    most `batch` records. `metrics` are told of every batch and failure. An event is late after `lateness`
+    milliseconds; where the stream does not know when a record came, `clock` tells (UTC milliseconds).
     """
 
     def __init__(
@@ -149,6 +155,8 @@ class Ingester:
         *,
         batch: int = BATCH,
         metrics: "IngestMetrics | None" = None,
+        lateness: int = milliseconds(LATENESS),
+        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._engine = engine
         self._stream = stream
@@ -157,6 +165,8 @@ class Ingester:
         self._subjects = subjects
         self._batch = batch
         self._metrics = metrics
+        self._lateness = lateness
+        self._clock = clock
         self._next: dict[int, int] = {}
         self._partitions = Partitions(engine)
         self._roll_at = 0.0
@@ -202,7 +212,7 @@ class Ingester:
             self._partitions.ensure(batch.request_days)
             with writing(self._engine) as connection:
                 self._move_offsets(connection, reached)
-                new = write(connection, batch)
+                new = write(connection, batch, self._stream.stream_id)
         except BaseException as error:
             # Nothing was stored: the next poll must bring these records again, also those of partitions that
             # are still ours when the stored offsets cannot be read now.
@@ -293,11 +303,12 @@ class Ingester:
             self._stream.seek(partition, stored.get(partition, beginnings[partition]))
 
     def _read(self, records: Sequence[Record]) -> Batch:
-        batch = Batch(self._calendar)
+        batch, now = Batch(self._calendar, self._lateness), self._clock()
         for record in records:
-            events, bad = self._codec.decode(record.value)
+            arrived = now if record.timestamp is None else record.timestamp
+            events, bad = self._codec.decode(record.value, arrived + MOST_AHEAD)
             for event in events:
-                batch.add(event)
+                batch.add(event, record.partition, arrived)
             for one in bad:
                 batch.reject(self._stream.stream_id, record.partition, record.offset, one)
         return batch
@@ -318,12 +329,17 @@ class Ingester:
                 raise PartitionLostError(partition)
 
 
-def write(connection: Connection, batch: Batch) -> int:
-    """Store a batch's rows, and mark the cells they touch; gives how many events were new."""
+def write(connection: Connection, batch: Batch, stream_id: str | None = None) -> int:
+    """Store a batch's rows, and mark the cells they touch; gives how many events were new.
+
+    `stream_id` is where the events arrived, if they count as arrivals.
+    """
     new = insert_new(connection, tables.exposures, batch.exposures)
     new += insert_new(connection, tables.impressions, batch.impressions)
     new += insert_new(connection, tables.feedback, batch.feedback)
     new += insert_new(connection, tables.aliases, batch.aliases)
     insert_new(connection, tables.dead_letters, batch.dead)
+    if stream_id is not None:
+        batch.arrivals.write(connection, stream_id)
     append(connection, tables.touched_cells, batch.marks)
     return new

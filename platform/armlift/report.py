@@ -64,7 +64,7 @@ def make_report(engine: Engine, run: Run, calendar: Calendar, *, as_of: int | No
         totals = UnitTotals(connection, question, metrics)
         comparisons = compare_arms(run, experiment, metrics, totals)
         matched = _matched(connection, run, question)
-        checks = make_checks(connection, run, experiment, totals, question)
+        checks = make_checks(connection, run, experiment, totals, question, calendar)
         left_out = totals.left_out() | {
             f"window_open_{metric}": count for metric, count in totals.windows_open().items()
         }

@@ -13,6 +13,9 @@ from armlift.metric import METRICS, Metric, Metrics
 from armlift.rollup import Subject
 from armlift.store.tables import runs
 
+LIVE = "live"
+"""The mode of a run whose events happen now; every other mode is a replay."""
+
 
 class Run(NamedTuple):
     """A row of `runs`; `definition` holds {"experiment": ..., "metrics": ...} as they were."""

@@ -26,6 +26,7 @@ from pydantic_settings import (
 from armlift.arm import Name
 from armlift.complaints import Location, first_complaint
 from armlift.days import Calendar
+from armlift.durations import LATENESS, Duration
 from armlift.errors import InputError
 from armlift.events import IMPRESSION_KIND, KINDS
 from armlift.yamlfile import read_toml
@@ -146,6 +147,9 @@ class SettingsFile(BaseModel):
     holdout: HoldoutSettings = HoldoutSettings()
     kinds: KindSettings = KindSettings()
     kafka: KafkaSettings = KafkaSettings()
+    lateness: Duration = Field(
+        default=LATENESS, description="How long after it happened an event may arrive without being late."
+    )
     history_limit: int = Field(
         default=200, ge=1, description="Behaviours an arm is shown of a unit, at most."
     )

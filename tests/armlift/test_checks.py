@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
+from armlift.days import DAY_MS
 from armlift.events import (
     Alias,
     Codec,
@@ -65,14 +66,20 @@ def unit_events(unit: str, arm: str, *, shown: int = 2, clicks: int = 1, forced:
 
 
 def report_of(
-    lab: Lab, engine: Engine, messages: list[list[Event]], *, random_rows: int | None = 100
+    lab: Lab,
+    engine: Engine,
+    messages: list[list[Event]],
+    *,
+    random_rows: int | None = 100,
+    mode: str = "rerank",
+    arrived: int = TS,
 ) -> Report:
     """Store a run and its events as a replay does, and report it."""
     experiment = lab.experiment("hand")
     log = {"last_ts": TS, "kinds": ["click", "like"]}
     compared = {"compared": 10, "differing": 5, "differing_by_arm": {"new": 5}}
     run = Run(
-        "run", 0, "hand", "rerank", False, 2, 0, "finished", False,
+        "run", 0, "hand", mode, False, 2, 0, "finished", False,
         definition_of(experiment, lab.metrics_of(experiment)), {"old": "v", "new": "v"}, log,
         {**compared, "rows": 100, "random_rows": random_rows}, {},
     )  # fmt: skip
@@ -83,7 +90,7 @@ def report_of(
         for events in messages:
             stream.publish(events[0].unit_id, codec.encode(events))
         stream.flush()
-        Ingester(engine, stream, codec, lab.calendar, Subjects()).drain()
+        Ingester(engine, stream, codec, lab.calendar, Subjects(), clock=lambda: arrived).drain()
     return make_report(engine, stored, lab.calendar)
 
 
@@ -101,7 +108,7 @@ def test_a_fair_run_passes(lab: Lab, engine: Engine) -> None:
     report = report_of(lab, engine, split(60, 55))
     assert statuses(report) == {
         "random_exposure": "ok", "srm": "ok", "several_exposures": "ok", "event_loss": "ok",
-        "merged_ids": "not_applicable",
+        "lateness": "not_applicable", "merged_ids": "not_applicable",
     }  # fmt: skip
     by_metric = {one.metric: one for one in report.comparisons}
     assert by_metric["click_rate"].units == 55
@@ -193,3 +200,31 @@ def test_ids_in_doubt_are_counted(
     assert check.status == status
     ids = len({"a0", "a1", *(anonymous for anonymous, _ in disputed)})
     assert check.value == pytest.approx(len(disputed) / ids)
+
+
+@pytest.mark.parametrize(
+    ("days_later", "late", "complete"), [(0, 0, "2022-04-12"), (2, 0, "2022-04-14"), (3, 1, "2022-04-15")]
+)
+def test_live_runs_tell_late_events_and_which_days_are_complete(
+    lab: Lab, engine: Engine, days_later: int, late: float, complete: str
+) -> None:
+    """All events are of 2022-04-15, 13:20, and come some days later; two days are in time."""
+    report = report_of(lab, engine, split(60, 55), mode="live", arrived=TS + days_later * DAY_MS)
+    check = next(check for check in report.checks if check.name == "lateness")
+    assert (check.status, check.value) == ("warn", late)
+    assert f"Days up to {complete} are complete" in check.meaning
+    assert ("may still grow" in check.meaning) == (complete < "2022-04-15")
+
+
+def test_a_live_run_in_time_is_ok(lab: Lab, engine: Engine) -> None:
+    report_of(lab, engine, split(60, 55), mode="live")
+    later = TS + 3 * DAY_MS
+    request = request_identity(later, "o1")
+    identity = feedback_identity(request, "v", "click", 0)
+    other: list[Event] = [Feedback(identity, "run", later, request, "o1", "v", "click", 1.0)]
+    report = report_of(lab, engine, [other], mode="live", arrived=later)
+    assert statuses(report)["lateness"] == "ok"
+
+
+def test_a_live_run_without_events_has_no_lateness(lab: Lab, engine: Engine) -> None:
+    assert statuses(report_of(lab, engine, [], mode="live"))["lateness"] == "no_data"

@@ -516,7 +516,9 @@ def test_names_of_any_size_and_script_fit(database: Engine, folder: Path) -> Non
         Feedback(early + "c", "r1", 0, request, "'; --%s%%:x\\", "\x1f\ud7ff\U0010ffff", "play", 3),
     ]
     publish(folder, [(big, codec.encode(sent)), ("x", b"\x00\xff"), ("y", b'{"\\u0000": 1}')])
-    assert drain(database, folder) == Ingested(3, 6, 2)
+    with EmbeddedStream(folder) as stream:
+        one = Ingester(database, stream, codec, Calendar("UTC"), runs.Subjects(), clock=lambda: last)
+        assert one.drain(wait=5) == Ingested(3, 6, 2)
     found = content(database)
     assert [len(found[name]) for name in ("exposures", "impressions", "feedback")] == [2, 1, 3]
     assert [row[-1] for row in found["unit_days"] if row[4] == "play"] == [1e200]

@@ -77,6 +77,7 @@ def ingest(
     """Move events from the stream into the database until stopped, with the effect of exactly once."""
     from prometheus_client import CollectorRegistry
 
+    from armlift.durations import milliseconds
     from armlift.events import Codec
     from armlift.ingest import Ingester
     from armlift.ingest_metrics import IngestMetrics
@@ -94,7 +95,15 @@ def ingest(
         if metrics_port is not None:
             stack.enter_context(metrics.serve(metrics_port, metrics_host))
         codec = Codec(opened.settings.kinds.names)
-        ingester = Ingester(engine, source, codec, opened.calendar, Subjects(), metrics=metrics)
+        ingester = Ingester(
+            engine,
+            source,
+            codec,
+            opened.calendar,
+            Subjects(),
+            metrics=metrics,
+            lateness=milliseconds(opened.settings.lateness),
+        )
         if once:
             ingester.drain()
         else:

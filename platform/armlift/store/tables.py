@@ -172,6 +172,18 @@ expired = Table(
     Column("before", Integer, nullable=False, comment="events of earlier request days are gone"),
 )
 
+arrivals = Table(
+    "arrivals",
+    metadata,
+    Column("stream_id", NAME, primary_key=True),
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("run", NAME, primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False, comment="of the events"),
+    Column("events", BigInteger, nullable=False, comment="as they arrived, repeats included"),
+    Column("late", BigInteger, nullable=False, comment="of them, older than the watermark at their arrival"),
+    Column("watermark", BigInteger, nullable=False, comment="the newest arrival less the lateness allowed"),
+)
+
 stream_offsets = Table(
     "stream_offsets",
     metadata,

@@ -37,12 +37,16 @@ OnPartitions = Callable[[list[Partition]], None]
 
 
 class Record(NamedTuple):
-    """A message as it lies in the stream; (partition, offset) names it for ever."""
+    """A message as it lies in the stream; (partition, offset) names it for ever.
+
+    `timestamp` is when it came into the stream, in UTC milliseconds, where the stream knows.
+    """
 
     partition: Partition
     offset: int
     key: str
     value: bytes
+    timestamp: int | None = None
 
 
 def partition_of(key: str, partitions: int) -> Partition:
