@@ -60,7 +60,7 @@ DEFINITION = {"name": "bench", "arms": {"a": 1, "b": 1}, "control": "a", "metric
 
 FILLED = (
     *("exposures", "impressions", "feedback", "unit_days", "runs"),
-    *("stream_offsets", "dead_letters", "touched_cells"),
+    *("stream_offsets", "dead_letters", "touched_cells", "arrivals"),
 )
 """The tables that are emptied before each measurement."""
 

@@ -343,10 +343,10 @@ def _events(subject: Subject) -> CTE:
     i, f = impressions.c, feedback.c
     shown = select(
         i.event_id,
-        case((i.event_id.is_not(None), cell_ids.c.unit_id)).label("unit_id"),
+        cell_ids.c.unit_id,
         i.day,
         i.ts,
-        literal(IMPRESSION_KIND).label("kind"),
+        case((i.event_id.is_not(None), IMPRESSION_KIND)).label("kind"),
         literal(1.0).label("value"),
         i.arm,
     ).select_from(_of_cells(impressions))
@@ -356,8 +356,7 @@ def _events(subject: Subject) -> CTE:
         same = (arms.c.unit_id == f.unit_id, arms.c.day == f.day, arms.c.request_id == f.request_id)
         of_cells = of_cells.outerjoin(arms, and_(*same))
     arm = arms.c.arm if subject.paired else literal("")
-    unit = case((f.event_id.is_not(None), cell_ids.c.unit_id)).label("unit_id")
-    done = select(f.event_id, unit, f.day, f.ts, f.kind, f.value, arm.label("arm"))
+    done = select(f.event_id, cell_ids.c.unit_id, f.day, f.ts, f.kind, f.value, arm.label("arm"))
     return union_all(shown, done.select_from(of_cells)).cte("events")
 
 
@@ -375,8 +374,8 @@ def _of_cells(table: Table) -> Join:
     """Join the cells with their events.
 
     They are joined from the left, and the run is taken from them too, so that a database without statistics
-    looks events up by cell instead of reading the whole run; cells without events give empty rows, which must
-    name no unit. Events lie near their requests in time, so most partitions need not be looked into.
+    looks events up by cell instead of reading the whole run; cells without events give empty rows, which are of
+    no kind. Events lie near their requests in time, so most partitions need not be looked into.
     """
     c, all_cells = cell_ids.c, cells.alias("all_cells")
     first, last = (select(of(all_cells.c.day)).scalar_subquery() for of in (func.min, func.max))

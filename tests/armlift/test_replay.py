@@ -87,8 +87,9 @@ def tables(lab: Lab) -> dict[str, list[tuple[object, ...]]]:
         names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         found = {name: sorted(connection.execute(f"SELECT * FROM {name}"), key=repr) for name in names}
     connection.close()
-    # The stream's id is drawn once for each lab.
+    # The stream's id is drawn once for each lab, and the last column of arrivals is of the clock.
     found["stream_offsets"] = [row[1:] for row in found["stream_offsets"]]
+    found["arrivals"] = [row[1:-1] for row in found["arrivals"]]
     return found
 
 

@@ -151,6 +151,8 @@ class Cluster:
         configs = {
             "retention.ms": str(round(self._settings.retention_days * _DAY_MS)),
             _MAX_BYTES: str(MAX_MESSAGE_BYTES + _BATCH_BYTES),
+            # So that a record tells when it came, not what time its producer thought it was.
+            "message.timestamp.type": "LogAppendTime",
         }
         made = {"num_partitions": self._settings.partitions, "configs": configs}
         try:

@@ -22,6 +22,8 @@ _LOOK_SECONDS = 0.05
 _FETCH_WAIT_MS = 100
 _FETCH_BYTES = 32 * 1024 * 1024
 _PARTITION_BYTES = 8 * 1024 * 1024
+_APPENDED = 1
+"""The type of timestamps that are the broker's."""
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python has no types
@@ -165,7 +167,13 @@ class KafkaReader:
             return []
         self._cluster.check_same(self._consumer._cluster)
         return [
-            Record(place.partition, one.offset, (one.key or b"").decode(errors="replace"), one.value or b"")
+            Record(
+                place.partition,
+                one.offset,
+                (one.key or b"").decode(errors="replace"),
+                one.value or b"",
+                one.timestamp if one.timestamp_type == _APPENDED else None,
+            )
             for place, records in found.items()
             for one in records
         ]
