@@ -374,8 +374,8 @@ def _of_cells(table: Table) -> Join:
     """Join the cells with their events.
 
     They are joined from the left, and the run is taken from them too, so that a database without statistics
-    looks events up by cell instead of reading the whole run; cells without events give empty rows, which are of
-    no kind. Events lie near their requests in time, so most partitions need not be looked into.
+    looks events up by cell instead of reading the whole run; cells without events give empty rows, which are
+    of no kind. Events lie near their requests in time, so most partitions need not be looked into.
     """
     c, all_cells = cell_ids.c, cells.alias("all_cells")
     first, last = (select(of(all_cells.c.day)).scalar_subquery() for of in (func.min, func.max))

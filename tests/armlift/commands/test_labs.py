@@ -99,19 +99,19 @@ def test_a_lab_is_found_from_the_folders_inside(
 
 BAD_SETTINGS = {
     "not TOML": ('timezone = "Asia/Shanghai"', "timezone = Asia", 10, "is not TOML: Invalid value"),
-    "key twice": ("history_limit = 200", "history_limit = 1\nhistory_limit = 2", 17, "is not TOML: Cannot"),
+    "key twice": ("history_limit = 200", "history_limit = 1\nhistory_limit = 2", 20, "is not TOML: Cannot"),
     "unknown key": (
         "timezone =",
         "timezon =",
         10,
         "timezon: unknown key, must be one of artefact_url, database_url, default_arm, history_limit, "
-        "holdout, kafka, kinds, stream_url, timezone (did you mean timezone?)",
+        "holdout, kafka, kinds, lateness, stream_url, timezone (did you mean timezone?)",
     ),
-    "unknown table": ("[holdout]", "[holdut]", 18, "holdut: unknown key, must be one of"),
+    "unknown table": ("[holdout]", "[holdut]", 21, "holdut: unknown key, must be one of"),
     "unknown nested key": (
         "share = 0.0",
         "shar = 0.0",
-        20,
+        23,
         "holdout.shar: unknown key, must be one of name, share (did you mean share?)",
     ),
     "timezone": (
@@ -123,13 +123,13 @@ BAD_SETTINGS = {
     "a path for a timezone": ("Asia/Shanghai", "../../etc/passwd", 10, "is not a time zone, must be"),
     "number for a text": ('"Asia/Shanghai"', "8", 10, "timezone: 8 must be text, in quotes"),
     "text for a number": ("= 200", '= "200"', 16, "history_limit: '200' must be a whole number"),
-    "truth for a number": ("share = 0.0", "share = true", 20, "holdout.share: true must be a number"),
-    "out of range": ("share = 0.0", "share = 1.5", 20, "holdout.share: 1.5 must be less than or equal to 1"),
+    "truth for a number": ("share = 0.0", "share = true", 23, "holdout.share: true must be a number"),
+    "out of range": ("share = 0.0", "share = 1.5", 23, "holdout.share: 1.5 must be less than or equal to 1"),
     "kind": ('"click",', '"Click",', 23, "kinds.names.0: 'Click' must match pattern '^[a-z][a-z0-9_]"),
     "reserved kind": (
         '"click",',
         '"impression",',
-        23,
+        26,
         "kinds.names: 'impression' is reserved for items shown, must not stand here",
     ),
     "database": (
@@ -190,7 +190,7 @@ def test_settings_that_are_not_text_are_one_line(lab: Path, refused: Refused) ->
             "UTC",
             "unknown variable, must be one of ARMLIFT_DATABASE_URL, ARMLIFT_STREAM_URL, "
             "ARMLIFT_ARTEFACT_URL, ARMLIFT_TIMEZONE, ARMLIFT_DEFAULT_ARM, ARMLIFT_HOLDOUT, ARMLIFT_KINDS, "
-            "ARMLIFT_KAFKA, ARMLIFT_HISTORY_LIMIT "
+            "ARMLIFT_KAFKA, ARMLIFT_LATENESS, ARMLIFT_HISTORY_LIMIT "
             "(did you mean ARMLIFT_TIMEZONE?)",
         ),
     ],
