@@ -122,10 +122,10 @@ BAD_SETTINGS = {
     ),
     "a path for a timezone": ("Asia/Shanghai", "../../etc/passwd", 10, "is not a time zone, must be"),
     "number for a text": ('"Asia/Shanghai"', "8", 10, "timezone: 8 must be text, in quotes"),
-    "text for a number": ("= 200", '= "200"', 16, "history_limit: '200' must be a whole number"),
+    "text for a number": ("= 200", '= "200"', 19, "history_limit: '200' must be a whole number"),
     "truth for a number": ("share = 0.0", "share = true", 23, "holdout.share: true must be a number"),
     "out of range": ("share = 0.0", "share = 1.5", 23, "holdout.share: 1.5 must be less than or equal to 1"),
-    "kind": ('"click",', '"Click",', 23, "kinds.names.0: 'Click' must match pattern '^[a-z][a-z0-9_]"),
+    "kind": ('"click",', '"Click",', 26, "kinds.names.0: 'Click' must match pattern '^[a-z][a-z0-9_]"),
     "reserved kind": (
         '"click",',
         '"impression",',
