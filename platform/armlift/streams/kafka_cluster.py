@@ -106,7 +106,14 @@ class Cluster:
 
     def check_same(self, metadata: Any) -> None:
         """Raise StreamError when a client's metadata knows the topic by another id than ours."""
-        now = metadata.topic_id(self.topic_name)
+        self._check_id(metadata.topic_id(self.topic_name))
+
+    def ask_same(self) -> None:
+        """Raise StreamError when the brokers know the topic by another id than ours."""
+        found = self._describe()
+        self._check_id(found and found["topic_id"])
+
+    def _check_id(self, now: object) -> None:
         if now is not None and str(now) != self.topic.id.rpartition("/")[2]:
             raise StreamError(f"{self.url}: the topic was deleted and made again, must be opened anew")
 

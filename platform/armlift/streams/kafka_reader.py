@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetSpec, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from kafka.errors import OffsetOutOfRangeError
+from kafka.errors import LogTruncationError, OffsetOutOfRangeError
 
 from armlift.errors import StreamError
 from armlift.streams.kafka_cluster import Cluster, failing, passes
@@ -160,6 +160,8 @@ class KafkaReader:
             with failing(self._cluster.url, "read"):
                 found = self._consumer.poll(timeout_ms=wait * 1000, max_records=max_records)
         except StreamError as error:
+            if isinstance(error.__cause__, LogTruncationError):
+                self._cluster.ask_same()  # the likely cause, which the client's metadata may not know yet
             if not isinstance(error.__cause__, OffsetOutOfRangeError):
                 raise
             # Records expired that were still to be read: `_place` says so until a seek mends it.
