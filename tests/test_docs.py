@@ -10,13 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from armlift.arm import ArmConfig
 from armlift.lab import Lab, init_lab
 from armlift.logs.generator import GeneratorSettings, generate
 from armlift.logs.reader import open_log
 from armlift.metric import Metrics
-from armlift.settings import SettingsFile
+from armlift.settings import SettingsFile, kafka_address
 from armlift.store.database import open_database
 from armlift.training import Trainer
 from armlift.yamlfile import read_yaml
@@ -125,6 +126,26 @@ def test_the_settings_are_those_of_the_code(root: Path) -> None:
     text = (root / "docs" / "definitions.md").read_text(encoding="utf-8")
     named = {name.split(".")[0] for name in re.findall(r"^\| `([a-z_.]+)` \|", text, re.M)}
     assert set(SettingsFile.model_fields) <= named
+
+
+def test_the_containers_are_set_as_the_settings_take_it(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = yaml.safe_load((root / "compose.yaml").read_text())["services"]
+    assert set(services) == {"kafka", "postgres", "ingest"}
+    assert set(services["ingest"]["depends_on"]) == {"kafka", "postgres"}
+    init_lab(tmp_path / "lab")
+    for name, value in services["ingest"]["environment"].items():
+        monkeypatch.setenv(name, value)
+    settings = Lab(tmp_path / "lab").settings
+    servers, topic = kafka_address(settings.stream_url)
+    assert topic == "events"
+    assert f"INSIDE://{servers[0]}" in services["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"].split(
+        ","
+    )
+    assert settings.database_url.endswith("@postgres/armlift")
+    copied = re.findall(r"^COPY (\w+) \1$", (root / "Dockerfile").read_text(), re.M)
+    assert copied == ["platform", "arms", "pipelines", "dashboards", "migrations"]
 
 
 def test_the_error_shown_is_the_error_given(root: Path, place: Path) -> None:

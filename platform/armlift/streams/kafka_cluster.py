@@ -144,8 +144,7 @@ class Cluster:
         if found is None:
             raise StreamError(f"{self.url}: the topic was deleted as it was made")
         cluster = self._admin.describe_cluster()["cluster_id"]
-        limit = min(MAX_MESSAGE_BYTES, self._message_bytes() - _BATCH_BYTES)
-        return Topic(f"{cluster}/{found['topic_id']}", len(found["partitions"]), limit)
+        return Topic(f"{cluster}/{found['topic_id']}", len(found["partitions"]), self._limit())
 
     def _describe(self) -> Mapping[str, Any] | None:
         (found,) = self._admin.describe_topics([self.topic_name])
@@ -170,10 +169,15 @@ class Cluster:
             raise StreamError(f"{self.url}: cannot make the topic: {_words(error)}") from error
         self._admin.wait_for_topics([self.topic_name])
 
-    def _message_bytes(self) -> int:
+    def _limit(self) -> int:
+        """Ask what a message may have at most; where nobody may ask, a refusal shows at `flush`."""
         asked = ConfigResource(ConfigResourceType.TOPIC, self.topic_name, {_MAX_BYTES: None})
-        found = self._admin.describe_configs([asked], config_filter="all")
-        return int(found["topic"][self.topic_name][_MAX_BYTES]["value"])
+        try:
+            found = self._admin.describe_configs([asked], config_filter="all")
+        except KafkaError:
+            return MAX_MESSAGE_BYTES
+        allowed = int(found["topic"][self.topic_name][_MAX_BYTES]["value"])
+        return min(MAX_MESSAGE_BYTES, allowed - _BATCH_BYTES)
 
 
 @contextmanager

@@ -42,9 +42,18 @@ Open = Callable[..., KafkaStream]
 
 
 @pytest.fixture
-def url(broker: Broker) -> str:
+def durable(broker: Broker) -> Iterator[Broker]:
+    """Give a broker that keeps its log when it is killed, and leave it running; skips elsewhere."""
+    if not broker.durable:
+        pytest.skip(f"{broker.name} keeps its log in memory, and counts offsets in its own way")
+    yield broker
+    broker.start()
+
+
+@pytest.fixture
+def url(durable: Broker) -> str:
     """Give the URL of a topic that is not there yet."""
-    return broker.url(f"topic-{uuid4().hex}")
+    return durable.url(f"topic-{uuid4().hex}")
 
 
 @pytest.fixture
@@ -54,15 +63,6 @@ def open_stream(url: str) -> Iterator[Open]:
         yield lambda settings=SETTINGS, **options: opened.enter_context(
             KafkaStream(options.pop("url", url), settings, **options)
         )
-
-
-@pytest.fixture
-def durable(broker: Broker) -> Iterator[Broker]:
-    """Give a broker that keeps its log when it is killed, and leave it running."""
-    if not broker.durable:
-        pytest.skip(f"{broker.name} keeps its log in memory")
-    yield broker
-    broker.start()
 
 
 @pytest.fixture
