@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from databases import postgresql
 from sqlalchemy import Engine, Table, delete, insert, select, text, update
+from sqlalchemy.exc import DBAPIError
 
 from armlift import ingest, rollup, runs
 from armlift.days import DAY_MS, Calendar
@@ -35,7 +37,7 @@ from armlift.events import (
 )
 from armlift.ingest import Ingested, Ingester
 from armlift.store import tables
-from armlift.store.database import writing
+from armlift.store.database import connect, upgrade, writing
 from armlift.store.partitions import expire
 from armlift.streams.embedded import EmbeddedStream
 
@@ -579,6 +581,38 @@ def test_totals_count_what_this_ingester_moved(database: Engine, folder: Path) -
         assert done == again
         assert done.records == 40
         assert one.total == {name: 2 * n for name, n in done._asdict().items()}
+
+
+def test_a_database_that_crashes_and_comes_back_has_everything_once(tmp_path: Path) -> None:
+    """A server of its own: the others are shared by all tests."""
+    sent = messages(200)
+    publish(tmp_path / "stream", sent)
+    with postgresql(fsync=True) as server:
+        if server is None:
+            pytest.skip("PostgreSQL (initdb and postgres) is not installed")
+        engine = connect(server.url, tmp_path)
+        upgrade(engine)
+        begin_run(engine)
+        drain(engine, tmp_path / "stream")
+        expected = content(engine)
+        clear(engine)
+        crashes = 0
+        with ingester(engine, tmp_path / "stream", batch=20) as one:
+            for place in range(40):
+                if place in (2, 5):
+                    server.stop(signal.SIGQUIT)
+                    with pytest.raises(DBAPIError):
+                        one.step(timeout=1)
+                    server.start()
+                    crashes += 1
+                try:
+                    one.step(timeout=0.1)
+                except DBAPIError:  # a connection of the pool that the crash has cut
+                    crashes += 1
+            one.drain(wait=10)
+        assert crashes >= 2
+        assert content(engine) == expected
+        engine.dispose()
 
 
 INGEST = """

@@ -9,9 +9,12 @@ import subprocess
 import sys
 from collections import Counter, defaultdict
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from brokers import Broker
+from sqlalchemy import Engine
 
 from armlift.errors import InputError
 from armlift.lab import Lab, init_lab
@@ -20,8 +23,10 @@ from armlift.logs.users import UserTable, read_users
 from armlift.replay import cut_of, replay
 from armlift.replayer import Mode, ReplayOptions
 from armlift.report import Report, make_report
+from armlift.settings import KafkaSettings
 from armlift.store.database import open_database
 from armlift.streams.embedded import EmbeddedStream
+from armlift.streams.kafka import KafkaStream
 
 COLUMNS = (
     "user_id,video_id,date,hourmin,time_ms,is_click,is_like,is_follow,is_comment,is_forward,is_hate,"
@@ -455,3 +460,20 @@ def test_a_slate_of_a_fallback_marks_its_events(lab: Lab, log_file: Path) -> Non
         for table in ("impressions", "exposures"):
             found = set(connection.execute(f"SELECT arm, fallback FROM {table}"))
             assert found == {("random", 0), ("popularity", 0), ("remote", 1)}
+
+
+@pytest.mark.parametrize("mode", ["rerank", "match"])
+@pytest.mark.parametrize("paired", [False, True])
+def test_kafka_and_postgresql_give_the_report_of_the_laptop(
+    lab: Lab, log_file: Path, broker: Broker, engine: Engine, mode: Mode, paired: bool
+) -> None:
+    """Number for number; the broker and the databases are real."""
+    if not broker.durable:
+        pytest.skip(f"{broker.name} counts batches, not records")
+    here = run_replay(lab, log_file, mode=mode, paired=paired)
+    url = broker.url(f"replay-{engine.dialect.name}-{mode}-{paired}".lower())
+    with KafkaStream(url, KafkaSettings(partitions=2)) as stream:
+        options = ReplayOptions(mode, paired, 2, 0)
+        run = replay(lab, lab.experiment("demo"), open_log([log_file]), engine, stream, options)
+    found = make_report(engine, run, lab.calendar)
+    assert replace(found, sql=here.sql) == here  # the databases' SQL differs, its numbers do not
