@@ -44,7 +44,7 @@ def _sqlite_time(_element: DatabaseTime, _compiler: SQLCompiler, **_options: Any
 
 @compiles(DatabaseTime, "postgresql")
 def _postgresql_time(_element: DatabaseTime, _compiler: SQLCompiler, **_options: Any) -> str:
-    return "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
+    return "CAST(extract(epoch FROM statement_timestamp()) * 1000 AS BIGINT)"
 
 
 class Heartbeat:
