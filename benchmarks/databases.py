@@ -20,7 +20,7 @@ class Server:
     """A PostgreSQL with a database of its own, on a free port; `fsync` makes commits durable, and slower."""
 
     def __init__(self, programs: Path, folder: Path, *, fsync: bool) -> None:
-        self._programs, self._folder, self._port = programs, folder, _free_port()
+        self._programs, self._folder, self._port = programs, folder, free_port()
         self._user = _other_than_root()
         self._process: subprocess.Popen[bytes] | None = None
         if self._user is not None:
@@ -109,7 +109,8 @@ def _other_than_root() -> str | None:
     return "postgres" if "postgres" in names else "nobody"
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Give a port of this machine that nobody listens at."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

