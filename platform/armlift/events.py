@@ -202,10 +202,11 @@ class Codec:
             return f"ts {event.ts} is in the future, must be at most {latest}, a day after it arrived"
         if type(event) is Exposure:
             return None
-        if request_day(event.event_id) < self.oldest_day:
+        requested = request_time(event.event_id)
+        if utc_day(requested) < self.oldest_day:
             first = utc_text(self.oldest_day * DAY_MS)[:10]
             return f"its request is before {first} (UTC): retention has deleted its days"
-        after = event.ts - request_time(event.event_id)
+        after = event.ts - requested
         if not -MOST_DAYS_BEFORE * DAY_MS <= after <= MOST_DAYS_AFTER * DAY_MS:
             return (
                 f"ts {event.ts} is {after / DAY_MS:.1f} days after the request that event_id tells, "

@@ -23,7 +23,9 @@ def upgrade() -> None:
         ),
         sa.Column("run", NAME, nullable=False),
         sa.Column("unit_id", NAME, nullable=False),
-        sa.Column("day", sa.Integer, nullable=True, comment="of the new events; null for an exposure"),
+        sa.Column(
+            "day", sa.Integer, nullable=True, comment="of the new events; null for exposures and merges"
+        ),
         sa.Column("arm", NAME, nullable=True, comment="of an exposure"),
         sa.Column("ts", sa.BigInteger, nullable=True, comment="of an exposure"),
         sa.PrimaryKeyConstraint("mark", name="pk_touched_cells"),

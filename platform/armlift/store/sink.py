@@ -23,10 +23,10 @@ def insert_new(connection: Connection, table: Table, rows: Rows) -> int:
     )
     _copy(connection, staged, table, rows)
     names = _names(connection, table)
+    # What an earlier call of the transaction has staged is met again, and changes nothing either.
     done = connection.exec_driver_sql(
         f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {staged} ON CONFLICT DO NOTHING"
     )
-    connection.exec_driver_sql(f"TRUNCATE {staged}")
     return done.rowcount
 
 

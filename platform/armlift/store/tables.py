@@ -159,7 +159,7 @@ touched_cells = Table(
     Column("mark", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("run", NAME, nullable=False),
     Column("unit_id", NAME, nullable=False),
-    Column("day", Integer, comment="of the new events; null for an exposure"),
+    Column("day", Integer, comment="of the new events; null for exposures and merges"),
     Column("arm", NAME, comment="of an exposure"),
     Column("ts", BigInteger, comment="of an exposure"),
 )
