@@ -69,9 +69,9 @@ def child(url: str, database: str, point: str, count: int, bug: bool) -> None:
     if bug:
         move = Ingester._move_offsets
 
-        def apart(self: Ingester, _: Connection, reached: Mapping[int, int]) -> None:
+        def apart(self: Ingester, _: Connection, *offsets: Mapping[int, int]) -> None:
             with writing(engine) as own:
-                move(self, own, reached)
+                move(self, own, *offsets)
 
         setattr(Ingester, "_move_offsets", apart)  # noqa: B010 (mypy: a method is not to be assigned)
     with KafkaStream(url, settings(), session_seconds=SESSION_SECONDS) as stream:

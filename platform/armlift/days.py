@@ -11,6 +11,7 @@ from armlift.errors import InputError
 
 DAY_MS = 86_400_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_DAY = (date.max - date(1970, 1, 1)).days
 _YEARS = range(1970, 9999)
 _IN_YEARS = f"must be in the years {_YEARS[0]} to {_YEARS[-1]}"
 
@@ -30,13 +31,17 @@ class Calendar:
             ) from error
         self.timezone = timezone
         self._starts: dict[int, int] = {}
+        self._last = (0, 0, 0)
 
     def day(self, ts: int) -> int:
         """Give the day (days since 1970-01-01 in this zone) of a time in UTC milliseconds."""
-        # No zone is a day away from UTC: the day is the UTC day, the one after or the one before.
-        day = ts // DAY_MS + 1
-        while self.start_of(day) > ts:
-            day -= 1
+        start, end, day = self._last  # times are mostly asked for in order
+        if not start <= ts < end:
+            # No zone is a day away from UTC: the day is the UTC day, the one after or the one before.
+            day = ts // DAY_MS + 1
+            while self.start_of(day) > ts:
+                day -= 1
+            self._last = self.start_of(day), self.start_of(day + 1) if day < _LAST_DAY else ts + 1, day
         return day
 
     def start_of(self, day: int) -> int:

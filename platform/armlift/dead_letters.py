@@ -195,8 +195,7 @@ def _read_page(
         if [(one.place, one.reason) for one in bad] == [(index, reason)]:
             continue
         gone.append((stream, partition, offset, index))
-        for event in good:
-            batch.add(event)
+        batch.add(good)
         for one in bad:
             batch.reject(stream, partition, offset, one)
     counts = {"letters": len(page), "settled": settled, "events": batch.events, "bad": bad_events}

@@ -37,8 +37,8 @@ KINDS = (
 """The preset feedback kinds; `play` is in seconds, `rating` in its own scale, the rest count 1 each."""
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
-Identity = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", max_length=32)]
-"""32 hexadecimal digits; the length says so again because `$` lets a line end pass."""
+Identity = Annotated[str, Meta(min_length=32, max_length=32)]
+"""32 hexadecimal digits; that they are digits is looked at for all events of a message at once."""
 LATEST = 253_402_214_400_000 - 1
 Millis = Annotated[int, Meta(ge=0, le=LATEST)]
 """UTC milliseconds before 9999-12-31: the last that have a day everywhere, and fit the 48 bits of an id."""
@@ -109,9 +109,11 @@ SMALLEST, LARGEST = 1e-100, 1e100
 """The size of values other than 0: their squares and the squares' sums must be numbers in every database."""
 MOST_DAYS_AFTER, MOST_DAYS_BEFORE = 31, 1
 """How long after its request an impression or feedback may be, and before it, for clocks that differ."""
+_MOST_AFTER, _MOST_BEFORE = MOST_DAYS_AFTER * DAY_MS, -MOST_DAYS_BEFORE * DAY_MS
 REASON = 500
 """Characters of a reason that are kept; it may quote the event."""
 _NUL = b"\\u0000"
+_DIGITS = b"0123456789abcdef"
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What reading bytes that nobody vouches for may raise; the last is for nesting without end."""
 
@@ -184,10 +186,15 @@ class Codec:
             message = self._message.decode(raw)
         except _UNREADABLE:
             return self._decode_one_by_one(raw, latest)
-        objections = map(self._objection, message.events, repeat(latest))
-        if message.schema != SCHEMA or _NUL in raw or any(objections):
+        events = message.events
+        if (
+            message.schema != SCHEMA
+            or _NUL in raw
+            or "".join(map(_identities, events)).encode().translate(None, _DIGITS)
+            or any(map(self._objection, events, repeat(latest)))
+        ):
             return self._decode_one_by_one(raw, latest)
-        return message.events, []
+        return events, []
 
     def decode_event(
         self, raw: bytes, schema: int, place: int, latest: int = LATEST
@@ -202,12 +209,12 @@ class Codec:
             return f"ts {event.ts} is in the future, must be at most {latest}, a day after it arrived"
         if type(event) is Exposure:
             return None
-        requested = request_time(event.event_id)
-        if utc_day(requested) < self.oldest_day:
+        requested = int(event.event_id[:12], 16)
+        if requested < self.oldest_day * DAY_MS:
             first = utc_text(self.oldest_day * DAY_MS)[:10]
             return f"its request is before {first} (UTC): retention has deleted its days"
         after = event.ts - requested
-        if not -MOST_DAYS_BEFORE * DAY_MS <= after <= MOST_DAYS_AFTER * DAY_MS:
+        if not _MOST_BEFORE <= after <= _MOST_AFTER:
             return (
                 f"ts {event.ts} is {after / DAY_MS:.1f} days after the request that event_id tells, "
                 f"must be -{MOST_DAYS_BEFORE} to {MOST_DAYS_AFTER}"
@@ -252,7 +259,7 @@ class Codec:
             return _reason(str(error))
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             return _reason(f"cannot be read as schema {schema}: {error!r}")
-        return _nul(event) or self._objection(event, latest) or event
+        return _nul(event) or _no_identity(event) or self._objection(event, latest) or event
 
     def _convert(self, part: bytes | msgspec.Raw, schema: int) -> Event:
         plain = msgspec.json.decode(part)
@@ -282,6 +289,22 @@ def _nul(event: Event) -> str | None:
     for name, value in msgspec.structs.asdict(event).items():
         if isinstance(value, str) and "\0" in value:
             return f"{name} {value!r} holds a NUL"
+    return None
+
+
+def _identities(event: Event) -> str:
+    """Give the names an event bears, one behind the other."""
+    if type(event) is Impression or type(event) is Feedback:
+        return event.event_id + event.request_id
+    return event.event_id
+
+
+def _no_identity(event: Event) -> str | None:
+    """Say which name of an event is none, or None."""
+    for name in ("event_id", "request_id"):
+        value = getattr(event, name, "")
+        if value.encode().translate(None, _DIGITS):
+            return f"{name} {value!r}, must be 32 digits of 0-9 and a-f"
     return None
 
 

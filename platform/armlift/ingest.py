@@ -2,16 +2,19 @@
 
 One batch is one transaction: its events (ON CONFLICT DO NOTHING), marks on the cells of the rollup that they
 touch, its bad events as dead letters, and the stream's offsets by compare-and-set. If that fails anywhere,
-nothing of it happened, and the batch is read again from the stored offset. Marked cells are computed soon
-after, in transactions of their own: a cell that many batches touch is computed once for them all.
+nothing of it happened, and the batch is read again from the stored offset. While a batch is stored, the next
+one is read and decoded. Marked cells are computed soon after, in transactions of their own: a cell that many
+batches touch is computed once for them all.
 """
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, select, update
+from msgspec.structs import astuple
+from sqlalchemy import Connection, Engine, Table, select, update
 
 from armlift.days import Calendar
 from armlift.durations import LATENESS, milliseconds
@@ -35,12 +38,24 @@ ROLL_SECONDS = 1.0
 """Seconds between two computations of the rollup, at least, while records come in."""
 
 
+TABLES: Mapping[type[Event], Table] = {
+    Exposure: tables.exposures,
+    Impression: tables.impressions,
+    Feedback: tables.feedback,
+}
+"""The tables whose columns are the fields of an event, behind its request day and its day."""
+Row = tuple[Any, ...]
+
+
 class Ingested(NamedTuple):
     """What a batch brought: records, events, and how many of them were bad."""
 
     records: int
     events: int
     bad: int
+
+
+NOTHING = Ingested(0, 0, 0)
 
 
 class PartitionLostError(Exception):
@@ -52,63 +67,38 @@ class Batch:
 
     def __init__(self, calendar: Calendar, lateness: int = milliseconds(LATENESS)) -> None:
         self.arrivals = Arrivals(lateness)
-        self.exposures: list[tuple[object, ...]] = []
-        self.impressions: list[tuple[object, ...]] = []
-        self.feedback: list[tuple[object, ...]] = []
-        self.aliases: list[tuple[object, ...]] = []
-        self.dead: list[tuple[object, ...]] = []
-        self.request_days: set[int] = set()
+        self.rows: dict[Table, list[Row]] = {table: [] for table in (*TABLES.values(), tables.aliases)}
+        self.dead: list[Row] = []
+        self._rows = {kind: self.rows[table] for kind, table in TABLES.items()}
         self._cells: set[tuple[str, str, int]] = set()
         self._exposed: set[tuple[str, str, str, int]] = set()
         self._merged: set[tuple[str, str]] = set()
         self._day = calendar.day
 
-    def add(self, event: Event, partition: int = 0, arrived: int | None = None) -> None:
-        """Take in one valid event; it counts as an arrival where its time (UTC milliseconds) is known."""
-        day, requested = self._day(event.ts), request_day(event.event_id)
-        if arrived is not None:
-            self.arrivals.add(partition, event.run, day, event.ts, arrived)
-        head = (requested, event.event_id, event.run, day, event.ts, event.unit_id)
-        if type(event) is Feedback:
-            self._cells.add((event.run, event.unit_id, day))
-            self.request_days.add(requested)
-            self.feedback.append(
-                (*head, event.request_id, event.item_id, event.kind, event.value, event.ordinal)
-            )
-        elif type(event) is Impression:
-            self._cells.add((event.run, event.unit_id, day))
-            self.request_days.add(requested)
-            self.impressions.append(
-                (
-                    *head,
-                    event.request_id,
-                    event.arm,
-                    event.arm_version,
-                    event.item_id,
-                    event.position,
-                    event.step,
-                    event.score,
-                    event.propensity,
-                    event.fallback,
-                )
-            )
-        elif type(event) is Exposure:
-            self._exposed.add((event.run, event.unit_id, event.arm, event.ts))
-            self.exposures.append(
-                (
-                    *head,
-                    event.experiment,
-                    event.generation,
-                    event.phase,
-                    event.arm,
-                    event.arm_version,
-                    event.forced,
-                    event.fallback,
-                )
-            )
-        elif type(event) is Alias:
-            self._merged.add((event.run, event.anonymous_id))
-            self.aliases.append((event.run, event.anonymous_id, event.ts, event.unit_id))
+    def add(self, events: Sequence[Event], partition: int = 0, arrived: int | None = None) -> None:
+        """Take in a record's valid events; they count as arrivals where their time (UTC ms) is known."""
+        watermark = None if arrived is None else self.arrivals.watermark(arrived)
+        counts, counted, touched = [0, 0, 0], None, None
+        # A record's events are mostly of one cell: what is kept by cell is looked up when it changes.
+        for event in events:
+            ts = event.ts
+            day = self._day(ts)
+            cell = (event.run, event.unit_id, day)
+            if watermark is not None:
+                if cell != counted:
+                    counts, counted = self.arrivals.counts(partition, event.run, day, watermark), cell
+                counts[0] += 1
+                counts[1] += ts < watermark
+            if type(event) is Alias:
+                self._merged.add((event.run, event.anonymous_id))
+                self.rows[tables.aliases].append((event.run, event.anonymous_id, ts, event.unit_id))
+                continue
+            if type(event) is Exposure:
+                self._exposed.add((event.run, event.unit_id, event.arm, ts))
+            elif cell != touched:
+                self._cells.add(cell)
+                touched = cell
+            self._rows[type(event)].append((request_day(event.event_id), day) + astuple(event))  # noqa: RUF005 (slower)
 
     def reject(self, stream_id: str, partition: int, offset: int, bad: BadEvent) -> None:
         """Take in one bad event of a record, as a dead letter."""
@@ -117,12 +107,7 @@ class Batch:
     @property
     def by_table(self) -> dict[str, int]:
         """Count the events of the batch, by the table they belong to."""
-        return {
-            "exposures": len(self.exposures),
-            "impressions": len(self.impressions),
-            "feedback": len(self.feedback),
-            "aliases": len(self.aliases),
-        }
+        return {table.name: len(rows) for table, rows in self.rows.items()}
 
     @property
     def events(self) -> int:
@@ -130,11 +115,35 @@ class Batch:
         return sum(self.by_table.values())
 
     @property
-    def marks(self) -> list[tuple[object, ...]]:
+    def request_days(self) -> set[int]:
+        """Give the request days of what is partitioned by them."""
+        return {row[0] for table in tables.PARTITIONED for row in self.rows[table]}
+
+    @property
+    def marks(self) -> list[Row]:
         """Give the rows of `touched_cells`."""
         cells = [(run, unit, day, None, None) for run, unit, day in self._cells]
         exposed = [(run, unit, None, arm, ts) for run, unit, arm, ts in self._exposed]
         return [*cells, *exposed, *((run, merged, None, None, None) for run, merged in self._merged)]
+
+
+class _Taken(NamedTuple):
+    """Records that were polled, and the batch they make."""
+
+    records: Sequence[Record]
+    batch: Batch
+
+    @property
+    def reached(self) -> dict[int, int]:
+        """Give the offset behind the last record, by partition."""
+        return {record.partition: record.offset + 1 for record in self.records}
+
+
+class _Stored(NamedTuple):
+    """How many events of a batch were new, and how long storing it took."""
+
+    new: int
+    seconds: float
 
 
 class Ingester:
@@ -171,6 +180,9 @@ class Ingester:
         self._partitions = Partitions(engine)
         self._roll_at = 0.0
         self._marked = True  # for all it knows
+        self._ahead: _Taken | None = None
+        self._storing: Future[_Stored] | None = None
+        self._writer = ThreadPoolExecutor(1, "ingest-writer")
         self.total: Counter[str] = Counter()
         stream.subscribe(GROUP, self._assigned, self._revoked)
 
@@ -180,15 +192,15 @@ class Ingester:
         Raises StreamError when the stored offset is not in the stream.
         """
         try:
-            records = self._stream.poll(self._batch, timeout)
-            done = self._store(records) if records else Ingested(0, 0, 0)
+            taken, self._ahead = self._ahead or self._take(timeout), None
+            done = self._move(taken) if taken else NOTHING
             if self._marked and time.monotonic() >= self._roll_at:
                 self._marked = self.roll() > 0
         except Exception as error:
             if self._metrics:
                 self._metrics.failed(error)
             if isinstance(error, PartitionLostError):
-                return Ingested(0, 0, 0)
+                return NOTHING
             raise
         return done
 
@@ -203,31 +215,59 @@ class Ingester:
         self._roll_at = ended + max(ROLL_SECONDS, 2 * (ended - started))
         return taken
 
-    def _store(self, records: Sequence[Record]) -> Ingested:
-        """Store records in one transaction; raises PartitionLostError when another one has stored them."""
-        reached = {record.partition: record.offset + 1 for record in records}
-        began = time.perf_counter()
+    def _take(self, timeout: float) -> _Taken | None:
+        """Read and decode a batch's records, if there are any."""
+        records = self._stream.poll(self._batch, timeout)
         try:
-            batch = self._read(records)
-            self._partitions.ensure(batch.request_days)
-            with writing(self._engine) as connection:
-                self._move_offsets(connection, reached)
-                new = write(connection, batch, self._stream.stream_id)
+            return _Taken(records, self._read(records)) if records else None
+        except BaseException:
+            self._go_back(records)
+            raise
+
+    def _move(self, taken: _Taken) -> Ingested:
+        """Store what was taken, and take the next batch meanwhile, while the database works."""
+        expected = {partition: self._next[partition] for partition in taken.reached}
+        self._storing = self._writer.submit(self._store, taken, expected)
+        try:
+            self._ahead = self._take(0)
+        finally:
+            stored = self._settle(taken, self._storing)
+        done = Ingested(len(taken.records), taken.batch.events, len(taken.batch.dead))
+        self.total.update(done._asdict())
+        if self._metrics:
+            self._metrics.batch(done, taken.batch.by_table, stored.new, stored.seconds)
+        return done
+
+    def _settle(self, taken: _Taken, storing: Future[_Stored]) -> _Stored:
+        """Wait until a batch is stored; raises PartitionLostError when another one has stored its records."""
+        try:
+            stored = storing.result()
         except BaseException as error:
             # Nothing was stored: the next poll must bring these records again, also those of partitions that
             # are still ours when the stored offsets cannot be read now.
-            for record in reversed(records):
-                self._stream.seek(record.partition, record.offset)
+            ahead, self._ahead = self._ahead, None
+            self._go_back([*taken.records, *(ahead.records if ahead else ())])
             if isinstance(error, PartitionLostError):
-                self._return_to_stored(reached)
+                self._return_to_stored(self._next.keys() & taken.reached.keys())
             raise
-        self._next.update(reached)
+        self._next.update((at, end) for at, end in taken.reached.items() if at in self._next)
         self._marked = True
-        done = Ingested(len(records), batch.events, len(batch.dead))
-        self.total.update(done._asdict())
-        if self._metrics:
-            self._metrics.batch(done, batch.by_table, new, time.perf_counter() - began)
-        return done
+        return stored
+
+    def _store(self, taken: _Taken, expected: Mapping[int, int]) -> _Stored:
+        """Store a batch in one transaction, where offsets are as expected; runs in the writer's thread."""
+        began = time.perf_counter()
+        self._partitions.ensure(taken.batch.request_days)
+        with writing(self._engine) as connection:
+            self._move_offsets(connection, expected, taken.reached)
+            new = write(connection, taken.batch, self._stream.stream_id)
+        return _Stored(new, time.perf_counter() - began)
+
+    def _go_back(self, records: Sequence[Record]) -> None:
+        """Have records polled again, of those partitions that are still ours."""
+        first = {record.partition: record.offset for record in reversed(records)}
+        for partition in first.keys() & self._next.keys():
+            self._stream.seek(partition, first[partition])
 
     def drain(self, *, wait: float = 60.0) -> Ingested:
         """Move everything up to the stream's present end, also what another ingester of the group moves.
@@ -287,15 +327,22 @@ class Ingester:
             return {row[0]: row[1] for row in rows}
 
     def _assigned(self, partitions: Sequence[int]) -> None:
+        self._wait()
         with self._engine.connect() as connection:
             self._codec.oldest_day = oldest(connection)
         self._return_to_stored(partitions)
 
     def _revoked(self, partitions: Sequence[int]) -> None:
+        self._wait()
         for partition in partitions:
             self._next.pop(partition, None)
 
-    def _return_to_stored(self, partitions: Sequence[int] | Mapping[int, int]) -> None:
+    def _wait(self) -> None:
+        """Let the writer end, well or not, before partitions come or go."""
+        if self._storing:
+            wait([self._storing])
+
+    def _return_to_stored(self, partitions: Iterable[int]) -> None:
         """Read on where the tables end; what was never read begins at its beginning."""
         stored, beginnings = self.stored(), self._stream.beginning_offsets()
         for partition in partitions:
@@ -307,23 +354,23 @@ class Ingester:
         for record in records:
             arrived = now if record.timestamp is None else record.timestamp
             events, bad = self._codec.decode(record.value, arrived + MOST_AHEAD)
-            for event in events:
-                batch.add(event, record.partition, arrived)
+            batch.add(events, record.partition, arrived)
             for one in bad:
                 batch.reject(self._stream.stream_id, record.partition, record.offset, one)
         return batch
 
-    def _move_offsets(self, connection: Connection, reached: Mapping[int, int]) -> None:
+    def _move_offsets(
+        self, connection: Connection, expected: Mapping[int, int], reached: Mapping[int, int]
+    ) -> None:
         """Move each partition's offset from where we left it, or find that somebody else did."""
         offsets = tables.stream_offsets
         # In one order for all, so that two ingesters wait for each other instead of deadlocking.
         for partition, end in sorted(reached.items()):
-            expected = self._next.get(partition, 0)
-            if not expected:
+            if not expected[partition]:
                 insert_new(connection, offsets, [(self._stream.stream_id, partition, 0)])
             place = (offsets.c.stream_id == self._stream.stream_id, offsets.c.partition == partition)
             moved = connection.execute(
-                update(offsets).where(*place, offsets.c.next == expected).values(next=end)
+                update(offsets).where(*place, offsets.c.next == expected[partition]).values(next=end)
             )
             if not moved.rowcount:
                 raise PartitionLostError(partition)
@@ -334,10 +381,7 @@ def write(connection: Connection, batch: Batch, stream_id: str | None = None) ->
 
     `stream_id` is where the events arrived, if they count as arrivals.
     """
-    new = insert_new(connection, tables.exposures, batch.exposures)
-    new += insert_new(connection, tables.impressions, batch.impressions)
-    new += insert_new(connection, tables.feedback, batch.feedback)
-    new += insert_new(connection, tables.aliases, batch.aliases)
+    new = sum(insert_new(connection, table, rows) for table, rows in batch.rows.items())
     insert_new(connection, tables.dead_letters, batch.dead)
     if stream_id is not None:
         batch.arrivals.write(connection, stream_id)

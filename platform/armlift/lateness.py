@@ -26,21 +26,22 @@ class Arrived(NamedTuple):
 
 
 class Arrivals:
-    """Counts a batch's arrivals by partition, run and day; `lateness` is in milliseconds."""
+    """A batch's arrivals by partition, run and day; `lateness` is in milliseconds."""
 
     def __init__(self, lateness: int) -> None:
         self._lateness = lateness
         self._counts: dict[tuple[int, str, int], list[int]] = {}
 
-    def add(self, partition: int, run: str, day: int, ts: int, arrived: int) -> None:
-        """Take in an event of a time `ts` that arrived at `arrived` (UTC milliseconds)."""
-        watermark = arrived - self._lateness
+    def watermark(self, arrived: int) -> int:
+        """Give the time (UTC milliseconds) before which events are late that arrive at `arrived`."""
+        return arrived - self._lateness
+
+    def counts(self, partition: int, run: str, day: int, watermark: int) -> list[int]:
+        """Give the numbers of events and of late ones, for whoever counts on, and the newest watermark."""
         counts = self._counts.setdefault((partition, run, day), [0, 0, watermark])
-        counts[0] += 1
-        if ts < watermark:
-            counts[1] += 1
         if watermark > counts[2]:
             counts[2] = watermark
+        return counts
 
     def write(self, connection: Connection, stream_id: str) -> None:
         """Add the counts to the tables; a partition has one writer, so that none waits for another."""

@@ -193,9 +193,9 @@ def test_no_event_names_a_row_before_the_cut_and_arms_see_only_earlier_rows(lab:
     assert min(int(str(row[4])) for row in found["impressions"]) >= cut
     rows = [line.split(",") for line in log_file.read_text().splitlines()[1:]]
     logged = {(row[0], row[1], int(row[4])) for row in rows}
-    assert all((str(row[5]), str(row[9]), int(str(row[4]))) in logged for row in found["impressions"])
+    assert all((str(row[6]), str(row[9]), int(str(row[4]))) in logged for row in found["impressions"])
     # A recall never returns what the unit met before: no unit has an item twice.
-    counts = Counter((str(row[5]), str(row[9])) for row in found["impressions"])
+    counts = Counter((str(row[6]), str(row[9])) for row in found["impressions"])
     assert max(counts.values()) == 1
 
 
@@ -236,7 +236,7 @@ def test_a_unit_keeps_its_arm_and_is_exposed_once(lab: Lab, log_file: Path) -> N
     found = tables(lab)
     assert max(Counter(row[5] for row in found["exposures"]).values()) == 1
     arm = {row[5]: row[9] for row in found["exposures"]}
-    assert all(arm[row[5]] == row[7] for row in found["impressions"])
+    assert all(arm[row[6]] == row[7] for row in found["impressions"])
 
 
 KILLED = """

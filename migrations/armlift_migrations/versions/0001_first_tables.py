@@ -97,6 +97,7 @@ def _create_events() -> None:
     op.create_table(
         "exposures",
         *_event_columns(),
+        sa.Column("unit_id", NAME, nullable=False),
         sa.Column("experiment", NAME, nullable=False),
         sa.Column("generation", sa.Integer, nullable=False),
         sa.Column("phase", sa.Integer, nullable=False),
@@ -112,6 +113,7 @@ def _create_events() -> None:
         "impressions",
         *_event_columns(),
         sa.Column("request_id", IDENTITY, nullable=False),
+        sa.Column("unit_id", NAME, nullable=False),
         sa.Column("arm", NAME, nullable=False),
         sa.Column("arm_version", NAME, nullable=False),
         sa.Column("item_id", NAME, nullable=False),
@@ -128,6 +130,7 @@ def _create_events() -> None:
         "feedback",
         *_event_columns(),
         sa.Column("request_id", IDENTITY, nullable=False),
+        sa.Column("unit_id", NAME, nullable=False),
         sa.Column("item_id", NAME, nullable=False),
         sa.Column("kind", NAME, nullable=False),
         sa.Column("value", sa.Float, nullable=False),
@@ -141,9 +144,8 @@ def _create_events() -> None:
 def _event_columns() -> list["sa.Column[object]"]:
     return [
         sa.Column("request_day", sa.Integer, nullable=False),
+        sa.Column("day", sa.Integer, nullable=False),
         sa.Column("event_id", IDENTITY, nullable=False),
         sa.Column("run", NAME, nullable=False),
-        sa.Column("day", sa.Integer, nullable=False),
         sa.Column("ts", sa.BigInteger, nullable=False),
-        sa.Column("unit_id", NAME, nullable=False),
     ]

@@ -1,22 +1,63 @@
 """Rows written fast: by COPY into PostgreSQL, by batches into SQLite."""
 
+from collections import Counter
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Column, Connection, Table
 
 Rows = Sequence[tuple[object, ...]]
 
+STAGED_AFTER = 20
+"""Calls that go by the temporary table after one met a row that was there: repeats seldom come alone."""
+_STAGED_LEFT = "armlift_staged_left"
+_UNIQUE_VIOLATION = "23505"
+
 
 def insert_new(connection: Connection, table: Table, rows: Rows) -> int:
     """Insert rows in the order of the table's columns; those that are there already change nothing.
 
-    Gives how many were new. PostgreSQL copies them into a temporary table, and inserts them from there.
+    Gives how many were new. PostgreSQL takes them by COPY into the table, for mostly all are new; where some
+    are not, by COPY into a temporary table and from there, which costs half as much again.
     """
     if not rows:
         return 0
     if connection.dialect.name != "postgresql":
         return _insert(connection, table, rows)
+    rows = _distinct(table, rows)
+    left = connection.info.setdefault(_STAGED_LEFT, Counter[str]())
+    if left[table.name]:
+        left[table.name] -= 1
+    elif _copy_all(connection, table, rows):
+        return len(rows)
+    else:
+        left[table.name] = STAGED_AFTER
+    return _stage(connection, table, rows)
+
+
+def _distinct(table: Table, rows: Rows) -> Rows:
+    """Leave out rows whose key an earlier one has."""
+    names = list(table.c.keys())
+    key = itemgetter(*(names.index(column.name) for column in table.primary_key))
+    found = {key(row): row for row in reversed(rows)}
+    return rows if len(found) == len(rows) else list(reversed(found.values()))
+
+
+def _copy_all(connection: Connection, table: Table, rows: Rows) -> bool:
+    """Copy rows into a table, unless one of them is there already."""
+    try:
+        with connection.begin_nested():
+            _copy(connection, table.name, table, rows)
+    except Exception as error:
+        if getattr(error, "sqlstate", None) != _UNIQUE_VIOLATION:
+            raise
+        return False
+    return True
+
+
+def _stage(connection: Connection, table: Table, rows: Rows) -> int:
+    """Copy rows into a temporary table, and insert from there those that are not in the table yet."""
     staged = f"staged_{table.name}"
     connection.exec_driver_sql(
         f"CREATE TEMPORARY TABLE IF NOT EXISTS {staged} (LIKE {table.name}) ON COMMIT DELETE ROWS"

@@ -53,13 +53,13 @@ runs = Table(
 
 
 def _event_columns() -> list[Column[object]]:
+    """Begin a table of events: two days, then the fields of the event in their order (see `events`)."""
     return [
         Column("request_day", Integer, nullable=False),
+        Column("day", Integer, nullable=False),
         Column("event_id", IDENTITY, nullable=False),
         Column("run", NAME, nullable=False),
-        Column("day", Integer, nullable=False),
         Column("ts", BigInteger, nullable=False),
-        Column("unit_id", NAME, nullable=False),
     ]
 
 
@@ -67,6 +67,7 @@ exposures = Table(
     "exposures",
     metadata,
     *_event_columns(),
+    Column("unit_id", NAME, nullable=False),
     Column("experiment", NAME, nullable=False),
     Column("generation", Integer, nullable=False),
     Column("phase", Integer, nullable=False),
@@ -84,6 +85,7 @@ impressions = Table(
     metadata,
     *_event_columns(),
     Column("request_id", IDENTITY, nullable=False),
+    Column("unit_id", NAME, nullable=False),
     Column("arm", NAME, nullable=False),
     Column("arm_version", NAME, nullable=False),
     Column("item_id", NAME, nullable=False),
@@ -103,6 +105,7 @@ feedback = Table(
     metadata,
     *_event_columns(),
     Column("request_id", IDENTITY, nullable=False),
+    Column("unit_id", NAME, nullable=False),
     Column("item_id", NAME, nullable=False),
     Column("kind", NAME, nullable=False),
     Column("value", Float, nullable=False),

@@ -17,7 +17,7 @@ postgresql = pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
 
 def insert_feedback(engine: Engine, days: Sequence[int]) -> int:
     rows = [
-        (day, f"{number:032x}", "r", day, day * 86_400_000, "u", "0" * 32, "v", "click", 1.0, 0)
+        (day, day, f"{number:032x}", "r", day * 86_400_000, "0" * 32, "u", "v", "click", 1.0, 0)
         for number, day in enumerate(days)
     ]
     with writing(engine) as connection:
