@@ -1,7 +1,7 @@
 """Ingest: events a second from Kafka into PostgreSQL, beside plain COPY of the same rows, and `executemany`.
 
-ARMLIFT_BENCH_EVENTS says how many events are produced and ingested (default 480,000); 10,000,000 shows whether
-the cost of an event stays the same as the tables grow. The ways to store are compared on 480,000 at most.
+ARMLIFT_BENCH_EVENTS says how many events are produced and ingested (default 480,000); 10,000,000 shows
+whether the cost of an event stays the same as the tables grow. Ways to store are compared on 480,000 at most.
 """
 
 import os

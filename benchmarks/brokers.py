@@ -65,10 +65,46 @@ class ApacheKafka:
         """Give a topic's URL."""
         return f"kafka://{self._run('status', *['--sasl'] * sasl)}/{topic}"
 
+    def add_tls(self) -> tuple[str, Path]:
+        """Start it again with a listener more, which speaks TLS.
+
+        Gives the listener's address, and the certificate of the authority that vouches for it.
+        """
+        authority = _certificates(self._folder)
+        self.stop()
+        address, settings = f"127.0.0.1:{free_port()}", self._folder / "server.properties"
+        lines = settings.read_text().splitlines()
+        for number, line in enumerate(lines):
+            if line.startswith(("listeners=", "advertised.listeners=")):
+                lines[number] += f",TLS://{address}"
+            elif line.startswith("listener.security.protocol.map="):
+                lines[number] += ",TLS:SSL"
+        lines.append("listener.name.tls.ssl.keystore.type=PEM")
+        lines.append(f"listener.name.tls.ssl.keystore.location={self._folder / 'server.pem'}")
+        settings.write_text("\n".join(lines) + "\n")
+        self.start()
+        return address, authority
+
     def _run(self, *words: str) -> str:
         action, *options = words
         command = [str(self._program), action, str(self._folder), *options]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _certificates(folder: Path) -> Path:
+    """Make an authority, ca.pem, and a server's key and certificate in one file, server.pem."""
+
+    def openssl(*words: str) -> None:
+        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+
+    new = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2")
+    openssl(*new, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=armlift tests")
+    name = ("-subj", "/CN=broker", "-addext", "subjectAltName=IP:127.0.0.1")
+    signed = ("-CA", "ca.pem", "-CAkey", "ca.key")
+    openssl(*new, *signed, "-keyout", "server.key", "-out", "server.crt", *name)
+    chain = [folder / part for part in ("server.key", "server.crt", "ca.pem")]
+    (folder / "server.pem").write_text("".join(part.read_text() for part in chain))
+    return folder / "ca.pem"
 
 
 class Tansu:

@@ -43,6 +43,7 @@ from armlift.durations import milliseconds
 from armlift.events import IMPRESSION_KIND, MOST_DAYS_AFTER, MOST_DAYS_BEFORE
 from armlift.metric import Metric, measures
 from armlift.store.database import writing
+from armlift.store.partitions import first_whole_day
 from armlift.store.sums import OrderedSum
 from armlift.store.tables import exposures, feedback, impressions, touched_cells, unit_days
 
@@ -151,14 +152,18 @@ def _count(connection: Connection, table: Table) -> None:
 
 
 def rebuild(connection: Connection, subject: Subject) -> None:
-    """Compute all of a run's cells again, as they would be had its events come one by one."""
+    """Compute all of a run's cells again, as they would be had its events come one by one.
+
+    Those of days whose events retention has begun to delete stay as they are.
+    """
     _alone(connection, "pg_advisory_xact_lock")
     cells.create(connection, checkfirst=True)
     connection.execute(delete(cells))
+    whole = first_whole_day(connection)
     known = union(
         *(
-            select(table.c.run, table.c.unit_id, table.c.day).where(table.c.run == subject.run)
-            for table in (impressions, feedback)
+            select(t.c.run, t.c.unit_id, t.c.day).where(t.c.run == subject.run, t.c.day >= whole)
+            for t in (impressions, feedback)
         )
     )
     connection.execute(insert(cells).from_select(list(cells.c), known))
@@ -175,7 +180,10 @@ def _compute(connection: Connection, subject: Subject) -> None:
 
 
 def _find_cells(connection: Connection, subject: Subject) -> None:
-    """Find the cells that marks name: those of events, and all of a unit that is exposed or merged anew."""
+    """Find the cells that marks name: those of events, and all of a unit that is exposed or merged anew.
+
+    Not those of days whose events are not all there any more: what they counted stays.
+    """
     t, e = taken.c, exposures.c
     mine = t.run == subject.run
     connection.execute(delete(cells))
@@ -191,10 +199,15 @@ def _find_cells(connection: Connection, subject: Subject) -> None:
     )
     merged = select(t.unit_id).where(mine, t.day.is_(None), t.arm.is_(None))
     ids = sorted({*connection.scalars(first), *connection.scalars(merged)})
+    whole = first_whole_day(connection)
     for start in range(0, len(ids), 500):  # as many as any database takes in one list
         days = days_of(connection, subject.run, ids[start : start + 500])
         known = select(cells.c.run, cells.c.unit_id, cells.c.day)
-        fresh = select(days).distinct().where(tuple_(days.c.run, days.c.unit_id, days.c.day).not_in(known))
+        fresh = (
+            select(days)
+            .distinct()
+            .where(days.c.day >= whole, tuple_(days.c.run, days.c.unit_id, days.c.day).not_in(known))
+        )
         connection.execute(insert(cells).from_select(list(cells.c), fresh))
 
 

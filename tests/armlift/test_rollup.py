@@ -26,6 +26,7 @@ from armlift.events import (
     Impression,
     alias_identity,
     event_identity,
+    feedback_identity,
     request_day,
     request_identity,
 )
@@ -33,7 +34,7 @@ from armlift.metric import METRICS, Measure, measures
 from armlift.rollup import Subject, rebuild, roll_up, waiting
 from armlift.stats.aggregates import Aggregates
 from armlift.store.database import writing
-from armlift.store.partitions import Partitions
+from armlift.store.partitions import Partitions, expire
 from armlift.store.sink import append, insert_new
 from armlift.store.tables import aliases, exposures, feedback, impressions, touched_cells, unit_days
 
@@ -252,6 +253,46 @@ def test_a_rebuild_makes_the_rollup_of_events_that_came_before_their_run(engine:
         rebuild(connection, SUBJECTS[0])
         rebuild(connection, Subject("unknown", "demo", METRICS_OF_ALL_KINDS, False))
     assert stored(engine) == whole
+
+
+def test_days_that_lost_events_to_retention_keep_what_they_counted(engine: Engine) -> None:
+    """A first exposure that moves, or a rebuild, computes only days that have all their events."""
+    asked = request_identity(START, "old")
+    long_after = Feedback(
+        feedback_identity(asked, "v", "click", 0),
+        "routed",
+        START + 20 * DAY_MS,
+        asked,
+        "u1",
+        "v",
+        "click",
+        1.0,
+    )
+    recent = [
+        reaction("routed", "u1", START + day * DAY_MS + 1, asked, "click", 1.0) for day in (0, 20, 40, 42)
+    ]
+    store(engine, [exposure("routed", "u1", START + 41 * DAY_MS, "a", "demo"), long_after, *recent])
+    before = [row for row in stored(engine) if row[4] == "clicks"]
+    first = before[0][3]
+    assert [(row[3] - first, row[5], row[7]) for row in before] == [
+        (0, "pre", 1.0),
+        (20, "pre", 2.0),
+        (40, "pre", 1.0),
+        (42, "post", 1.0),
+    ]
+    expire(engine, START // DAY_MS + 2)
+    store(engine, [exposure("routed", "u1", START - DAY_MS, "a", "demo")])
+    moved = [row for row in stored(engine) if row[4] == "clicks"]
+    assert [(row[3] - first, row[5], row[7]) for row in moved] == [
+        (0, "pre", 1.0),
+        (20, "pre", 2.0),
+        (40, "post", 1.0),
+        (42, "post", 1.0),
+    ]
+    everything = stored(engine)
+    with writing(engine) as connection:
+        rebuild(connection, SUBJECTS[0])
+    assert stored(engine) == everything
 
 
 def history(rng: random.Random, *, unit_count: int, days: int, run: str = "routed") -> list[Event]:

@@ -93,6 +93,11 @@ def oldest(connection: Connection) -> int:
     return 0 if before is None else before + MOST_DAYS_AFTER + MOST_DAYS_BEFORE + 1
 
 
+def first_whole_day(connection: Connection) -> int:
+    """Give the first day (of any zone) that has all its events still; below 0 where none was deleted."""
+    return oldest(connection) - MOST_DAYS_BEFORE
+
+
 def _note(connection: Connection, table: Table, before: int) -> None:
     place = tables.expired.c.table == table.name
     known = connection.execute(select(tables.expired.c.before).where(place)).scalar()

@@ -1,16 +1,18 @@
 """What the Kafka stream alone must show: groups over processes, brokers that go away, topics made again."""
 
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from brokers import Broker
+from brokers import ApacheKafka, Broker, find_broker
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import ConfigResource
 from pydantic import SecretStr
@@ -20,6 +22,7 @@ from armlift.settings import KafkaSettings, kafka_address
 from armlift.streams.kafka import KafkaStream
 from armlift.streams.stream import Partition, Record
 
+ROOT = Path(__file__).resolve().parents[3]
 PATIENCE = 40.0
 SETTINGS = KafkaSettings(partitions=4)
 MEMBER = """
@@ -293,3 +296,36 @@ def test_sasl_takes_the_right_password_only(durable: Broker, open_stream: Open) 
     with pytest.raises(StreamError, match=r"kafka\.password") as caught:
         open_stream(wrong, url=url, connect_seconds=2.0)
     assert "guessed-wrong" not in str(caught.value)
+
+
+def test_tls_trusts_the_authority_of_the_settings_only(tmp_path_factory: pytest.TempPathFactory) -> None:
+    if not shutil.which("openssl"):
+        pytest.skip("openssl, which makes the certificates, is not installed")
+    broker = find_broker(ROOT, tmp_path_factory.mktemp("tls"))
+    if not isinstance(broker, ApacheKafka):
+        pytest.skip("only Apache Kafka is started with TLS")
+    broker.start()
+    try:
+        address, authority = broker.add_tls()
+        url = f"kafka://{address}/tls"
+        secure = KafkaSettings(security="SSL", ca_file=str(authority))
+        with KafkaStream(url, secure) as stream:
+            publish(stream, names(0, 10))
+            stream.flush()
+            assert len(Reader(stream).read(10)) == 10
+        assert "CERTIFICATE_VERIFY_FAILED" in refusal(url, "SSL")
+        assert refusal(url, "PLAINTEXT").startswith(f"{url}: no broker answers within 2 s")
+    finally:
+        broker.stop()
+
+
+def refusal(url: str, security: str) -> str:
+    """Tell why no stream opens; in a process of its own, as kafka-python leaves sockets open then."""
+    code = (
+        "import sys\nfrom armlift.errors import StreamError\nfrom armlift.settings import KafkaSettings\n"
+        "from armlift.streams.kafka import KafkaStream\n"
+        "try:\n    KafkaStream(sys.argv[1], KafkaSettings(security=sys.argv[2]), connect_seconds=2.0)\n"
+        "except StreamError as error:\n    print(error)"
+    )
+    command = [sys.executable, "-c", code, url, security]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
