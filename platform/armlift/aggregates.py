@@ -1,11 +1,14 @@
 """Aggregates over units, computed in the database: only they leave it.
 
-One pass over `unit_days` gives each unit's totals from its first exposure on, as a temporary table; two more
-over that give means, then centred second moments and cross products, in double precision.
+Two temporary tables hold what is asked: the units that count, and what they did, one row for each metric in
+which a unit did anything. Sums run over the second one; units that did nothing are added in closed form, so
+that the cost follows what happened. Both tables are written in one order, and their sums taken in it: they
+are the same, bit for bit, in every database.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -16,6 +19,7 @@ from sqlalchemy import (
     FromClause,
     Integer,
     MetaData,
+    PrimaryKeyConstraint,
     Select,
     String,
     Subquery,
@@ -23,7 +27,9 @@ from sqlalchemy import (
     and_,
     case,
     cast,
+    false,
     func,
+    insert,
     literal,
     or_,
     select,
@@ -33,14 +39,15 @@ from sqlalchemy import (
 )
 
 from armlift.aliases import unit_of
-from armlift.durations import milliseconds
-from armlift.metric import Metric
-from armlift.moments import aggregates_of
+from armlift.metric import Metric, cuped_of, window_of
+from armlift.moments import Filled, aggregates_by, aggregates_of
 from armlift.stats.aggregates import Aggregates
-from armlift.store.sums import OrderedSum
 from armlift.store.tables import exposures, unit_days
 
-TOTALS = "unit_totals"
+BEFORE = ("pre_num", "pre_den")
+"""The columns that hold what a unit did before its first exposure."""
+PAST = "past"
+"""The column that tells (1 or 0) whether anything is known of a unit before its first exposure."""
 
 
 class Stratum(NamedTuple):
@@ -61,65 +68,56 @@ class Question(NamedTuple):
     as_of_day: int
 
 
-def _columns(metrics: Iterable[str]) -> dict[tuple[str, str], str]:
-    """Name the columns of each metric's num and den, by number: PostgreSQL cuts names at 63 bytes."""
-    return {(name, part): f"{part}_{n}" for n, name in enumerate(metrics) for part in ("num", "den")}
+def parts_of(metric: Metric) -> tuple[str, ...]:
+    """Name the columns a metric's aggregates are of."""
+    ratio, adjusted = metric.kind == "ratio", cuped_of(metric) is not None
+    named = ("num", "den") if ratio else ("num",)
+    return (*named, *(BEFORE if ratio else BEFORE[:1]), PAST) if adjusted else named
 
 
 class UnitTotals:
-    """Each unit's totals of all metrics since its first exposure, as a temporary table of a connection.
+    """Each unit's totals of all metrics around its first exposure, as temporary tables of a connection.
 
     Forced units are left out, and in runs that are not paired those that met several arms; `left_out` counts
-    them by reason. Of a metric with a window only units whose window is over count: before that, a unit's
-    total is of less time than the others'. `sql` is what was asked, with its values.
+    them by reason. Of a metric with a window, or of retention, only units old enough count: before that, a
+    unit's total is of less time than the others'. `sql` is what was asked, with its values.
     """
 
     def __init__(self, connection: Connection, question: Question, metrics: Mapping[str, Metric]) -> None:
         self._connection = connection
         self._question = question
         self._metrics = metrics
-        self._columns = _columns(metrics)
-        query = _totals(question, metrics)
-        self.sql = str(query.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True}))
-        connection.execute(text(f"DROP TABLE IF EXISTS {TOTALS}"))
-        connection.exec_driver_sql(f"CREATE TEMPORARY TABLE {TOTALS} AS {self.sql}")
-        if connection.dialect.name == "postgresql":
-            # It never counts temporary tables by itself, and would pair units in quadratic time.
-            connection.execute(text(f"ANALYZE {TOTALS}"))
-        self._table = Table(
-            TOTALS,
-            MetaData(),
-            Column("unit_id", String),
-            Column("arm", String),
-            Column("generation", Integer),
-            Column("phase", Integer),
-            Column("since", BigInteger),
-            *(Column(name, Float) for name in self._columns.values()),
-        )
+        self._units = _table(connection, "unit_strata", ("unit_id", "arm"), _UNIT_COLUMNS)
+        self._rows = _table(connection, "unit_totals", (*_STRATUM_FIRST, "unit_id"), _ROW_COLUMNS)
+        adjusted = any(cuped_of(metric) is not None for metric in metrics.values())
+        asked = [
+            (self._units, _units(question, with_past=adjusted)),
+            (self._rows, _totals(question, self._units)),
+        ]
+        self.sql = ";\n".join(self._fill(table, query) for table, query in asked)
+        self._caps = {name: cap for name in metrics if (cap := self._cap(name)) is not None}
+        self._found: dict[tuple[str, ...], dict[str, dict[Stratum, Aggregates]]] = {}
 
     def counts(self) -> dict[Stratum, int]:
         """Count the units of each stratum."""
-        table = self._table
-        keys = (table.c.arm, table.c.generation, table.c.phase)
-        rows = self._connection.execute(select(*keys, func.count()).group_by(*keys).order_by(*keys))
-        return {Stratum(*row[:3]): row[3] for row in rows}
+        found: Counter[Stratum] = Counter()
+        for (*stratum, _), n in self._unit_counts(true()).items():
+            found[Stratum(*stratum)] += n
+        return dict(sorted(found.items()))
 
     def carriers(self, metric: str) -> dict[str, int]:
         """Count each arm's units with a denominator: those that a ratio rests on."""
-        table = self._table
-        carrying = and_(self._of(table, metric, "den") != 0, self._over(table, metric))
-        rows = self._connection.execute(
-            select(table.c.arm, func.count()).where(carrying).group_by(table.c.arm)
-        )
-        return {row[0]: row[1] for row in rows}
+        r = self._rows.c
+        carrying = select(r.arm, func.count()).where(self._counts(metric), r.den != 0).group_by(r.arm)
+        return {row[0]: row[1] for row in self._connection.execute(carrying)}
 
-    def windows_open(self) -> dict[str, int]:
-        """Count the units each metric leaves out because their window is not over; metrics with one alone."""
-        count = select(func.count(self._table.c.unit_id.distinct()))
+    def too_young(self) -> dict[str, int]:
+        """Count the units each metric leaves out because they are not old enough; metrics that may alone."""
+        count = select(func.count(self._units.c.unit_id.distinct()))
         return {
-            name: self._connection.execute(count.where(~self._over(self._table, name))).scalar_one()
+            name: self._connection.execute(count.where(~self._old(self._units, metric))).scalar_one()
             for name, metric in self._metrics.items()
-            if metric.window is not None
+            if metric.kind == "retention" or window_of(metric) is not None
         }
 
     def left_out(self) -> dict[str, int]:
@@ -140,109 +138,218 @@ class UnitTotals:
         return {"forced": row[0], "several_arms": row[1]}
 
     def by_stratum(self, metric: str) -> dict[Stratum, Aggregates]:
-        """Give a metric's aggregates over (num, den) by stratum.
+        """Give a metric's aggregates over `parts_of` it, by stratum.
 
         Of ratios only units with a denominator count: the others do not move the ratio, and would make its
         degrees of freedom look like more than they are.
         """
-        rows = select(self._table).where(self._over(self._table, metric))
-        if self._metrics[metric].kind == "ratio":
-            rows = rows.where(self._of(self._table, metric, "den") != 0)
-        table = rows.subquery()
-        keys = [table.c.arm, table.c.generation, table.c.phase]
-        values = {part: self._of(table, metric, part) for part in ("num", "den")}
-        found = aggregates_of(self._connection, table, keys, values, table.c.unit_id)
-        return {Stratum(*key): aggregates for key, aggregates in found.items()}
+        return self._aggregate(parts_of(self._metrics[metric])).get(metric, {})
+
+    def before(self, metric: str) -> dict[Stratum, Aggregates]:
+        """Give the aggregates of what units did before their first exposure, over BEFORE, by stratum."""
+        return self._aggregate(BEFORE).get(metric, {})
+
+    def caps(self) -> dict[str, float]:
+        """Give the values at which metrics are capped, by metric."""
+        return dict(self._caps)
+
+    def quantile(self, metric: str, arm: str, ranks: Sequence[int]) -> list[float]:
+        """Give the order statistics of an arm's units at some ranks, 0 the smallest; idle units are zeros."""
+        r = self._rows.c
+        mine = and_(self._counts(metric), r.arm == arm)
+        counted = select(func.count(), func.sum(case((r.num < 0, 1), else_=0))).where(mine)
+        rows, below = self._connection.execute(counted).one()
+        units = sum(n for key, n in self._old_counts(metric).items() if key[0] == arm)
+        idle, below = units - rows, below or 0
+        found = []
+        for rank in ranks:
+            if below <= rank < below + idle:
+                found.append(0.0)
+                continue
+            place = rank if rank < below else rank - idle
+            found.append(
+                self._connection.execute(
+                    select(r.num).where(mine).order_by(r.num).limit(1).offset(place)
+                ).scalar_one()
+            )
+        return found
+
+    def share_at_most(self, metric: str, value: float) -> dict[Stratum, Aggregates]:
+        """Give aggregates over (below, values): whether a unit's total is at most a value, and 1."""
+        r = self._rows.c
+        values = {"below": case((r.num <= value, 1.0), else_=0.0), "values": literal(1.0)}
+        filled = Filled(self._old_counts(metric), {"below": float(value >= 0), "values": 1.0})
+        found = aggregates_by(
+            self._connection, self._rows, self._counts(metric), _keys(self._rows), values, {metric: filled}
+        )
+        return {Stratum(*key[1:]): aggregates for key, aggregates in found.items()}
 
     def pairs(self, metric: str, arm: str, control: str) -> Aggregates:
         """Give a metric's aggregates over (num, den, control_num, control_den) of the units that met both.
 
         Of ratios only units with a denominator in either arm count.
         """
-        a, c = self._table.alias("a"), self._table.alias("c")
-        both = a.join(c, a.c.unit_id == c.c.unit_id)
-        pair = select(
-            a.c.unit_id,
-            *(self._of(a, metric, part).label(part) for part in ("num", "den")),
-            *(self._of(c, metric, part).label(f"control_{part}") for part in ("num", "den")),
+        a, c = self._units.alias("a"), self._units.alias("c")
+        done = {"": (a, self._rows.alias("done")), "control_": (c, self._rows.alias("control_done"))}
+        both: FromClause = a.join(c, a.c.unit_id == c.c.unit_id)
+        for unit, rows in done.values():
+            same = (rows.c.unit_id == unit.c.unit_id, rows.c.arm == unit.c.arm, rows.c.metric == metric)
+            both = both.outerjoin(rows, and_(*same))
+        columns = {
+            f"{prefix}{part}": func.coalesce(self._value(rows, part), 0.0)
+            for prefix, (_, rows) in done.items()
+            for part in ("num", "den")
+        }
+        old = (self._old(unit, self._metrics[metric]) for unit, _ in done.values())
+        pair = (
+            select(*(value.label(name) for name, value in columns.items()))
+            .select_from(both)
+            .where(a.c.arm == arm, c.c.arm == control, *old)
+            .order_by(a.c.unit_id)
         )
-        over = (self._over(side, metric) for side in (a, c))
-        pair = pair.select_from(both).where(a.c.arm == arm, c.c.arm == control, *over)
         if self._metrics[metric].kind == "ratio":
-            pair = pair.where(or_(self._of(a, metric, "den") != 0, self._of(c, metric, "den") != 0))
-        rows = pair.subquery()
-        names = ("num", "den", "control_num", "control_den")
-        values = {name: rows.c[name] for name in names}
-        found = aggregates_of(self._connection, rows, [], values, rows.c.unit_id)
-        return found.get((), Aggregates.empty(names))
+            pair = pair.where(or_(columns["den"] != 0, columns["control_den"] != 0))
+        met = pair.subquery()
+        return aggregates_of(self._connection, met, {name: met.c[name] for name in columns})
 
-    def _over(self, source: FromClause, metric: str) -> ColumnElement[bool]:
-        """Tell units whose window of a metric lies wholly before the time asked for; without one, all."""
-        window = self._metrics[metric].window
-        if window is None:
-            return true()
-        return source.c.since + milliseconds(window) <= self._question.as_of + 1
+    def _fill(self, table: Table, query: Select[Any]) -> str:
+        compiled = query.compile(dialect=self._connection.dialect, compile_kwargs={"literal_binds": True})
+        names = [column.name for column in table.c]
+        self._connection.execute(insert(table).from_select(names, query))
+        if self._connection.dialect.name == "postgresql":
+            # It never counts temporary tables by itself, and would join units in quadratic time.
+            self._connection.execute(text(f"ANALYZE {table.name}"))
+        return str(compiled)
 
-    def _of(self, source: FromClause, metric: str, part: str) -> ColumnElement[float]:
-        return source.c[self._columns[metric, part]]
+    def _cap(self, name: str) -> float | None:
+        """Give the value at a metric's quantile of its values above 0, of all arms."""
+        metric, r = self._metrics[name], self._rows.c
+        if metric.kind != "mean" or metric.winsorise is None:
+            return None
+        mine = and_(self._counts(name), r.num > 0)
+        n = self._connection.execute(select(func.count()).where(mine)).scalar_one()
+        if not n:
+            return None
+        place = min(n - 1, int(metric.winsorise * n))
+        found = select(r.num).where(mine).order_by(r.num).limit(1).offset(place)
+        return float(self._connection.execute(found).scalar_one())
+
+    def _aggregate(self, parts: tuple[str, ...]) -> dict[str, dict[Stratum, Aggregates]]:
+        """Compute the aggregates of all metrics that are over the same columns."""
+        if parts in self._found:
+            return self._found[parts]
+        mine = [name for name, one in self._metrics.items() if parts in (BEFORE, parts_of(one))]
+        values = {part: self._value(self._rows, part) for part in parts}
+        filled = {
+            name: None
+            if self._needs_den(name, parts)
+            else Filled(self._old_counts(name), {}, PAST if PAST in parts else None)
+            for name in mine
+        }
+        where = or_(false(), *(self._counts(name, parts) for name in mine))
+        found = aggregates_by(self._connection, self._rows, where, _keys(self._rows), values, filled)
+        by_metric: dict[str, dict[Stratum, Aggregates]] = {name: {} for name in mine}
+        for (name, *stratum), aggregates in found.items():
+            by_metric[name][Stratum(*stratum)] = aggregates
+        self._found[parts] = by_metric
+        return by_metric
+
+    def _needs_den(self, metric: str, parts: Sequence[str]) -> bool:
+        return self._metrics[metric].kind == "ratio" and "den" in parts
+
+    def _counts(self, metric: str, parts: Sequence[str] = ()) -> ColumnElement[bool]:
+        """Tell the rows of a metric that count."""
+        own = and_(self._rows.c.metric == metric, self._old(self._rows, self._metrics[metric]))
+        return and_(own, self._rows.c.den != 0) if self._needs_den(metric, parts) else own
+
+    def _old(self, source: FromClause, metric: Metric) -> ColumnElement[bool]:
+        """Tell units of which a metric's time is over at the time asked for."""
+        if metric.kind == "retention":
+            return source.c.since_day + metric.day <= self._question.as_of_day
+        window = window_of(metric)
+        return true() if window is None else source.c.since + window <= self._question.as_of + 1
+
+    def _old_counts(self, metric: str) -> dict[tuple[Any, ...], int]:
+        return self._unit_counts(self._old(self._units, self._metrics[metric]))
+
+    def _unit_counts(self, condition: ColumnElement[bool]) -> dict[tuple[Any, ...], int]:
+        """Count units by stratum and past."""
+        u = self._units.c
+        keys = (u.arm, u.generation, u.phase, u.past)
+        rows = self._connection.execute(select(*keys, func.count()).where(condition).group_by(*keys))
+        return {tuple(row[:4]): row[4] for row in rows}
+
+    def _value(self, source: FromClause, part: str) -> ColumnElement[float]:
+        """Turn a unit's total into its value: capped, or 1 where something happened in a proportion."""
+        column: ColumnElement[float] = source.c[part]
+        if part not in ("num", BEFORE[0]):
+            return column
+        shares = [name for name, one in self._metrics.items() if one.kind in ("proportion", "retention")]
+        of_share = (and_(source.c.metric.in_(shares), column > 0), 1.0), (source.c.metric.in_(shares), 0.0)
+        capped = [
+            (and_(source.c.metric == name, column > cap), cap)
+            for name, cap in self._caps.items()
+            if part == "num"
+        ]
+        cases = [*(of_share if shares else ()), *capped]
+        return case(*cases, else_=column) if cases else column
 
 
-def _totals(question: Question, metrics: Mapping[str, Metric]) -> Select[tuple[object, ...]]:
-    """Select the totals of the units that count, by arm.
+_STRATUM_FIRST = ("metric", "arm", "generation", "phase")
+"""Rows lie by metric and stratum: SQLite then sums groups without sorting."""
+_UNIT_COLUMNS = {
+    "unit_id": String,
+    "arm": String,
+    "generation": Integer,
+    "phase": Integer,
+    "since": BigInteger,
+    "since_day": Integer,
+    PAST: Float,
+}
+_ROW_COLUMNS = {
+    "metric": String,
+    **_UNIT_COLUMNS,
+    **dict.fromkeys(("num", "den", *BEFORE), Float),
+}
 
-    Exposures and sums are stacked and grouped, not joined: PostgreSQL underrates how many units pass such
-    filters, and joins them in quadratic time.
-    """
-    columns = _columns(metrics)
-    stacked = union_all(_met(question, columns), _done(question, columns)).subquery()
-    s = stacked.c
-    merged = (
-        select(
-            s.unit_id,
-            s.arm,
-            func.max(s.forced).label("forced"),
-            func.min(s.generation).label("generation"),
-            func.min(s.phase).label("phase"),
-            func.min(s.since).label("since"),
-            *(func.sum(s[column]).label(column) for column in columns.values()),
-        )
-        .group_by(s.unit_id, s.arm)
-        .having(func.count(s.forced) > 0)
-        .cte("merged")
+
+def _table(connection: Connection, name: str, key: Sequence[str], columns: Mapping[str, Any]) -> Table:
+    """Make an empty temporary table; only SQLite needs the key, which is the order rows lie in."""
+    keyed = connection.dialect.name == "sqlite"
+    table = Table(
+        name,
+        MetaData(),
+        *(Column(column, kind, nullable=False) for column, kind in columns.items()),
+        *([PrimaryKeyConstraint(*key)] if keyed else []),
+        prefixes=["TEMPORARY"],
+        sqlite_with_rowid=not keyed,
     )
-    m = merged.c
-    placed = select(
-        m.unit_id,
-        m.arm,
-        func.count().over(partition_by=m.unit_id).label("arms"),
-        func.max(m.forced).over(partition_by=m.unit_id).label("forced"),
-        func.min(m.generation).over(partition_by=m.unit_id).label("generation"),
-        func.min(m.phase).over(partition_by=m.unit_id).label("phase"),
-        m.since,
-        *(m[column] for column in columns.values()),
-    ).cte("placed")
-    p = placed.c
-    values = (
-        _value(p[column], metrics[name], part).label(column) for (name, part), column in columns.items()
-    )
-    found = select(p.unit_id, p.arm, p.generation, p.phase, p.since, *values).where(p.forced == 0)
-    return found if question.paired else found.where(p.arms == 1)
+    connection.execute(text(f"DROP TABLE IF EXISTS {name}"))
+    table.create(connection)
+    return table
+
+
+def _keys(rows: Table) -> list[ColumnElement[Any]]:
+    return [rows.c[name] for name in _STRATUM_FIRST]
 
 
 def exposures_of(question: Question) -> Subquery:
     """Select the exposures up to the time asked for, with the units they count for."""
     e = exposures.c
     return (
-        select(unit_of(exposures).label("unit_id"), e.arm, e.forced, e.generation, e.phase, e.ts)
+        select(unit_of(exposures).label("unit_id"), e.arm, e.forced, e.generation, e.phase, e.ts, e.day)
         .where(e.run == question.run, e.experiment == question.experiment, e.ts <= question.as_of)
         .subquery()
     )
 
 
-def _met(question: Question, columns: Mapping[tuple[str, str], str]) -> Select[tuple[object, ...]]:
-    """Select the arms each unit met, with no totals."""
+def _units(question: Question, *, with_past: bool) -> Select[Any]:
+    """Select the units that count, by arm: strata and time of their first exposure, and whether of a past.
+
+    Exposures and pasts are stacked, not joined: no database guesses how many units either has.
+    """
     e = exposures_of(question).c
-    return select(
+    met = select(
         e.unit_id,
         e.arm,
         func.max(cast(e.forced, Integer)).label("forced"),
@@ -250,36 +357,70 @@ def _met(question: Question, columns: Mapping[tuple[str, str], str]) -> Select[t
         func.min(e.generation).label("generation"),
         func.min(e.phase).label("phase"),
         func.min(e.ts).label("since"),
-        *(literal(0.0).label(column) for column in columns.values()),
+        func.min(e.day).label("since_day"),
+        literal(0.0).label(PAST),
     ).group_by(e.unit_id, e.arm)
+    stacked = (union_all(met, _known_before(question)) if with_past else met).cte("stacked")
+    s = stacked.c
+    placed = select(
+        s.unit_id,
+        s.arm,
+        func.count(s.arm).over(partition_by=s.unit_id).label("arms"),
+        func.max(s.forced).over(partition_by=s.unit_id).label("forced"),
+        func.min(s.generation).over(partition_by=s.unit_id).label("generation"),
+        func.min(s.phase).over(partition_by=s.unit_id).label("phase"),
+        s.since,
+        s.since_day,
+        func.max(s[PAST]).over(partition_by=s.unit_id).label(PAST),
+    ).cte("placed")
+    p = placed.c
+    found = (
+        select(p.unit_id, p.arm, p.generation, p.phase, p.since, p.since_day, p[PAST])
+        .where(p.arm.is_not(None), p.forced == 0)
+        .order_by(p.unit_id, p.arm)
+    )
+    return found if question.paired else found.where(p.arms == 1)
 
 
-def _done(question: Question, columns: Mapping[tuple[str, str], str]) -> Select[tuple[object, ...]]:
-    """Select each unit's totals by arm, since its first exposure."""
+def _known_before(question: Question) -> Select[Any]:
+    """Select the units of which anything is known before their first exposure, in the form of `_units`."""
     d = unit_days.c
+    nothing = (cast(None, kind) for kind in (String, Integer, Integer, Integer, BigInteger, Integer))
     return (
-        select(
-            d.unit_id,
-            d.arm,
-            *(cast(None, Integer).label(name) for name in ("forced", "generation", "phase")),
-            cast(None, BigInteger).label("since"),
-            *(
-                OrderedSum(case((d.metric == name, d[part]), else_=0.0), d.day).label(column)
-                for (name, part), column in columns.items()
-            ),
-        )
-        .where(
-            d.run == question.run,
-            d.experiment == question.experiment,
-            d.side == "post",
-            d.day <= question.as_of_day,
-        )
-        .group_by(d.unit_id, d.arm)
+        select(d.unit_id, *nothing, literal(1.0))
+        .distinct()
+        .where(d.run == question.run, d.experiment == question.experiment, d.side == "pre")
     )
 
 
-def _value(total: ColumnElement[float], metric: Metric, part: str) -> ColumnElement[float]:
-    """Turn a unit's total into its value; a proportion is 1 where something happened."""
-    if metric.kind == "proportion" and part == "num":
-        return case((total > 0, 1.0), else_=0.0)
-    return total
+def _totals(question: Question, units: Table) -> Select[Any]:
+    """Select what the units that count did after and before their first exposure, by metric."""
+    d, u = unit_days.c, units.c
+    in_order = (
+        select(d.unit_id, d.arm, d.metric, d.side, d.num, d.den)
+        .where(d.run == question.run, d.experiment == question.experiment, d.day <= question.as_of_day)
+        .order_by(d.unit_id, d.arm, d.metric, d.day)
+        .subquery("in_order")
+    )
+    o = in_order.c
+    sides = {"": "post", "pre_": "pre"}
+    sums = (
+        select(
+            o.unit_id,
+            o.arm,
+            o.metric,
+            *(
+                func.sum(case((o.side == side, o[part]), else_=0.0)).label(f"{prefix}{part}")
+                for prefix, side in sides.items()
+                for part in ("num", "den")
+            ),
+        )
+        .group_by(o.unit_id, o.arm, o.metric)
+        .subquery("sums")
+    )
+    s = sums.c
+    return (
+        select(s.metric, *u, *(s[part] for part in ("num", "den", *BEFORE)))
+        .join_from(sums, units, and_(u.unit_id == s.unit_id, u.arm == s.arm))
+        .order_by(s.metric, u.arm, u.generation, u.phase, u.unit_id)
+    )

@@ -66,7 +66,7 @@ def make_report(engine: Engine, run: Run, calendar: Calendar, *, as_of: int | No
         matched = _matched(connection, run, question)
         checks = make_checks(connection, run, experiment, totals, question, calendar)
         left_out = totals.left_out() | {
-            f"window_open_{metric}": count for metric, count in totals.windows_open().items()
+            f"too_young_{metric}": count for metric, count in totals.too_young().items()
         }
     resolution = _resolution(run, experiment, comparisons, matched)
     verdict = judge(

@@ -39,9 +39,8 @@ from sqlalchemy import (
 )
 
 from armlift.aliases import cell_ids, days_of, find_ids
-from armlift.durations import milliseconds
 from armlift.events import IMPRESSION_KIND, MOST_DAYS_AFTER, MOST_DAYS_BEFORE
-from armlift.metric import Metric, measures
+from armlift.metric import Metric, cuped_of, measures, window_of
 from armlift.store.database import writing
 from armlift.store.partitions import first_whole_day
 from armlift.store.sums import OrderedSum
@@ -251,19 +250,24 @@ def _rows(subject: Subject) -> Select[tuple[object, ...]]:
 
 
 class _Asked(NamedTuple):
-    """Events of a kind, within bounds of their value, and within milliseconds of the first exposure."""
+    """Events of a kind, within bounds of their value, and of a time around the first exposure.
+
+    `after` and `before` it are in milliseconds; `day` is the only day, counted from that of the exposure.
+    """
 
     kind: str
     low: float | None
     high: float | None
-    window: int | None
+    after: int | None
+    before: int | None
+    day: int | None
 
 
 def _asks(metric: Metric) -> dict[str, _Asked]:
     """Give what each column of a metric asks for."""
-    window = None if metric.window is None else milliseconds(metric.window)
+    around = (window_of(metric), cuped_of(metric), metric.day if metric.kind == "retention" else None)
     return {
-        column: _Asked(measure.event, measure.minimum, measure.maximum, window)
+        column: _Asked(measure.event, measure.minimum, measure.maximum, *around)
         for column, measure in measures(metric).items()
     }
 
@@ -304,7 +308,9 @@ def _sums(subject: Subject, asked: dict[_Asked, int]) -> CTE:
                 literal(one.kind).label("kind"),
                 cast(one.low, Float).label("low"),
                 cast(one.high, Float).label("high"),
-                cast(one.window, BigInteger).label("window"),
+                cast(one.after, BigInteger).label("after"),
+                cast(one.before, BigInteger).label("before"),
+                cast(one.day, Integer).label("day"),
             )
             for one, number in asked.items()
         )
@@ -317,7 +323,9 @@ def _sums(subject: Subject, asked: dict[_Asked, int]) -> CTE:
         events.c.kind == asks.c.kind,
         or_(asks.c.low.is_(None), events.c.value >= asks.c.low),
         or_(asks.c.high.is_(None), events.c.value <= asks.c.high),
-        or_(asks.c.window.is_(None), events.c.ts - first.c.ts < asks.c.window),
+        or_(asks.c.after.is_(None), events.c.ts - first.c.ts < asks.c.after),
+        or_(asks.c.before.is_(None), first.c.ts - events.c.ts <= asks.c.before),
+        or_(asks.c.day.is_(None), events.c.day - first.c.day == asks.c.day),
     )
     return (
         select(
@@ -343,7 +351,7 @@ def _first_exposures(subject: Subject) -> CTE:
     e = exposures.c
     of_unit = and_(e.run == units.c.run, e.experiment == subject.experiment, e.unit_id == units.c.id)
     return (
-        select(units.c.unit_id, e.arm, func.min(e.ts).label("ts"))
+        select(units.c.unit_id, e.arm, func.min(e.ts).label("ts"), func.min(e.day).label("day"))
         .select_from(units.outerjoin(exposures, of_unit))
         .group_by(units.c.unit_id, e.arm)
         .having(func.min(e.ts).is_not(None))

@@ -5,7 +5,7 @@ from itertools import groupby
 
 from armlift.comparisons import Comparison
 from armlift.days import utc_text
-from armlift.metric import Metric
+from armlift.metric import Metric, time_of
 from armlift.rendering.markup import Markup, heads, join, numbers, scrolling, tag, titled
 from armlift.rendering.reading import STATUSES, interval_name, interval_of, name_of, read, traits
 from armlift.rendering.words import count, plain, signed
@@ -36,7 +36,7 @@ LEFT_OUT = {
     "unit_forced": "units with a forced arm; they count in no figure",
     "unit_several_arms": "units that met several arms; they count in no figure",
 }
-WINDOW_OPEN = "unit_window_open_"
+TOO_YOUNG = "unit_too_young_"
 FIGURES = ("Units", "Control units", "Mean", "Control mean", "Lift", "p", "Adjusted p")
 
 
@@ -65,7 +65,7 @@ def _group(report: Report, metric: Metric, rows: Sequence[Comparison]) -> Markup
     first, alpha = rows[0], report.experiment.analysis.alpha
     notes = [first.role, traits(first, metric), metric.description.rstrip(".")]
     notes += [f"in {metric.unit}"] if metric.unit else []
-    notes += [f"within {metric.window} of a unit's first exposure"] if metric.window else []
+    notes += [time_of(metric)]
     notes += [f"p adjusted by {ADJUSTMENTS.get(first.adjusted, first.adjusted)}"] if first.adjusted else []
     said = tag("span", "; ".join(note for note in notes if note))
     title = tag("div", f"{first.metric} ", said, class_="pinned")
@@ -117,9 +117,9 @@ def left_out(report: Report) -> Markup:
 
 
 def _reason(reason: str) -> str:
-    if reason.startswith(WINDOW_OPEN):
-        metric = reason.removeprefix(WINDOW_OPEN)
-        return f"units first exposed less than its window ago; they do not count in {metric}"
+    if reason.startswith(TOO_YOUNG):
+        metric = reason.removeprefix(TOO_YOUNG)
+        return f"units first exposed too short a time ago; they do not count in {metric}"
     return LEFT_OUT.get(reason, "")
 
 

@@ -140,13 +140,13 @@ def test_a_run_without_a_log_tells_the_rest(report: Report) -> None:
 
 def test_a_window_is_told_and_who_it_leaves_out(report: Report) -> None:
     windowed = {name: metric.model_copy(update={"window": "7d"}) for name, metric in report.metrics.items()}
-    changed = replace(report, metrics=windowed, dropped={"unit_window_open_likers": 3})
+    changed = replace(report, metrics=windowed, dropped={"unit_too_young_likers": 3})
     root = ElementTree.fromstring(comparisons(changed))
     title = next(row for row in root.iterfind(".//tbody/tr") if row.get("class") == "group")
     assert "within 7d of a unit's first exposure" in said(title)
     assert cells(ElementTree.fromstring(left_out(changed)).findall(".//tbody/tr")) == [
         [
-            *("unit_window_open_likers", "3"),
-            "units first exposed less than its window ago; they do not count in likers",
+            *("unit_too_young_likers", "3"),
+            "units first exposed too short a time ago; they do not count in likers",
         ]
     ]
