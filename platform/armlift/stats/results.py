@@ -54,7 +54,8 @@ class Effect:
     `n` counts units (pairs in paired methods); `mean` and `control_mean` are means a unit, or the ratio for
     ratio metrics. `difference` is mean - control_mean, with interval and two-sided `p_value` from a t
     distribution of `degrees_of_freedom`; `lift` is mean / control_mean - 1, a fraction, with an own interval.
-    `standard_error` belongs to the difference, `lift_error` to the log ratio (linear rules: to the lift).
+    `standard_error` belongs to the difference, `lift_error` to the log ratio (linear rules: to the lift) with
+    `lift_degrees_of_freedom`; `lift_scale` says which of the two.
 
     Status, the first that holds:
     - `no_data`: an arm has no unit, or a ratio's denominators add up to 0;
@@ -84,6 +85,8 @@ class Effect:
     alpha: float
     standard_error: float | None
     lift_error: float | None
+    lift_degrees_of_freedom: float | None
+    lift_scale: LiftScale | None
 
     @property
     def assumptions(self) -> str:
@@ -123,6 +126,8 @@ class Effect:
             alpha=alpha,
             standard_error=None,
             lift_error=None,
+            lift_degrees_of_freedom=None,
+            lift_scale=None,
         )
 
 
