@@ -7,7 +7,7 @@ from armlift.errors import InputError
 
 Status = Literal["ok", "no_data", "too_few", "zero_variance", "zero_control", "not_estimable"]
 CheckStatus = Literal["ok", "warn", "fail", "no_data", "not_applicable"]
-Method = Literal["welch", "proportion", "ratio", "paired", "paired_ratio", "score"]
+Method = Literal["welch", "proportion", "ratio", "paired", "paired_ratio", "score", "cuped", "cuped_ratio"]
 LiftScale = Literal["log", "linear"]
 
 ASSUMPTIONS: dict[Method, str] = {
@@ -17,6 +17,8 @@ ASSUMPTIONS: dict[Method, str] = {
     "paired": "units are independent; every unit met both arms; the mean difference is close to normal",
     "paired_ratio": "units are independent; every unit met both arms; the mean denominators are far from 0",
     "score": "units are independent; each value is 0 or 1",
+    "cuped": "as welch; covariates end before a unit's first exposure, so no arm can have moved them",
+    "cuped_ratio": "as ratio; covariates end before a unit's first exposure, so no arm can have moved them",
 }
 
 
