@@ -7,7 +7,9 @@ from armlift.errors import InputError
 
 Status = Literal["ok", "no_data", "too_few", "zero_variance", "zero_control", "not_estimable"]
 CheckStatus = Literal["ok", "warn", "fail", "no_data", "not_applicable"]
-Method = Literal["welch", "proportion", "ratio", "paired", "paired_ratio", "score", "cuped", "cuped_ratio"]
+Method = Literal[
+    "welch", "proportion", "ratio", "paired", "paired_ratio", "score", "cuped", "cuped_ratio", "quantile"
+]
 LiftScale = Literal["log", "linear"]
 
 ASSUMPTIONS: dict[Method, str] = {
@@ -19,6 +21,7 @@ ASSUMPTIONS: dict[Method, str] = {
     "score": "units are independent; each value is 0 or 1",
     "cuped": "as welch; covariates end before a unit's first exposure, so no arm can have moved them",
     "cuped_ratio": "as ratio; covariates end before a unit's first exposure, so no arm can have moved them",
+    "quantile": "units are independent, a unit's own values need not be; values near the quantile do not tie",
 }
 
 
