@@ -349,3 +349,10 @@ def test_days_left_are_told(days: int | None, said: str) -> None:
 def test_small_lifts_do_not_read_as_nothing() -> None:
     small = primary("better")._replace(lift=0.003, lift_low=0.0003, lift_high=0.0057)
     assert judge([small], trust()).reasons == ["watch_time is better: +0.30% [+0.03%, +0.57%]"]
+
+
+def test_a_small_lift_that_is_sure_is_not_ruled_out() -> None:
+    small = primary("better")._replace(lift=0.003, lift_low=0.001, lift_high=0.005)
+    hates = guardrail("unproven")._replace(lift_low=0.001)
+    assert judge([small, hates], trust(power="reached")).rule == "more_data"
+    assert judge([small, guardrail("inside")], trust(power="reached")).rule == "better"
