@@ -10,13 +10,16 @@ from armlift.aggregates import Question, UnitTotals
 from armlift.checks import Check, make_checks
 from armlift.comparisons import Comparison, compare_arms
 from armlift.days import Calendar
+from armlift.evidence import Evidence
 from armlift.experiment import Experiment
 from armlift.metric import Metric, Metrics
-from armlift.runs import Run
+from armlift.runs import LIVE, Run
+from armlift.sentence import sentence
 from armlift.stats.power import minimum_detectable
 from armlift.stats.results import Effect
 from armlift.store.tables import impressions
-from armlift.verdict import Evidence, Trust, Verdict, judge
+from armlift.trust import Trust
+from armlift.verdict import Verdict, judge
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Report:
     as_of: str
     resolution: Mapping[str, Any]
     verdict: Verdict
+    sentence: str
     comparisons: Sequence[Comparison]
     checks: Sequence[Check]
     dropped: Mapping[str, int]
@@ -47,7 +51,14 @@ class Report:
             "as_of": self.as_of,
             "snapshot": None,
             "resolution": dict(self.resolution),
-            "verdict": {"status": self.verdict.status, "reasons": list(self.verdict.reasons)},
+            "verdict": {
+                "status": self.verdict.status,
+                "sentence": self.sentence,
+                "reasons": list(self.verdict.reasons),
+                "why_not_ship": list(self.verdict.why_not_ship),
+                "trace": [ruling._asdict() for ruling in self.verdict.trace],
+                "days_left": self.verdict.days_left,
+            },
             "comparisons": [asdict(one) for one in self.comparisons],
             "checks": [one._asdict() for one in self.checks],
             "dropped": dict(self.dropped),
@@ -69,16 +80,15 @@ def make_report(engine: Engine, run: Run, calendar: Calendar, *, as_of: int | No
             f"too_young_{metric}": count for metric, count in totals.too_young().items()
         }
     resolution = _resolution(run, experiment, comparisons, matched)
-    verdict = judge(
-        [_evidence(one, metrics[one.metric]) for one, _ in comparisons],
-        Trust(
-            checks={check.name: check.status for check in checks},
-            replay=True,
-            differing=resolution["differing_requests"],
-            matched=matched,
-            alpha=experiment.analysis.alpha,
-        ),
+    evidence = [_evidence(one, metrics[one.metric]) for one, _ in comparisons]
+    trust = Trust(
+        checks=checks,
+        replay=run.mode != LIVE,
+        differing=resolution["differing_requests"],
+        matched=matched,
+        alpha=experiment.analysis.alpha,
     )
+    verdict = judge(evidence, trust)
     return Report(
         run=run,
         experiment=experiment,
@@ -86,6 +96,7 @@ def make_report(engine: Engine, run: Run, calendar: Calendar, *, as_of: int | No
         as_of=calendar.show(at),
         resolution=resolution,
         verdict=verdict,
+        sentence=sentence(verdict, evidence, trust),
         comparisons=[one for one, _ in comparisons],
         checks=checks,
         dropped={**run.dropped, **{f"unit_{reason}": count for reason, count in left_out.items()}},
@@ -105,6 +116,8 @@ def _evidence(one: Comparison, metric: Metric) -> Evidence:
         p=one.p_adjusted if one.role != "guardrail" else one.p_value,
         good=1 if metric.direction == "increase" else -1,
         margin=metric.margin,
+        always_low=one.always_low,
+        always_high=one.always_high,
     )
 
 

@@ -1,138 +1,221 @@
-"""The verdict: from trust checks, resolution and comparisons to one word and its reasons.
+"""The verdict: rules asked in order; the first that decides gives the word, its reasons and its trace.
 
-The rules, in this order; the first that applies decides:
+| rule | decides where | verdict |
+|---|---|---|
+| `trust_checks` | a check failed | broken |
+| `resolution` | too few requests differ, or too few impressions match | cannot_tell |
+| `primary_numbers` | no primary comparison has numbers | cannot_tell |
+| `random_exposure` | a replayed log was not shown at random: sure is only its policy | cannot_tell |
+| `better` | a challenger's primaries are surely better, its guardrails surely inside | ship |
+| `worse` | every challenger has a primary surely worse or a guardrail surely past | do_not_ship |
+| `no_lift` | power is reached, and the challengers left surely lack the smallest lift | do_not_ship |
+| `more_data` | always | keep_running; in a replay cannot_tell, for the log will not grow |
 
-1. a failed check                                                  -> broken
-2. too few requests differ, too few matched impressions            -> cannot_tell
-3. no primary comparison has numbers                               -> cannot_tell
-4. every challenger has a primary metric surely worse or a
-   guardrail surely past its margin                                -> do_not_ship
-5. a challenger's primary metrics surely better (adjusted p below
-   alpha), and each of its guardrails surely within its margin     -> ship
-6. anything else                                                   -> keep_running; in a replay cannot_tell,
-                                                                      for the log will not grow
-
-Where exposure was not random, 4 and 5 say cannot_tell: what is sure then is only the log's own policy.
+Sure of a primary metric is an adjusted p below alpha; of a guardrail, an interval on one side of its margin.
+A live experiment that has not reached its planned units, or planned none, is read early: then always-valid
+intervals take the place of the plain ones, and a primary's must leave 0 as well. The end of a replay was
+fixed beforehand.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
-Status = Literal["ship", "do_not_ship", "keep_running", "broken", "cannot_tell"]
+from armlift.evidence import Case, Evidence, cases, listed
+from armlift.trust import Trust
 
-LEAST_DIFFERING = 0.01
-"""Share of requests on which slates must differ."""
-LEAST_MATCHED = 100
-"""Matched impressions each arm must have."""
+Status = Literal["ship", "do_not_ship", "keep_running", "broken", "cannot_tell"]
+Outcome = Literal["passed", "decided", "not_asked"]
+
+
+class Ruling(NamedTuple):
+    """A rule, what became of it, and a sentence with the numbers it rested on."""
+
+    rule: str
+    outcome: Outcome
+    sentence: str
 
 
 class Verdict(NamedTuple):
-    """The verdict and the reasons for it, the deciding one first."""
+    """The verdict and how it came about.
+
+    `reasons` has the deciding one first; `trace` has every rule in its order; `why_not_ship` has a sentence
+    for each condition that stands between today and ship, the most important first; `days_left` says how many
+    days it takes to have enough units, where that is known and the verdict is to keep running.
+    """
 
     status: Status
     reasons: list[str]
+    trace: list[Ruling]
+    why_not_ship: list[str]
+    days_left: int | None
+
+    @property
+    def rule(self) -> str:
+        """Name the rule that decided."""
+        return next(ruling.rule for ruling in self.trace if ruling.outcome == "decided")
 
 
-class Evidence(NamedTuple):
-    """One comparison as the verdict sees it; `good` is 1 where an increase is better, else -1."""
+class Answer(NamedTuple):
+    """What a rule says: the verdict where it decides, else None."""
 
-    metric: str
-    role: str
-    arm: str
-    status: str
-    lift: float | None
-    lift_low: float | None
-    lift_high: float | None
-    p: float | None
-    good: int
-    margin: float
-
-
-class Trust(NamedTuple):
-    """What else the verdict looks at; `differing` and `matched` are None where there is nothing to match."""
-
-    checks: Mapping[str, str]
-    replay: bool
-    differing: float | None
-    matched: Mapping[str, int]
-    alpha: float
+    status: Status | None
+    sentence: str
+    reasons: Sequence[str] = ()
 
 
 def judge(evidence: Sequence[Evidence], trust: Trust) -> Verdict:
-    """Apply the rules of this module."""
-    failed = [f"check {name} failed" for name, status in trust.checks.items() if status == "fail"]
+    """Ask the rules of this module."""
+    found = challengers(evidence, trust)
+    trace: list[Ruling] = []
+    for name, rule in RULES:
+        answer = rule(found, trust)
+        if answer.status is not None:
+            break
+        trace.append(Ruling(name, "passed", answer.sentence))
+    trace.append(Ruling(name, "decided", answer.sentence))
+    trace += [Ruling(later, "not_asked", f"{name} decided before") for later, _ in RULES[len(trace) :]]
+    status = answer.status or "cannot_tell"
+    return Verdict(
+        status=status,
+        reasons=list(answer.reasons),
+        trace=trace,
+        why_not_ship=[] if status == "ship" else _why_not_ship(found, trust),
+        days_left=trust.days_left if status == "keep_running" else None,
+    )
+
+
+def challengers(evidence: Sequence[Evidence], trust: Trust) -> list[Case]:
+    """Give each challenger's case under this trust, the nearest to shipping first."""
+    return cases(evidence, early=trust.early, alpha=trust.alpha)
+
+
+def _why_not_ship(found: Sequence[Case], trust: Trust) -> list[str]:
+    conditions = [*_failures(trust), *trust.blind, *_biased(trust)]
+    if any(case.ships for case in found):
+        return conditions
+    conditions += [f"{_of(case, found)}{finding.text()}" for case in found for finding in case.against]
+    return conditions or [_unread(found)]
+
+
+def _trust_checks(found: Sequence[Case], trust: Trust) -> Answer:
+    failed = _failures(trust)
     if failed:
-        return Verdict("broken", failed)
-    blind = _blind(trust)
-    if blind:
-        return Verdict("cannot_tell", blind)
-    primary = [one for one in evidence if one.role == "primary"]
-    if not any(one.status == "ok" for one in primary):
-        named = sorted({f"{one.metric}: {one.status}" for one in primary})
-        return Verdict("cannot_tell", [f"no primary metric can be compared ({', '.join(named)})"])
-    arms = list(dict.fromkeys(one.arm for one in evidence))
-    reasons = {arm: _case(arm, evidence, trust) for arm in arms}
-    winners = [arm for arm, (answer, _) in reasons.items() if answer == "ship"]
-    words = [text for _, (_, text) in sorted(reasons.items(), key=lambda item: item[0] not in winners)]
-    losing = all(answer == "worse" for answer, _ in reasons.values())
-    if not (winners or losing):
-        return Verdict("cannot_tell" if trust.replay else "keep_running", words)
-    if trust.checks.get("random_exposure") == "warn":
-        return Verdict("cannot_tell", ["the log's exposure is not random, so its lift may be biased", *words])
-    return Verdict("ship" if winners else "do_not_ship", words)
+        return Answer("broken", "; ".join(failed), failed)
+    warned = [check.name for check in trust.warned]
+    told = f"; {listed(warned)} {'warns' if len(warned) == 1 else 'warn'}" if warned else ""
+    return Answer(None, f"none of {len(trust.checks)} checks failed{told}")
 
 
-def _blind(trust: Trust) -> list[str]:
-    found = []
-    if trust.differing is not None and trust.differing < LEAST_DIFFERING:
-        found.append(
-            f"slates differ on {trust.differing:.2%} of the requests, needed is {LEAST_DIFFERING:.0%} or more"
-        )
-    for arm, count in trust.matched.items():
-        if count < LEAST_MATCHED:
-            found.append(f"{arm} has {count} matched impressions, at least {LEAST_MATCHED} are needed")
-    return found
+def _failures(trust: Trust) -> list[str]:
+    return [f"check {check.name} failed: {check.meaning}" for check in trust.failed]
 
 
-def _case(arm: str, evidence: Sequence[Evidence], trust: Trust) -> tuple[str, str]:
-    """Judge one challenger: ship, worse or open, with its reason."""
-    own = [one for one in evidence if one.arm == arm]
-    primary = [one for one in own if one.role == "primary"]
-    worse = [one for one in primary if _significant(one, trust.alpha) and _gain(one) < 0]
-    if worse:
-        return "worse", f"{arm}: {worse[0].metric} is worse: {_lift(worse[0])}"
-    for one in own:
-        if one.role == "guardrail" and _harm(one)[0] > one.margin:
-            return "worse", f"{arm}: guardrail {one.metric} is past its margin of {one.margin:.1%}"
-    open_ones = [one for one in primary if not _significant(one, trust.alpha)]
-    if open_ones:
-        return "open", f"{arm}: the lift of {open_ones[0].metric} may be 0: {_lift(open_ones[0])}"
-    unproven = [one for one in own if one.role == "guardrail" and not _harm(one)[1] <= one.margin]
-    if unproven:
-        one = unproven[0]
-        return "open", f"{arm}: guardrail {one.metric} is not proven to stay within {one.margin:.1%}"
-    return "ship", f"{arm}: {primary[0].metric} is better: {_lift(primary[0])}"
+def _resolution(found: Sequence[Case], trust: Trust) -> Answer:
+    if trust.blind:
+        return Answer("cannot_tell", "; ".join(trust.blind), trust.blind)
+    said = []
+    if trust.differing is not None:
+        said.append(f"slates differ on {trust.differing:.1%} of the requests")
+    if trust.matched:
+        said.append(f"every arm has {min(trust.matched.values()):,} matched impressions or more")
+    return Answer(None, ", ".join(said) or "nothing had to be matched")
 
 
-def _significant(one: Evidence, alpha: float) -> bool:
-    return one.status == "ok" and one.p is not None and one.p < alpha
+def _primary_numbers(found: Sequence[Case], trust: Trust) -> Answer:
+    primary = [finding for case in found for finding in case.findings if finding.one.role == "primary"]
+    known = sum(finding.kind != "unknown" for finding in primary)
+    if not known:
+        return Answer("cannot_tell", _unread(found), [_unread(found)])
+    return Answer(None, f"{known} of {len(primary)} primary comparisons have numbers")
 
 
-def _gain(one: Evidence) -> float:
-    return one.good * (one.lift or 0.0)
+def _unread(found: Sequence[Case]) -> str:
+    primary = [finding.one for case in found for finding in case.findings if finding.one.role == "primary"]
+    named = sorted({f"{one.metric}: {one.status}" for one in primary})
+    return f"no primary metric can be compared ({', '.join(named) or 'none was measured'})"
 
 
-def _harm(one: Evidence) -> tuple[float, float]:
-    """Give the interval of how much worse the metric got, as a fraction; all of the line where unknown."""
-    if one.lift_low is None or one.lift_high is None:
-        return float("-inf"), float("inf")
-    sides = (-one.good * one.lift_low, -one.good * one.lift_high)
-    return min(sides), max(sides)
+def _random_exposure(found: Sequence[Case], trust: Trust) -> Answer:
+    biased = _biased(trust)
+    if biased:
+        return Answer("cannot_tell", biased[0], [*biased, *_words(found)])
+    return Answer(
+        None, "the log was shown at random" if trust.replay else "not a replay: arms chose what was shown"
+    )
 
 
-def _lift(one: Evidence) -> str:
-    if one.lift is None:
-        return "unknown"
-    if one.lift_low is None or one.lift_high is None:
-        return f"{one.lift:+.1%}"
-    return f"{one.lift:+.1%} [{one.lift_low:+.1%}, {one.lift_high:+.1%}]"
+def _biased(trust: Trust) -> list[str]:
+    return ["the log's exposure is not random, so its lift may be biased"] if trust.biased else []
+
+
+def _better(found: Sequence[Case], trust: Trust) -> Answer:
+    words = _words(found)
+    if not any(case.ships for case in found):
+        return Answer(None, f"no challenger is ready, by {trust.intervals}: {'; '.join(words)}")
+    warned = [f"check {check.name} warns: {check.meaning}" for check in trust.warned]
+    return Answer(
+        "ship", f"{words[0]}, and no guardrail is in doubt, by {trust.intervals}", [*words, *warned]
+    )
+
+
+def _worse(found: Sequence[Case], trust: Trust) -> Answer:
+    if all(case.lost for case in found):
+        return Answer("do_not_ship", f"{'; '.join(_words(found))}; by {trust.intervals}", _words(found))
+    hopeful = [case.arm for case in found if not case.lost]
+    return Answer(None, f"{listed(hopeful)}: neither surely worse nor past the margin of a guardrail")
+
+
+def _no_lift(found: Sequence[Case], trust: Trust) -> Answer:
+    if trust.smallest_lift is None:
+        return Answer(None, "no smallest lift of interest is set")
+    size = f"{trust.smallest_lift:.1%}"
+    if trust.power_reached is None:
+        return Answer(None, f"it is not known whether there are enough units to find a lift of {size}")
+    if not trust.power_reached:
+        return Answer(None, f"there are not enough units yet to find a lift of {size}")
+    words = []
+    for case in found:
+        flat = case.without(trust.smallest_lift)
+        if case.lost:
+            words.append(_first_word(case, found))
+        elif flat is None:
+            return Answer(None, f"a lift of {size} is not ruled out: {_first_word(case, found)}")
+        else:
+            none = f"no lift of at least {size} is there to be found in {flat.one.metric}"
+            words.append(f"{_of(case, found)}{none}: {flat.lift()}")
+    return Answer("do_not_ship", "; ".join(words), words)
+
+
+def _more_data(found: Sequence[Case], trust: Trust) -> Answer:
+    if trust.replay:
+        return Answer("cannot_tell", "nothing is sure, and the log will not grow", _words(found))
+    if trust.days_left is None:
+        return Answer("keep_running", "nothing is sure yet; more units may settle it", _words(found))
+    days = f"{trust.days_left} {'day' if trust.days_left == 1 else 'days'}"
+    return Answer("keep_running", f"nothing is sure yet; there are enough units in {days}", _words(found))
+
+
+def _words(found: Sequence[Case]) -> list[str]:
+    return [_first_word(case, found) for case in found]
+
+
+def _first_word(case: Case, found: Sequence[Case]) -> str:
+    return f"{_of(case, found)}{case.findings[0].text()}"
+
+
+def _of(case: Case, found: Sequence[Case]) -> str:
+    """Name the arm a sentence speaks of, where there are several."""
+    return f"{case.arm}: " if len(found) > 1 else ""
+
+
+Rule = Callable[[Sequence[Case], Trust], Answer]
+RULES: tuple[tuple[str, Rule], ...] = (
+    ("trust_checks", _trust_checks),
+    ("resolution", _resolution),
+    ("primary_numbers", _primary_numbers),
+    ("random_exposure", _random_exposure),
+    ("better", _better),
+    ("worse", _worse),
+    ("no_lift", _no_lift),
+    ("more_data", _more_data),
+)

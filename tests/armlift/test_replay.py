@@ -370,6 +370,10 @@ def test_the_report_is_one_json_document_of_the_fixed_shape(lab: Lab, log_file: 
         "status",
     }  # fmt: skip
     assert {"name", "status", "value"} <= set(document["checks"][0])
+    assert set(document["verdict"]) == {
+        "status", "sentence", "reasons", "why_not_ship", "trace", "days_left",
+    }  # fmt: skip
+    assert set(document["verdict"]["trace"][0]) == {"rule", "outcome", "sentence"}
 
 
 def test_an_audience_needs_attributes_and_only_it_takes_part(lab: Lab, log_file: Path) -> None:

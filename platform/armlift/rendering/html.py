@@ -9,17 +9,11 @@ from armlift.errors import InputError
 from armlift.rendering.forest_plot import figure
 from armlift.rendering.markup import Markup, heads, join, numbers, scrolling, tag, titled
 from armlift.rendering.tables import comparisons, left_out, origin
-from armlift.rendering.words import VERDICTS, count, percent, plain
+from armlift.rendering.verdict_section import verdict_section
+from armlift.rendering.words import count, percent, plain
 from armlift.report import Report
-from armlift.verdict import LEAST_DIFFERING, LEAST_MATCHED
+from armlift.trust import LEAST_DIFFERING, LEAST_MATCHED
 
-VERDICT_MEANINGS = {
-    "ship": "An arm is better than the control beyond chance, and its guardrails stay within their margins.",
-    "do_not_ship": "Every arm is worse than the control beyond chance, or past the margin of a guardrail.",
-    "keep_running": "No arm is proven better or worse yet.",
-    "broken": "A trust check failed: something is wrong with the run, so its figures mean nothing.",
-    "cannot_tell": "This run does not settle which arm is better. Read no winner into its figures.",
-}
 BADGES = {
     "ok": ("✓", "ok"),
     "warn": ("!", "warning"),
@@ -68,7 +62,7 @@ def render(report: Report) -> str:
         tag(
             "main",
             _header(report, title),
-            _verdict(report),
+            verdict_section(report),
             *(_bias(check) for check in report.checks if check.name == "random_exposure"),
             _resolution(report),
             _checks(report),
@@ -107,17 +101,6 @@ def _header(report: Report, title: str) -> Markup:
     facts = f"Run {run.run} · {run.mode}, k = {run.k}, {pairing} · as of {report.as_of}"
     paragraph = tag("p", described) if described else ""
     return tag("header", tag("h1", title), paragraph, tag("p", facts, class_="facts"))
-
-
-def _verdict(report: Report) -> Markup:
-    status = report.verdict.status
-    return titled(
-        f"{_capital(VERDICTS[status])}.",
-        tag("p", VERDICT_MEANINGS[status], " (", tag("code", status), ")"),
-        tag("ul", *(tag("li", reason) for reason in report.verdict.reasons)),
-        name="verdict",
-        class_=f"verdict {status}",
-    )
 
 
 def _bias(check: Check) -> Markup:

@@ -1,21 +1,32 @@
 """The report as text for the terminal; it fits 80 columns."""
 
 from itertools import groupby
+from textwrap import fill
 
 from rich.console import Console
 from rich.text import Text
 
 from armlift.checks import Check
 from armlift.comparisons import Comparison
-from armlift.rendering.words import VERDICTS, count, percent, plain, probability, signed
+from armlift.rendering.words import (
+    OUTCOMES,
+    VERDICTS,
+    count,
+    further_reasons,
+    percent,
+    plain,
+    probability,
+    signed,
+)
 from armlift.report import Report
+from armlift.verdict import Verdict
 
 _ROW = "{:<15}{:>7}{:>11}{:>9}{:>21}{:>8}{:>8}"
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
 def print_report(report: Report, console: Console | None = None) -> None:
-    """Print a report: resolution first, then checks, comparisons, what was dropped, and the verdict."""
+    """Print a report: the verdict's sentence, resolution, checks, comparisons, and the verdict's rules."""
     out = console or Console(highlight=False)
     run = report.run
     pairing = "paired" if run.paired else "split by unit"
@@ -25,14 +36,13 @@ def print_report(report: Report, console: Console | None = None) -> None:
             Text("SYNTHETIC DATA: the log was generated, its figures say nothing of real users", "yellow")
         )
     out.print(Text(f"as of {report.as_of}; control {report.experiment.control}"))
+    out.print(Text(f"\n{fill(report.sentence, out.width)}", style="bold"))
     _print_resolution(report, out)
     _print_checks(report, out)
     _print_comparisons(report, out)
     dropped = [f"{reason} {number:,}" for reason, number in report.dropped.items() if number]
     out.print(Text(f"Left out or noted: {', '.join(dropped) or 'nothing'}"))
-    out.print(Text(f"\nVerdict: {VERDICTS[report.verdict.status]}", style="bold"))
-    for reason in report.verdict.reasons:
-        out.print(Text(f"  - {reason}"))
+    _print_verdict(report.verdict, out)
 
 
 def _print_resolution(report: Report, out: Console) -> None:
@@ -78,6 +88,26 @@ def _print_comparisons(report: Report, out: Console) -> None:
         out.print(Text(_ROW.format(*control, "", "control", "", "").rstrip()))
         for one in rows:
             out.print(Text(_ROW.format(*_cells(one)).rstrip(), style="" if one.status == "ok" else "dim"))
+
+
+def _print_verdict(verdict: Verdict, out: Console) -> None:
+    out.print(Text(f"\nVerdict: {VERDICTS[verdict.status]}", style="bold"))
+    for reason in further_reasons(verdict):
+        _print_below("-", reason, out)
+    if verdict.why_not_ship:
+        out.print(Text("Why not ship", style="bold"))
+    for condition in verdict.why_not_ship:
+        _print_below("-", condition, out)
+    out.print(Text("Rules, in the order they are asked", style="bold"))
+    for ruling in verdict.trace:
+        said = f"{ruling.rule.replace('_', ' ')}: {ruling.sentence}"
+        _print_below(f"{OUTCOMES[ruling.outcome]:<9}", said, out)
+
+
+def _print_below(mark: str, text: str, out: Console) -> None:
+    """Print a text behind its mark; what does not fit the line goes on below where the text begins."""
+    first = f"  {mark} "
+    out.print(Text(fill(text, out.width, initial_indent=first, subsequent_indent=" " * len(first))))
 
 
 def _cells(one: Comparison) -> list[str]:

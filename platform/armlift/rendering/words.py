@@ -1,5 +1,7 @@
 """How reports write numbers and verdicts: the same in the terminal, in HTML and on pages."""
 
+from armlift.verdict import Verdict
+
 VERDICTS = {
     "ship": "ship",
     "do_not_ship": "do not ship",
@@ -7,6 +9,12 @@ VERDICTS = {
     "broken": "broken, do not read the lift",
     "cannot_tell": "cannot tell",
 }
+OUTCOMES = {"passed": "passed", "decided": "decided", "not_asked": "not asked"}
+
+
+def further_reasons(verdict: Verdict) -> list[str]:
+    """Give the reasons of a verdict that its list of why not to ship does not hold."""
+    return [reason for reason in verdict.reasons if reason not in verdict.why_not_ship]
 
 
 def percent(value: float | None) -> str:

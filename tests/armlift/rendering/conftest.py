@@ -8,7 +8,7 @@ from armlift.experiment import Experiment
 from armlift.metric import METRICS
 from armlift.report import Report
 from armlift.runs import Run
-from armlift.verdict import Verdict
+from armlift.verdict import Ruling, Verdict
 
 RATIO = {"kind": "ratio", "numerator": {"event": "click"}, "denominator": {"event": "impression"}}
 EXPERIMENT = {
@@ -110,7 +110,18 @@ def report() -> Report:
                 "random": {"differing_requests": 0.103, "matched": 5_631, "mde": None},
             },
         },
-        verdict=Verdict("cannot_tell", ["random: the lift of click_rate may be 0", "another reason"]),
+        verdict=Verdict(
+            status="cannot_tell",
+            reasons=["the log's exposure is not random", "random: the lift of click_rate may be 0"],
+            trace=[
+                Ruling("trust_checks", "passed", "none of 3 checks failed"),
+                Ruling("random_exposure", "decided", "the log's exposure is not random"),
+                Ruling("better", "not_asked", "random_exposure decided before"),
+            ],
+            why_not_ship=["random: the lift of click_rate may be 0", "guardrail hate_rate is in doubt"],
+            days_left=None,
+        ),
+        sentence="Nothing can be told: users met what the log's own policy chose for them, to the very end.",
         comparisons=[
             _comparison("click_rate", "primary", "covisitation", 0.031, 0.012, 0.05, p=0.001, adjusted=0.002),
             _comparison("click_rate", "primary", "random", -0.02, -0.05, 0.011, p=0.21, adjusted=0.215),
