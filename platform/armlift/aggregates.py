@@ -39,15 +39,11 @@ from sqlalchemy import (
 )
 
 from armlift.aliases import unit_of
+from armlift.effects import BEFORE, PAST, parts_of
 from armlift.metric import Metric, cuped_of, window_of
 from armlift.moments import Filled, aggregates_by, aggregates_of
 from armlift.stats.aggregates import Aggregates
 from armlift.store.tables import exposures, unit_days
-
-BEFORE = ("pre_num", "pre_den")
-"""The columns that hold what a unit did before its first exposure."""
-PAST = "past"
-"""The column that tells (1 or 0) whether anything is known of a unit before its first exposure."""
 
 
 class Stratum(NamedTuple):
@@ -66,13 +62,6 @@ class Question(NamedTuple):
     paired: bool
     as_of: int
     as_of_day: int
-
-
-def parts_of(metric: Metric) -> tuple[str, ...]:
-    """Name the columns a metric's aggregates are of."""
-    ratio, adjusted = metric.kind == "ratio", cuped_of(metric) is not None
-    named = ("num", "den") if ratio else ("num",)
-    return (*named, *(BEFORE if ratio else BEFORE[:1]), PAST) if adjusted else named
 
 
 class UnitTotals:
@@ -159,8 +148,7 @@ class UnitTotals:
         mine = and_(self._counts(metric), r.arm == arm)
         counted = select(func.count(), func.sum(case((r.num < 0, 1), else_=0))).where(mine)
         rows, below = self._connection.execute(counted).one()
-        units = sum(n for key, n in self._old_counts(metric).items() if key[0] == arm)
-        idle, below = units - rows, below or 0
+        idle, below = self.units(metric, arm) - rows, below or 0
         found = []
         for rank in ranks:
             if below <= rank < below + idle:
@@ -173,6 +161,10 @@ class UnitTotals:
                 ).scalar_one()
             )
         return found
+
+    def units(self, metric: str, arm: str) -> int:
+        """Count an arm's units that count in a metric, idle ones too."""
+        return sum(n for key, n in self._old_counts(metric).items() if key[0] == arm)
 
     def share_at_most(self, metric: str, value: float) -> dict[Stratum, Aggregates]:
         """Give aggregates over (below, values): whether a unit's total is at most a value, and 1."""

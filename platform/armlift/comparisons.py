@@ -1,24 +1,36 @@
 """Comparisons: every challenger against the control, in every metric of an experiment."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
 
-from armlift.aggregates import Stratum, UnitTotals
+from armlift.aggregates import UnitTotals
+from armlift.effects import Compared, compare_quantiles, compare_strata, quantile_rank
 from armlift.events import IMPRESSION_KIND
 from armlift.experiment import Experiment
 from armlift.metric import Metric, Metrics, measures
 from armlift.runs import Run
 from armlift.stats.aggregates import Aggregates, merge_all
-from armlift.stats.means import proportion, welch
-from armlift.stats.multiplicity import benjamini_hochberg, holm
+from armlift.stats.always_valid import AlwaysValid, always_valid
+from armlift.stats.multiplicity import (
+    at_alpha,
+    benjamini_hochberg,
+    benjamini_hochberg_levels,
+    holm,
+    holm_levels,
+)
 from armlift.stats.paired import paired_means, paired_ratios
-from armlift.stats.ratios import delta_ratio
 from armlift.stats.results import Effect, Rules
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A metric of a challenger against the control; `lift` is a fraction, unknown is None."""
+    """A metric of a challenger against the control; `lift` is a fraction, unknown is None.
+
+    The interval `lift_low` to `lift_high` has the level of the adjusted p-value: it leaves out 0 where that
+    is below alpha. `always_low` to `always_high` holds at every look.
+    """
 
     metric: str
     role: str
@@ -41,51 +53,110 @@ class Comparison:
     status: str
 
 
-def compare_arms(
-    run: Run, experiment: Experiment, metrics: Metrics, totals: UnitTotals
-) -> list[tuple[Comparison, Effect | None]]:
-    """Compare every challenger in every metric, then adjust p-values within each role's family."""
-    rules = Rules(alpha=experiment.analysis.alpha, min_units=experiment.analysis.minimum_units)
-    found: list[tuple[Comparison, Effect | None]] = []
-    for name, role in experiment.metrics.roles.items():
-        metric = metrics[name]
-        obstacle = _obstacle(run, metric)
-        arms = {} if run.paired else _by_arm(totals.by_stratum(name), experiment)
-        for arm in experiment.challengers:
-            if run.paired:
-                effect = _paired(name, metric, arm, experiment.control, totals, rules)
-            else:
-                effect = _independent(metric, arms[arm], arms[experiment.control], rules)
-            found.append((_comparison(name, role, arm, experiment.control, effect, obstacle), effect))
-    adjusted = _adjust([one for one, _ in found])
-    return [(one, effect) for one, (_, effect) in zip(adjusted, found, strict=True)]
+class Found(NamedTuple):
+    """A comparison, the effect behind it, and what `Compared` says of it."""
+
+    comparison: Comparison
+    effect: Effect
+    left_out: int
+    remaining: float
 
 
-def _by_arm(strata: Mapping[Stratum, Aggregates], experiment: Experiment) -> dict[str, Aggregates]:
-    empty = Aggregates.empty(("num", "den"))
-    return {
-        arm: merge_all([empty, *(part for stratum, part in strata.items() if stratum.arm == arm)])
-        for arm in experiment.arms
-    }
+def compare_arms(run: Run, experiment: Experiment, metrics: Metrics, totals: UnitTotals) -> list[Found]:
+    """Compare every challenger in every metric.
+
+    P-values and intervals of primary metrics and arms are adjusted by Holm, of secondary ones by Benjamini
+    and Hochberg; guardrails each stand for themselves. Always-valid intervals of primary metrics share alpha
+    equally, which holds at any look.
+    """
+    plan = experiment.analysis
+    rules = Rules(alpha=plan.alpha, min_units=plan.minimum_units)
+    asked = [
+        (name, role, arm, _obstacle(run, metrics[name]))
+        for name, role in experiment.metrics.roles.items()
+        for arm in experiment.challengers
+    ]
+    compared = [
+        _paired(name, metrics[name], arm, experiment.control, totals, rules)
+        if run.paired
+        else _independent(name, metrics[name], arm, experiment.control, totals, rules)
+        for name, _, arm, _ in asked
+    ]
+    found: list[Found | None] = [None] * len(asked)
+    for role in ("primary", "secondary", "guardrail"):
+        places = [place for place, one in enumerate(asked) if one[1] == role]
+        known = [None if asked[p][3] else compared[p].effect.p_value for p in places]
+        family = _adjust(role, known, plan.alpha)
+        share = plan.alpha / len(places) if role == "primary" else plan.alpha
+        for place, (p_adjusted, level) in zip(places, family, strict=True):
+            name, _, arm, obstacle = asked[place]
+            one = compared[place]
+            effect = one.effect if level is None else at_alpha(one.effect, level)
+            always = always_valid(at_alpha(one.effect, share), tuning=plan.always_valid_units)
+            comparison = Comparison(
+                metric=name,
+                role=role,
+                arm=arm,
+                control=experiment.control,
+                segment=None,
+                adjusted=ADJUSTED.get(role),
+                p_adjusted=p_adjusted,
+                **_numbers(effect, always, obstacle),
+            )
+            found[place] = Found(comparison, effect, one.left_out, one.remaining)
+    return [one for one in found if one is not None]
 
 
-def _independent(metric: Metric, arm: Aggregates, control: Aggregates, rules: Rules) -> Effect:
-    if metric.kind == "ratio":
-        return delta_ratio(arm, control, "num", "den", rules)
-    if metric.kind == "proportion":
-        return proportion(arm, control, "num", rules)
-    return welch(arm, control, "num", rules)
+ADJUSTED = {"primary": "holm", "secondary": "benjamini_hochberg"}
+"""How the p-values of a role's family are adjusted."""
 
 
-def _paired(name: str, metric: Metric, arm: str, control: str, totals: UnitTotals, rules: Rules) -> Effect:
+def _adjust(
+    role: str, p_values: Sequence[float | None], alpha: float
+) -> list[tuple[float | None, float | None]]:
+    """Give each comparison of a role's family its adjusted p-value, and the level of its interval."""
+    if role == "primary":
+        return list(zip(holm(p_values), holm_levels(p_values, alpha), strict=True))
+    if role == "secondary":
+        levels = benjamini_hochberg_levels(p_values, alpha)
+        return list(zip(benjamini_hochberg(p_values), levels, strict=True))
+    return [(None, None)] * len(p_values)
+
+
+def _independent(
+    name: str, metric: Metric, arm: str, control: str, totals: UnitTotals, rules: Rules
+) -> Compared:
+    if metric.kind == "quantile":
+        return Compared(_quantiles(name, metric.quantile, (arm, control), totals, rules))
+    strata = totals.by_stratum(name)
+    own, others = (
+        {(stratum.generation, stratum.phase): one for stratum, one in strata.items() if stratum.arm == side}
+        for side in (arm, control)
+    )
+    return compare_strata(metric, own, others, rules)
+
+
+def _quantiles(name: str, q: float, arms: tuple[str, str], totals: UnitTotals, rules: Rules) -> Effect:
+    """Compare a quantile of units' totals; strata are taken together, for quantiles do not average."""
+    clusters = []
+    for arm in arms:
+        units = totals.units(name, arm)
+        value = totals.quantile(name, arm, [quantile_rank(q, units)])[0] if units else 0.0
+        below = totals.share_at_most(name, value)
+        empty = Aggregates.empty(("below", "values"))
+        clusters.append(merge_all([empty, *(one for stratum, one in below.items() if stratum.arm == arm)]))
+    return compare_quantiles(q, clusters, [partial(totals.quantile, name, arm) for arm in arms], rules)
+
+
+def _paired(name: str, metric: Metric, arm: str, control: str, totals: UnitTotals, rules: Rules) -> Compared:
     pairs = totals.pairs(name, arm, control)
     if metric.kind != "ratio":
-        return paired_means(pairs, "num", "control_num", rules)
+        return Compared(paired_means(pairs, "num", "control_num", rules))
     effect = paired_ratios(pairs, ("num", "den"), ("control_num", "control_den"), rules)
     carriers = totals.carriers(name)
     if effect.status != "no_data" and min(carriers.get(arm, 0), carriers.get(control, 0)) < rules.min_units:
         # A pair needs only one side with a denominator; each side needs enough of them by itself.
-        return Effect.unknown(
+        effect = Effect.unknown(
             effect.method,
             "too_few",
             alpha=rules.alpha,
@@ -94,7 +165,7 @@ def _paired(name: str, metric: Metric, arm: str, control: str, totals: UnitTotal
             mean=effect.mean,
             control_mean=effect.control_mean,
         )
-    return effect
+    return Compared(effect)
 
 
 def _obstacle(run: Run, metric: Metric) -> str | None:
@@ -107,47 +178,29 @@ def _obstacle(run: Run, metric: Metric) -> str | None:
     # sake.
     if run.mode == "match" and metric.kind != "ratio":
         return "not_estimable"
+    if run.paired and metric.kind == "quantile":
+        return "not_estimable"
     if any(measure.aggregate == "days" for measure in parts):
         return "not_estimable"
     return None
 
 
-def _comparison(
-    metric: str, role: str, arm: str, control: str, effect: Effect, obstacle: str | None
-) -> Comparison:
-    told = obstacle is None
-    return Comparison(
-        metric=metric,
-        role=role,
-        arm=arm,
-        control=control,
-        segment=None,
-        method=effect.method if told else None,
-        adjusted=None,
-        units=effect.n,
-        control_units=effect.control_n,
-        mean=effect.mean if told else None,
-        control_mean=effect.control_mean if told else None,
-        lift=effect.lift if told else None,
-        lift_low=effect.lift_low if told else None,
-        lift_high=effect.lift_high if told else None,
-        always_low=None,
-        always_high=None,
-        p_value=effect.p_value if told else None,
-        p_adjusted=None,
-        status=effect.status if obstacle is None else obstacle,
-    )
-
-
-def _adjust(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Adjust p-values: Holm over primary metrics and arms, Benjamini-Hochberg over secondary ones."""
-    adjusted = list(comparisons)
-    for role, method, adjust in (
-        ("primary", "holm", holm),
-        ("secondary", "benjamini_hochberg", benjamini_hochberg),
-    ):
-        places = [index for index, one in enumerate(adjusted) if one.role == role]
-        for index, p in zip(places, adjust([adjusted[i].p_value for i in places]), strict=True):
-            one = adjusted[index]
-            adjusted[index] = Comparison(**{**asdict(one), "adjusted": method, "p_adjusted": p})
-    return adjusted
+def _numbers(effect: Effect, always: AlwaysValid, obstacle: str | None) -> dict[str, Any]:
+    """Give the numbers of a comparison; none but the units where it cannot be made."""
+    told = {
+        "method": effect.method,
+        "mean": effect.mean,
+        "control_mean": effect.control_mean,
+        "lift": effect.lift,
+        "lift_low": effect.lift_low,
+        "lift_high": effect.lift_high,
+        "always_low": always.lift_low,
+        "always_high": always.lift_high,
+        "p_value": effect.p_value,
+    }
+    return {
+        "units": effect.n,
+        "control_units": effect.control_n,
+        "status": obstacle or effect.status,
+        **(dict.fromkeys(told) if obstacle else told),
+    }

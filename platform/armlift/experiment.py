@@ -121,6 +121,21 @@ class AnalysisPlan(_Part):
     minimum_units: int = Field(
         default=30, ge=2, description="Units an arm needs before its comparison is judged."
     )
+    planned_units: int | None = Field(
+        default=None,
+        ge=2,
+        description="Units of all arms at which a live experiment is judged by its plain intervals; until "
+        "then, or without a plan, by its always-valid ones.",
+    )
+    smallest_lift: float | None = Field(
+        default=None,
+        gt=0,
+        lt=10,
+        description="The smallest lift of the first primary metric worth shipping, a fraction such as 0.01.",
+    )
+    always_valid_units: int = Field(
+        default=5000, ge=1, description="Units at which always-valid intervals are tightest."
+    )
 
 
 class ReplaySettings(_Part):

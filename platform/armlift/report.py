@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, func, select
 
 from armlift.aggregates import Question, UnitTotals
 from armlift.checks import Check, make_checks
-from armlift.comparisons import Comparison, compare_arms
+from armlift.comparisons import Comparison, Found, compare_arms
 from armlift.days import Calendar
 from armlift.evidence import Evidence
 from armlift.experiment import Experiment
@@ -16,7 +16,6 @@ from armlift.metric import Metric, Metrics
 from armlift.runs import LIVE, Run
 from armlift.sentence import sentence
 from armlift.stats.power import minimum_detectable
-from armlift.stats.results import Effect
 from armlift.store.tables import impressions
 from armlift.trust import Trust
 from armlift.verdict import Verdict, judge
@@ -73,14 +72,14 @@ def make_report(engine: Engine, run: Run, calendar: Calendar, *, as_of: int | No
     question = Question(run.run, experiment.name, run.paired, at, calendar.day(at))
     with engine.connect() as connection:
         totals = UnitTotals(connection, question, metrics)
-        comparisons = compare_arms(run, experiment, metrics, totals)
+        found = compare_arms(run, experiment, metrics, totals)
         matched = _matched(connection, run, question)
         checks = make_checks(connection, run, experiment, totals, question, calendar)
         left_out = totals.left_out() | {
             f"too_young_{metric}": count for metric, count in totals.too_young().items()
         }
-    resolution = _resolution(run, experiment, comparisons, matched)
-    evidence = [_evidence(one, metrics[one.metric]) for one, _ in comparisons]
+    resolution = _resolution(run, experiment, found, matched)
+    evidence = [_evidence(one.comparison, metrics[one.comparison.metric]) for one in found]
     trust = Trust(
         checks=checks,
         replay=run.mode != LIVE,
@@ -97,7 +96,7 @@ def make_report(engine: Engine, run: Run, calendar: Calendar, *, as_of: int | No
         resolution=resolution,
         verdict=verdict,
         sentence=sentence(verdict, evidence, trust),
-        comparisons=[one for one, _ in comparisons],
+        comparisons=[one.comparison for one in found],
         checks=checks,
         dropped={**run.dropped, **{f"unit_{reason}": count for reason, count in left_out.items()}},
         sql=totals.sql,
@@ -135,7 +134,7 @@ def _matched(connection: Connection, run: Run, question: Question) -> dict[str, 
 def _resolution(
     run: Run,
     experiment: Experiment,
-    comparisons: Sequence[tuple[Comparison, Effect | None]],
+    found: Sequence[Found],
     matched: Mapping[str, int],
 ) -> dict[str, Any]:
     """Say how finely this run can tell arms apart; `mde` is of the first primary metric, at 80 % power."""
@@ -143,9 +142,9 @@ def _resolution(
     compared = counts.get("compared", 0)
     first = experiment.metrics.primary[0]
     mde = {
-        one.arm: _detectable(one, effect, experiment.analysis.alpha)
-        for one, effect in comparisons
-        if one.metric == first
+        one.comparison.arm: _detectable(one, experiment.analysis.alpha)
+        for one in found
+        if one.comparison.metric == first
     }
     known = [value for value in mde.values() if value is not None]
     return {
@@ -166,7 +165,8 @@ def _resolution(
     }
 
 
-def _detectable(one: Comparison, effect: Effect | None, alpha: float) -> float | None:
-    if effect is None or one.status != "ok":
+def _detectable(one: Found, alpha: float) -> float | None:
+    if one.comparison.status != "ok":
         return None
+    effect = one.effect
     return minimum_detectable(effect.standard_error, effect.control_mean, alpha=alpha).relative

@@ -11,8 +11,9 @@ import numpy.typing as npt
 import pytest
 from sqlalchemy import Engine, insert
 
-from armlift.aggregates import Question, Stratum, UnitTotals, parts_of
+from armlift.aggregates import Question, Stratum, UnitTotals
 from armlift.days import DAY_MS
+from armlift.effects import parts_of
 from armlift.metric import METRICS, window_of
 from armlift.stats.aggregates import Aggregates, merge_all
 from armlift.store.database import writing

@@ -1,0 +1,111 @@
+"""Effects: one metric of one arm against the control, from aggregates by stratum of first exposure."""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import ceil
+from typing import NamedTuple
+
+from armlift.metric import Metric, cuped_of
+from armlift.stats.aggregates import Aggregates
+from armlift.stats.cuped import Adjustment, adjusted_means, adjusted_ratios
+from armlift.stats.estimates import Estimate
+from armlift.stats.means import mean, share
+from armlift.stats.quantiles import quantile, quantile_difference, rank_interval
+from armlift.stats.ratios import ratio
+from armlift.stats.results import Effect, Method, Rules
+from armlift.stats.strata import stratified
+
+BEFORE = ("pre_num", "pre_den")
+"""The columns that hold what a unit did before its first exposure."""
+PAST = "past"
+"""The column that tells (1 or 0) whether anything is known of a unit before its first exposure."""
+
+Place = tuple[int, int]
+"""A stratum: generation and phase of first exposure."""
+ByPlace = Mapping[Place, Aggregates]
+
+
+class Compared(NamedTuple):
+    """An effect, the units left out because their stratum is too small, and the variance that is left.
+
+    `remaining` is the share of the variance that adjustment leaves in the largest stratum; 1 without.
+    """
+
+    effect: Effect
+    left_out: int = 0
+    remaining: float = 1.0
+
+
+def parts_of(metric: Metric) -> tuple[str, ...]:
+    """Name the columns a metric's aggregates are of."""
+    ratios, adjusted = metric.kind == "ratio", cuped_of(metric) is not None
+    named = ("num", "den") if ratios else ("num",)
+    return (*named, *(BEFORE if ratios else BEFORE[:1]), PAST) if adjusted else named
+
+
+def compare_strata(metric: Metric, arm: ByPlace, control: ByPlace, rules: Rules) -> Compared:
+    """Compare an arm with the control within strata of first exposure, and average over them.
+
+    Both map a stratum to aggregates over `parts_of` the metric. Not for quantiles, see `compare_quantiles`.
+    """
+    empty = Aggregates.empty(parts_of(metric))
+    places = sorted(arm.keys() | control.keys())
+    found = [_estimates(metric, arm.get(p, empty), control.get(p, empty)) for p in places] or [
+        _estimates(metric, empty, empty)
+    ]
+    used = any(one.used for one in found)
+    whole = stratified([(one.arm, one.control) for one in found], _method(metric, used), rules)
+    largest = max(found, key=lambda one: one.arm.n + one.control.n)
+    return Compared(whole.effect, whole.left_out_units, largest.remaining_variance)
+
+
+def compare_quantiles(
+    q: float,
+    clusters: Sequence[Aggregates],
+    values: Sequence[Callable[[Sequence[int]], Sequence[float]]],
+    rules: Rules,
+) -> Effect:
+    """Compare a quantile of two arms, the challenger first.
+
+    `clusters` has each arm's aggregates over (below, values), see `rank_interval`; `values` gives an arm's
+    order statistics at ranks, 0 the smallest.
+    """
+    estimates = []
+    for of_arm, at in zip(clusters, values, strict=True):
+        ranks = rank_interval(of_arm, q, rules)
+        if not ranks.values:
+            estimates.append(quantile(ranks, None, None, None))
+            continue
+        bounds = [] if ranks.low is None or ranks.high is None else [ranks.low - 1, ranks.high - 1]
+        value, *edges = at([quantile_rank(q, ranks.values), *bounds])
+        low, high = edges if edges else (None, None)
+        estimates.append(quantile(ranks, value, low, high))
+    return quantile_difference(estimates[0], estimates[1], rules)
+
+
+def quantile_rank(q: float, count: int) -> int:
+    """Give the rank, 0 the smallest, of the smallest of `count` values that a share q does not exceed."""
+    return min(count, max(1, ceil(q * count))) - 1
+
+
+def _estimates(metric: Metric, arm: Aggregates, control: Aggregates) -> Adjustment:
+    """Estimate a metric in two arms of one stratum, with the covariates' help where it is asked for."""
+    if metric.kind == "ratio":
+        if metric.cuped:
+            return adjusted_ratios(arm, control, "num", "den", [BEFORE, PAST])
+        return _plain(ratio(arm, "num", "den"), ratio(control, "num", "den"))
+    if cuped_of(metric) is not None:
+        return adjusted_means(arm, control, "num", [BEFORE[0], PAST])
+    one = mean if metric.kind == "mean" else share
+    return _plain(one(arm, "num"), one(control, "num"))
+
+
+def _plain(arm: Estimate, control: Estimate) -> Adjustment:
+    return Adjustment(arm, control, (), 1.0)
+
+
+def _method(metric: Metric, adjusted: bool) -> Method:
+    if metric.kind == "ratio":
+        return "cuped_ratio" if adjusted else "ratio"
+    if adjusted:
+        return "cuped"
+    return "welch" if metric.kind == "mean" else "proportion"
