@@ -4,6 +4,8 @@ Sources of the formulas: Chan, Golub & LeVeque (1983), merging of moments; Welch
 (1946), unequal variances and degrees of freedom; Fieller (1954) and Deng, Knoblich & Lu (KDD 2018,
 "Applying the delta method in metric analytics"), ratios with units as clusters; Wilson (1927), the score
 interval; Fabijan et al. (KDD 2019), sample ratio mismatch; Holm (1979) and Benjamini & Hochberg (1995),
-multiplicity. Import from the modules: `aggregates`, `results`, `means`, `ratios`, `paired`, `srm`,
-`multiplicity`, `power`.
+multiplicity; Waudby-Smith et al. (2024), always-valid intervals; Lan & DeMets (1983), group-sequential
+boundaries; Gelman et al. (2013), normal priors; Lindon & Malek (NeurIPS 2022), the sequential sample ratio
+check. Import from the modules: `aggregates`, `results`, `means`, `ratios`, `paired`, `srm`, `multiplicity`,
+`power`, `intervals`, `always_valid`, `group_sequential`, `bayesian`.
 """

@@ -119,6 +119,7 @@ def compare(method: Method, arm: Estimate, control: Estimate, spread: SpreadOf, 
         alpha=rules.alpha,
         standard_error=error,
         lift_error=relative.error,
+        lift_scale=None if relative.error is None else rules.lift,
     )
 
 

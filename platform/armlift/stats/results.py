@@ -9,6 +9,8 @@ Status = Literal["ok", "no_data", "too_few", "zero_variance", "zero_control", "n
 CheckStatus = Literal["ok", "warn", "fail", "no_data", "not_applicable"]
 Method = Literal["welch", "proportion", "ratio", "paired", "paired_ratio", "score"]
 LiftScale = Literal["log", "linear"]
+PAIRED: frozenset[Method] = frozenset({"paired", "paired_ratio"})
+"""Methods whose units met both arms, so that `n` and `control_n` count the same units."""
 
 ASSUMPTIONS: dict[Method, str] = {
     "welch": "units are independent; means of units are close to normal; variances may differ",
@@ -54,7 +56,8 @@ class Effect:
     `n` counts units (pairs in paired methods); `mean` and `control_mean` are means a unit, or the ratio for
     ratio metrics. `difference` is mean - control_mean, with interval and two-sided `p_value` from a t
     distribution of `degrees_of_freedom`; `lift` is mean / control_mean - 1, a fraction, with an own interval.
-    `standard_error` belongs to the difference, `lift_error` to the log ratio (linear rules: to the lift).
+    `standard_error` belongs to the difference, `lift_error` to the log ratio or to the lift itself, as
+    `lift_scale` says (log or linear, None without a lift error).
 
     Status, the first that holds:
     - `no_data`: an arm has no unit, or a ratio's denominators add up to 0;
@@ -84,6 +87,12 @@ class Effect:
     alpha: float
     standard_error: float | None
     lift_error: float | None
+    lift_scale: LiftScale | None
+
+    @property
+    def units(self) -> int:
+        """Count the units behind the comparison: those of both arms, a pair once."""
+        return self.n if self.method in PAIRED else self.n + self.control_n
 
     @property
     def assumptions(self) -> str:
@@ -123,6 +132,7 @@ class Effect:
             alpha=alpha,
             standard_error=None,
             lift_error=None,
+            lift_scale=None,
         )
 
 

@@ -21,3 +21,10 @@ def test_an_unknown_effect_keeps_what_is_known() -> None:
     assert (effect.status, effect.n, effect.mean, effect.control_mean) == ("too_few", 1, 2.0, None)
     assert (effect.lift, effect.lift_low, effect.p_value, effect.difference) == (None, None, None, None)
     assert "every unit met both arms" in effect.assumptions
+
+
+def test_a_pair_is_one_unit() -> None:
+    paired = Effect.unknown("paired_ratio", "no_data", alpha=0.1, n=5, control_n=5)
+    apart = Effect.unknown("ratio", "no_data", alpha=0.1, n=5, control_n=5)
+    assert (paired.units, apart.units) == (5, 10)
+    assert apart.lift_scale is None
