@@ -57,10 +57,12 @@ class Batch(NamedTuple):
 
 def _sums(values: Array, ends: Sequence[int]) -> Array:
     """Sum the first `ends` units of each experiment: [experiments, ends]."""
+    totals: Array
     if len(ends) == 1:
-        return values.sum(axis=1, keepdims=True)
+        totals = values.sum(axis=1, keepdims=True)
+        return totals
     totals = np.concatenate([np.zeros((len(values), 1)), values.cumsum(axis=1)], axis=1)
-    return np.ascontiguousarray(totals[:, ends])
+    return totals[:, ends]
 
 
 class Case(NamedTuple):

@@ -67,7 +67,9 @@ def test_populations_have_the_values_they_claim(population: Population) -> None:
         if population.name.startswith("zero"):  # too heavy to see the variance: log-normal of sigma 1.5
             logs = np.log(values[values > 0.0])
             assert len(logs) / n == pytest.approx(0.1, rel=0.02)
-            assert [logs.mean(), logs.std()] == pytest.approx([np.log(value / 0.1) - 1.5**2 / 2, 1.5], abs=0.04)
+            assert [logs.mean(), logs.std()] == pytest.approx(
+                [np.log(value / 0.1) - 1.5**2 / 2, 1.5], abs=0.04
+            )
             assert variance == pytest.approx(value**2 * (np.exp(1.5**2) / 0.1 - 1.0))
         else:
             assert values.var() == pytest.approx(variance, rel=0.03)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from scipy.special import stdtr, stdtrit
 
 from armlift.stats.aggregates import Aggregates
-from armlift.stats.results import Effect, Method, Rules, Status
+from armlift.stats.results import Effect, LiftScale, Method, Rules, Status
 
 CONSTANT = 1e-9
 """A column whose standard deviation is below this share of its mean is constant: the rest is rounding (a
@@ -97,7 +97,7 @@ def compare(method: Method, arm: Estimate, control: Estimate, spread: SpreadOf, 
         lift = _finite(arm.value / control.value - 1.0) if control.value > 0.0 else None
         return _unknown(method, "zero_variance", arm, control, rules, difference, lift)
     error = sqrt(variance)
-    half = _half_width(error, df, rules)
+    half = half_width(error, df, rules.alpha)
     if not isfinite(abs(difference) + half):
         return _unknown(method, "not_estimable", arm, control, rules)
     relative = _lift(arm.value, control.value, spread, rules)
@@ -119,6 +119,7 @@ def compare(method: Method, arm: Estimate, control: Estimate, spread: SpreadOf, 
         alpha=rules.alpha,
         standard_error=error,
         lift_error=relative.error,
+        lift_degrees_of_freedom=relative.degrees_of_freedom,
         lift_scale=None if relative.error is None else rules.lift,
     )
 
@@ -129,6 +130,7 @@ class _Lift(NamedTuple):
     low: float | None = None
     high: float | None = None
     error: float | None = None
+    degrees_of_freedom: float | None = None
 
 
 def _lift(arm: float, control: float, spread: SpreadOf, rules: Rules) -> _Lift:
@@ -145,20 +147,28 @@ def _lift(arm: float, control: float, spread: SpreadOf, rules: Rules) -> _Lift:
     if not isfinite(variance) or variance <= 0.0:
         return _Lift("zero_variance" if variance == 0.0 else "not_estimable", ratio - 1.0)
     error = sqrt(variance)
-    half = _half_width(error, df, rules)
-    if rules.lift == "linear":
+    bounds = lift_interval(ratio, half_width(error, df, rules.alpha), rules.lift)
+    return (
+        _Lift("not_estimable", ratio - 1.0)
+        if bounds is None
+        else _Lift("ok", ratio - 1.0, *bounds, error, df)
+    )
+
+
+def half_width(error: float, df: float, alpha: float) -> float:
+    """Give half the width of a t interval of confidence 1 - alpha."""
+    return error * float(stdtrit(df, 1.0 - alpha / 2.0))
+
+
+def lift_interval(ratio: float, half: float, scale: LiftScale) -> tuple[float, float] | None:
+    """Give the interval of ratio - 1, `half` being half its width on the scale; None unless it is finite."""
+    if scale == "linear":
         low, high = ratio - half, ratio + half
     elif half < LARGEST_EXPONENT:
         low, high = ratio * exp(-half), ratio * exp(half)
     else:
-        return _Lift("not_estimable", ratio - 1.0)
-    if not isfinite(low) or not isfinite(high):
-        return _Lift("not_estimable", ratio - 1.0)
-    return _Lift("ok", ratio - 1.0, low - 1.0, high - 1.0, error)
-
-
-def _half_width(error: float, df: float, rules: Rules) -> float:
-    return error * float(stdtrit(df, 1.0 - rules.alpha / 2.0))
+        return None
+    return (low - 1.0, high - 1.0) if isfinite(low) and isfinite(high) else None
 
 
 def _obstacle(arm: Estimate, control: Estimate, rules: Rules) -> Status | None:

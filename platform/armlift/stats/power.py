@@ -7,7 +7,7 @@ from scipy.special import nctdtr, ndtri, stdtrit
 
 from armlift.errors import InputError
 from armlift.stats.estimates import Estimate
-from armlift.stats.results import Effect, Status, check_share
+from armlift.stats.results import PAIRED, Effect, Status, check_share
 
 MOST_UNITS = 10**12
 """An effect that takes more units than this is beyond any experiment."""
@@ -82,7 +82,7 @@ def baseline_of(effect: Effect) -> Estimate:
     A unit's variance is standard_error^2 / (1/n + 1/control_n), taken as the same in both arms. Raises
     InputError for paired effects: their error is that of pairs, which an experiment on units will not have.
     """
-    if effect.method in ("paired", "paired_ratio"):
+    if effect.method in PAIRED:
         raise InputError(f"method is {effect.method}, a baseline must come from arms that share no unit")
     error = effect.standard_error
     if error is None or effect.control_mean is None:

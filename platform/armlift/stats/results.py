@@ -7,7 +7,9 @@ from armlift.errors import InputError
 
 Status = Literal["ok", "no_data", "too_few", "zero_variance", "zero_control", "not_estimable"]
 CheckStatus = Literal["ok", "warn", "fail", "no_data", "not_applicable"]
-Method = Literal["welch", "proportion", "ratio", "paired", "paired_ratio", "score"]
+Method = Literal[
+    "welch", "proportion", "ratio", "paired", "paired_ratio", "score", "cuped", "cuped_ratio", "quantile"
+]
 LiftScale = Literal["log", "linear"]
 PAIRED: frozenset[Method] = frozenset({"paired", "paired_ratio"})
 """Methods whose units met both arms, so that `n` and `control_n` count the same units."""
@@ -19,6 +21,9 @@ ASSUMPTIONS: dict[Method, str] = {
     "paired": "units are independent; every unit met both arms; the mean difference is close to normal",
     "paired_ratio": "units are independent; every unit met both arms; the mean denominators are far from 0",
     "score": "units are independent; each value is 0 or 1",
+    "cuped": "as welch; covariates end before a unit's first exposure, so no arm can have moved them",
+    "cuped_ratio": "as ratio; covariates end before a unit's first exposure, so no arm can have moved them",
+    "quantile": "units are independent, a unit's own values need not be; values near the quantile do not tie",
 }
 
 
@@ -56,8 +61,8 @@ class Effect:
     `n` counts units (pairs in paired methods); `mean` and `control_mean` are means a unit, or the ratio for
     ratio metrics. `difference` is mean - control_mean, with interval and two-sided `p_value` from a t
     distribution of `degrees_of_freedom`; `lift` is mean / control_mean - 1, a fraction, with an own interval.
-    `standard_error` belongs to the difference, `lift_error` to the log ratio or to the lift itself, as
-    `lift_scale` says (log or linear, None without a lift error).
+    `standard_error` belongs to the difference, `lift_error` to the log ratio (linear rules: to the lift) with
+    `lift_degrees_of_freedom`; `lift_scale` says which of the two.
 
     Status, the first that holds:
     - `no_data`: an arm has no unit, or a ratio's denominators add up to 0;
@@ -87,6 +92,7 @@ class Effect:
     alpha: float
     standard_error: float | None
     lift_error: float | None
+    lift_degrees_of_freedom: float | None
     lift_scale: LiftScale | None
 
     @property
@@ -132,6 +138,7 @@ class Effect:
             alpha=alpha,
             standard_error=None,
             lift_error=None,
+            lift_degrees_of_freedom=None,
             lift_scale=None,
         )
 
