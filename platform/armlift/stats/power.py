@@ -84,7 +84,7 @@ def baseline_of(effect: Effect) -> Estimate:
     """
     if effect.method in PAIRED:
         raise InputError(f"method is {effect.method}, a baseline must come from arms that share no unit")
-    error = effect.standard_error
+    error = 0.0 if effect.status == "zero_variance" and effect.p_value is None else effect.standard_error
     if error is None or effect.control_mean is None:
         return Estimate(effect.control_n, effect.control_mean, nan)
     unit_variance = error * error / (1.0 / effect.n + 1.0 / effect.control_n)

@@ -8,6 +8,7 @@ from statsmodels.stats.power import NormalIndPower, TTestIndPower
 
 from armlift.errors import InputError
 from armlift.stats.aggregates import Aggregates
+from armlift.stats.cuped import cuped
 from armlift.stats.estimates import Estimate
 from armlift.stats.means import mean, welch
 from armlift.stats.paired import paired_means
@@ -156,9 +157,25 @@ def test_a_baseline_is_any_estimate() -> None:
         assert power_of(0.05, ours, 3000, 3000).power == pytest.approx(
             power_of(0.05, estimate, 3000, 3000).power, abs=0.05
         )
+    constant = Aggregates.of(("y",), np.full((9, 1), 4.0))
+    assert power_of(0.1, baseline_of(welch(constant, constant, "y")), 9, 9).status == "zero_variance"
     assert baseline_of(welch(arm, Aggregates.empty(("m", "d")), "m")).value is None
     with pytest.raises(InputError, match="paired"):
         baseline_of(paired_means(arm, "m", "d"))
+
+
+def test_a_past_that_explains_half_needs_half_the_units() -> None:
+    rng = np.random.default_rng(8)
+    x = rng.gamma(2.0, 1.0, (2, 20_000))
+    y = x + rng.gamma(2.0, 1.0, x.shape)
+    arm, control = (
+        Aggregates.of(("y", "x"), np.stack([one, past], 1)) for one, past in zip(y, x, strict=True)
+    )
+    plain = units_needed(0.02, baseline_of(welch(arm, control, "y"))).units
+    adjusted = units_needed(0.02, baseline_of(cuped(arm, control, "y", ["x"]))).units
+    assert plain is not None
+    assert adjusted is not None
+    assert adjusted / plain == pytest.approx(0.5, abs=0.02)
 
 
 @pytest.mark.parametrize(("units", "control_units"), [(8, 8), (60, 60), (20, 180), (180, 20)])
