@@ -1,7 +1,7 @@
 """Coverage of a replay's 95 % intervals over 200 generated logs, and the statistics' own validity.
 
 The replays show that biased exposure misses the truth. The statistics alone are simulated after them, which
-takes some ten minutes; `python benchmarks/validity.py` runs that part by itself.
+takes some five minutes; `python benchmarks/validity.py` runs that part by itself.
 """
 
 import tempfile
