@@ -6,6 +6,8 @@ Sources of the formulas: Chan, Golub & LeVeque (1983), merging of moments; Welch
 interval; Fabijan et al. (KDD 2019), sample ratio mismatch; Holm (1979) and Benjamini & Hochberg (1995),
 multiplicity; Waudby-Smith et al. (2024), always-valid intervals; Lan & DeMets (1983), group-sequential
 boundaries; Gelman et al. (2013), normal priors; Lindon & Malek (NeurIPS 2022), the sequential sample ratio
-check. Import from the modules: `aggregates`, `results`, `means`, `ratios`, `paired`, `srm`, `multiplicity`,
-`power`, `intervals`, `always_valid`, `group_sequential`, `bayesian`.
+check; Deng, Xu, Kohavi & Walker (WSDM 2013), covariates from before exposure; Miratrix, Sekhon & Yu (2013),
+post-stratification; Cohen (1988), power; Efron & Thisted (1976), the arrival of new units. Import from the
+modules: `aggregates`, `results`, `means`, `ratios`, `paired`, `quantiles`, `cuped`, `strata`, `srm`,
+`multiplicity`, `power`, `arrival`, `intervals`, `always_valid`, `group_sequential`, `bayesian`.
 """
