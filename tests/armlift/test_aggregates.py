@@ -13,7 +13,7 @@ from sqlalchemy import Engine, insert
 
 from armlift.aggregates import Question, Stratum, UnitTotals
 from armlift.days import DAY_MS
-from armlift.effects import parts_of
+from armlift.effects import BEFORE, PAST, parts_of
 from armlift.metric import METRICS, window_of
 from armlift.stats.aggregates import Aggregates, merge_all
 from armlift.store.database import writing
@@ -28,6 +28,16 @@ METRICS_ASKED = METRICS.validate_python(
         "clicked": {"kind": "proportion", "of": {"event": "click"}},
         LONG: {"kind": "ratio", "numerator": {"event": "click"}, "denominator": {"event": "impression"}},
         "arm": {"kind": "mean", "of": {"event": "purchase"}},
+        "by_past": {"kind": "mean", "cuped": "7d", "of": {"event": "click"}},
+        "ctr_by_past": {
+            "kind": "ratio",
+            "cuped": "7d",
+            "numerator": {"event": "click"},
+            "denominator": {"event": "impression"},
+        },
+        "back": {"kind": "retention", "day": 1},
+        "median": {"kind": "quantile", "quantile": 0.5, "of": {"event": "play", "aggregate": "sum"}},
+        "capped": {"kind": "mean", "winsorise": 0.9, "of": {"event": "play", "aggregate": "sum"}},
         "early": {
             "kind": "ratio",
             "window": "2d",
@@ -37,6 +47,7 @@ METRICS_ASKED = METRICS.validate_python(
     }
 )
 DAYS = 5
+PARTS = ("num", "den")
 
 
 @dataclass
@@ -75,27 +86,47 @@ class World:
         self.unit_days.append({**row, **changed})
 
     def counting(self, units: Sequence[str], arm: str, metric: str, as_of: int) -> list[str]:
-        """Leave out the units that met the arm less than the metric's window before a time."""
-        window = window_of(METRICS_ASKED[metric])
+        """Leave out the units that met the arm too short a time before a time."""
+        asked = METRICS_ASKED[metric]
+        window = window_of(asked)
         since: dict[str, int] = {}
         for one in self.exposures:
             if (one["run"], one["experiment"], one["arm"]) == ("r1", "demo", arm):
                 since[one["unit_id"]] = min(one["ts"], since.get(one["unit_id"], one["ts"]))
+        if asked.kind == "retention":
+            return [u for u in units if since[u] // DAY_MS + asked.day <= as_of // DAY_MS]
         return [u for u in units if window is None or since[u] + window - 1 <= as_of]
 
-    def totals(self, units: Sequence[str], arm: str, metric: str, as_of_day: int) -> Array:
-        """Add up the rows of units as the definition of the metric asks: shape [len(units), 2]."""
-        sums = {unit: [0.0, 0.0] for unit in units}
+    def totals(
+        self, units: Sequence[str], arm: str, metric: str, as_of_day: int, parts: Sequence[str] = PARTS
+    ) -> Array:
+        """Add up the rows of units as the definition of the metric asks: shape [len(units), len(parts)]."""
+        sums = {unit: dict.fromkeys((*PARTS, *BEFORE, PAST), 0.0) for unit in units}
         for row in self.unit_days:
-            key = (row["run"], row["experiment"], row["side"], row["arm"], row["metric"])
-            asked = key == ("r1", "demo", "post", arm, metric) and row["day"] <= as_of_day
-            if asked and row["unit_id"] in sums:
-                sums[row["unit_id"]][0] += row["num"]
-                sums[row["unit_id"]][1] += row["den"]
-        values = np.array(list(sums.values())).reshape(-1, 2)
-        if METRICS_ASKED[metric].kind == "proportion":
-            values[:, 0] = values[:, 0] > 0
-        return values
+            own = (row["run"], row["experiment"]) == ("r1", "demo") and row["unit_id"] in sums
+            if own and row["side"] == "pre":
+                sums[row["unit_id"]][PAST] = 1.0
+            if own and (row["arm"], row["metric"]) == (arm, metric) and row["day"] <= as_of_day:
+                prefix = "pre_" if row["side"] == "pre" else ""
+                for part in PARTS:
+                    sums[row["unit_id"]][prefix + part] += row[part]
+        if METRICS_ASKED[metric].kind in ("proportion", "retention"):
+            for one in sums.values():
+                one["num"] = float(one["num"] > 0)
+        return np.array([[one[part] for part in parts] for one in sums.values()]).reshape(-1, len(parts))
+
+    def cap(self, strata: Mapping[Stratum, list[str]], metric: str, asked: Question) -> float:
+        """Give the value at which a metric is capped: at a quantile of the values above 0 of all arms."""
+        definition = METRICS_ASKED[metric]
+        if definition.kind != "mean" or definition.winsorise is None:
+            return np.inf
+        some = [
+            self.totals(self.counting(met, s.arm, metric, asked.as_of), s.arm, metric, asked.as_of_day)[:, 0]
+            for s, met in strata.items()
+        ]
+        values = np.sort(np.concatenate(some))
+        values = values[values > 0]
+        return float(values[min(len(values) - 1, int(definition.winsorise * len(values)))])
 
 
 def random_world(seed: int, *, paired: bool, units: int = 300) -> World:
@@ -120,7 +151,19 @@ def random_world(seed: int, *, paired: bool, units: int = 300) -> World:
                 world.count(unit, arm, day, "early", clicks, shown)
                 play = round((1e6 + offset + rng.normal(0, 10)) * 1024) / 1024
                 world.count(unit, arm, day, "watched", play, 0)
-            world.count(unit, arm, first, "clicks", 7, 0, side="pre")
+                world.count(unit, arm, day, "by_past", clicks, 0)
+                world.count(unit, arm, day, "ctr_by_past", clicks, shown)
+                if number % 3:
+                    world.count(unit, arm, day, "median", play - 1e6 + 20, 0)
+                    world.count(unit, arm, day, "capped", play - 1e6 + 20, 0)
+            if first + 1 < DAYS and number % 4:
+                world.count(unit, arm, first + 1, "back", 1, 0)
+            if number % 5:
+                for day in (first - 1, first):
+                    world.count(unit, arm, day, "by_past", int(rng.poisson(2)), 0, side="pre")
+                    past = int(rng.poisson(2)), int(rng.poisson(5))
+                    world.count(unit, arm, day, "ctr_by_past", *past, side="pre")
+                world.count(unit, arm, first, "clicks", 7, 0, side="pre")
             world.count(unit, arm, first, "clicks", 7, 0, run="r2")
             world.count(unit, arm, first, "clicks", 7, 0, experiment="other")
         if number % 10 == 0:
@@ -199,14 +242,53 @@ def test_strata_equal_numpy(engine: Engine, day: int) -> None:
             carriers: dict[str, int] = defaultdict(int)
             for stratum, met in wanted.strata.items():
                 units = world.counting(met, stratum.arm, name, asked.as_of)
-                rows = world.totals(units, stratum.arm, name, day)
-                carriers[stratum.arm] += int(np.count_nonzero(rows[:, 1]))
+                parts = parts_of(metric)
+                rows = world.totals(units, stratum.arm, name, day, parts)
+                rows[:, 0] = np.minimum(rows[:, 0], world.cap(wanted.strata, name, asked))
                 if metric.kind == "ratio":
                     rows = rows[rows[:, 1] != 0]
-                parts = parts_of(metric)
-                check(found.pop(stratum, Aggregates.empty(parts)), parts, rows[:, : len(parts)])
+                    carriers[stratum.arm] += len(rows)
+                check(found.pop(stratum, Aggregates.empty(parts)), parts, rows)
             assert not found
             assert totals.carriers(name) == {arm: n for arm, n in carriers.items() if n}
+            assert totals.caps().get(name, np.inf) == world.cap(wanted.strata, name, asked)
+
+
+@pytest.mark.parametrize("day", [1, DAYS - 1])
+def test_what_was_before_equals_numpy(engine: Engine, day: int) -> None:
+    world = random_world(5, paired=False)
+    store(engine, world)
+    asked = question(day, paired=False)
+    wanted = expected(world, asked)
+    with engine.connect() as connection:
+        totals = UnitTotals(connection, asked, METRICS_ASKED)
+        for name in ("by_past", "ctr_by_past", "clicks"):
+            found = totals.before(name)
+            for stratum, units in wanted.strata.items():
+                check(found.pop(stratum), BEFORE, world.totals(units, stratum.arm, name, day, BEFORE))
+            assert not found
+
+
+@pytest.mark.parametrize("day", [1, DAYS - 1])
+def test_order_statistics_equal_numpy(engine: Engine, day: int) -> None:
+    """Idle units are zeros among values of either sign."""
+    world = random_world(6, paired=False)
+    store(engine, world)
+    asked = question(day, paired=False)
+    wanted = expected(world, asked)
+    with engine.connect() as connection:
+        totals = UnitTotals(connection, asked, METRICS_ASKED)
+        for arm in "ab":
+            units = [unit for stratum, some in wanted.strata.items() if stratum.arm == arm for unit in some]
+            values = np.sort(world.totals(units, arm, "median", day)[:, 0])
+            assert values[0] < 0 < values[-1]
+            assert 0 in values
+            assert totals.units("median", arm) == len(values)
+            assert totals.quantile("median", arm, range(len(values))) == list(values)
+            for at in (float(values[len(values) // 2]), -1.0, 0.0):
+                below = totals.share_at_most("median", at)
+                merged = merge_all(one for stratum, one in below.items() if stratum.arm == arm)
+                check(merged, ("below", "values"), np.array([[float(v <= at), 1.0] for v in values]))
 
 
 def test_strata_of_an_arm_merge_to_its_whole(engine: Engine) -> None:
@@ -237,6 +319,7 @@ def test_pairs_equal_numpy(engine: Engine, day: int) -> None:
             both = [unit for unit in units if all(unit in some for some in whole)]
             assert totals.too_young().get(name, 0) == len({*units} - {*both})
             rows = np.hstack([world.totals(both, arm, name, day) for arm in "ab"])
+            rows[:, ::2] = np.minimum(rows[:, ::2], world.cap(wanted.strata, name, asked))
             if metric.kind == "ratio":
                 rows = rows[(rows[:, 1] != 0) | (rows[:, 3] != 0)]
             check(totals.pairs(name, "a", "b"), ("num", "den", "control_num", "control_den"), rows)

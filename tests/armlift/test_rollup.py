@@ -29,7 +29,7 @@ from armlift.events import (
     request_day,
     request_identity,
 )
-from armlift.metric import METRICS, Measure, measures, window_of
+from armlift.metric import METRICS, Measure, cuped_of, measures, window_of
 from armlift.rollup import Subject, rebuild, roll_up, waiting
 from armlift.stats.aggregates import Aggregates
 from armlift.store.database import writing
@@ -60,6 +60,9 @@ METRICS_OF_ALL_KINDS = METRICS.validate_python(
             "numerator": {"event": "play", "aggregate": "sum"},
             "denominator": {"event": "play", "aggregate": "days"},
         },
+        "clicks_by_past": {"kind": "mean", "cuped": "30h", "of": {"event": "click"}},
+        "back_next_day": {"kind": "retention", "day": 1, "of": {"event": "click", "aggregate": "days"}},
+        "back_two_days_on": {"kind": "retention", "day": 2},
         "clicks_first_day": {"kind": "mean", "window": "1d", "of": {"event": "click"}},
         "ctr_36h": {
             "kind": "ratio",
@@ -144,8 +147,13 @@ def recomputed_run(connection: Connection, subject: Subject) -> Iterator[tuple[A
                 cells[unit, one.day, side, arm].append((kind, value, one.ts - ts))
     for (unit, day, side, arm), happened in cells.items():
         for name, metric in subject.metrics.items():
-            within = window_of(metric) or float("inf")
-            early = [(kind, value) for kind, value, after in happened if after < within]
+            within, since = window_of(metric) or float("inf"), cuped_of(metric) or float("inf")
+            off = day - CALENDAR.day(first[unit, arm])
+            early = [
+                (kind, value)
+                for kind, value, after in happened
+                if -since <= after < within and off == getattr(metric, "day", off)
+            ]
             parts = {part: matching(measure, early) for part, measure in measures(metric).items()}
             if any(parts.values()):
                 num, den = (taken(measures(metric).get(part), parts.get(part, [])) for part in ("num", "den"))
