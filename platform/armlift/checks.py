@@ -1,13 +1,14 @@
 """Trust checks: whether a run's lift rests on what it should."""
 
-from typing import NamedTuple
-
 from sqlalchemy import Connection, case, func, or_, select
 
 from armlift.aggregates import Question, Stratum, UnitTotals
+from armlift.check import Check, level
+from armlift.comparisons import compare_before
 from armlift.days import Calendar
 from armlift.experiment import Experiment
 from armlift.lateness import arrived
+from armlift.model_checks import stale_model, symbiosis
 from armlift.runs import LIVE, Run
 from armlift.splitter import generations
 from armlift.stats import srm
@@ -17,19 +18,12 @@ from armlift.store.tables import aliases, exposures, impressions
 SEVERAL_ARMS_WARN, SEVERAL_ARMS_FAIL = 0.01, 0.10
 UNSHOWN_WARN, UNSHOWN_FAIL = 0.01, 0.10
 """Shares of units exposed to several arms, and of units exposed without an impression."""
+BIAS_WARN, BIAS_FAIL = 0.01, 0.001
+"""P-values below which arms were not alike before they met their units."""
 LATE_WARN = 0.01
 """Share of events that were late."""
 DISPUTED_WARN, DISPUTED_FAIL = 0.01, 0.10
 """Shares of merged ids whose unit is in doubt."""
-
-
-class Check(NamedTuple):
-    """A trust check: its status, the number it rests on, and what it means."""
-
-    name: str
-    status: CheckStatus
-    value: float | None
-    meaning: str
 
 
 def make_checks(
@@ -40,18 +34,23 @@ def make_checks(
     question: Question,
     calendar: Calendar,
 ) -> list[Check]:
-    """Check what a lift rests on: random exposure, the split, single arms, events, ids."""
+    """Check what a lift rests on: random exposure, the split, single arms, the past, events, models, ids."""
     return [
         _random_exposure(run),
-        _sample_ratio(run, experiment, totals),
+        *_sample_ratios(run, experiment, totals),
         _several_arms(run, totals),
+        _pre_exposure_bias(run, experiment, totals),
         _unshown(connection, run, question),
+        stale_model(connection, run, question),
+        symbiosis(run, experiment),
         _late(connection, run, question, calendar),
         _merged_ids(connection, run),
     ]
 
 
 def _random_exposure(run: Run) -> Check:
+    if run.mode == LIVE:
+        return Check("random_exposure", "not_applicable", None, "the splitter chose what units met")
     rows, random = run.resolution["rows"], run.resolution["random_rows"]
     share = None if random is None or not rows else random / rows
     status: CheckStatus = "ok" if share == 1.0 else "warn"
@@ -66,9 +65,14 @@ def _random_exposure(run: Run) -> Check:
     return Check("random_exposure", status, share, meaning)
 
 
-def _sample_ratio(run: Run, experiment: Experiment, totals: UnitTotals) -> Check:
+def _sample_ratios(run: Run, experiment: Experiment, totals: UnitTotals) -> list[Check]:
+    """Check the split, once and at every look.
+
+    A live run is looked at again and again: there the test that holds at every look decides.
+    """
     if run.paired:
-        return Check("srm", "not_applicable", None, "every unit meets every arm")
+        meaning = "every unit meets every arm"
+        return [Check(name, "not_applicable", None, meaning) for name in ("srm", "srm_always_valid")]
     counts = totals.counts()
     weights = dict(generations(experiment))
     strata = [
@@ -78,12 +82,41 @@ def _sample_ratio(run: Run, experiment: Experiment, totals: UnitTotals) -> Check
         )
         for generation, phase in sorted({(s.generation, s.phase) for s in counts})
     ]
-    found = srm.sample_ratio_strata(strata) if strata else None
-    if found is None:
-        return Check("srm", "no_data", None, "no unit was exposed")
+    if not strata:
+        return [Check(name, "no_data", None, "no unit was exposed") for name in ("srm", "srm_always_valid")]
+    once, always = srm.sample_ratio_strata(strata), srm.sequential_sample_ratio_strata(strata)
     units = [sum(n for stratum, n in counts.items() if stratum.arm == arm) for arm in experiment.arms]
-    meaning = f"the arms hold {' : '.join(map(str, units))} units; p below .001 means the split is off"
-    return Check("srm", found.status, found.p_value, meaning)
+    held = f"the arms hold {' : '.join(map(str, units))} units; p below .001 means the split is off"
+    at_once = (
+        "warn" if run.mode == LIVE and once.status == "fail" and always.status != "fail" else once.status
+    )
+    return [
+        Check("srm", at_once, once.p_value, held),
+        Check("srm_always_valid", always.status, always.p_value, f"{held}, however often it is looked at"),
+    ]
+
+
+def _pre_exposure_bias(run: Run, experiment: Experiment, totals: UnitTotals) -> Check:
+    """Check that arms were alike before they met their units: the least p of all primary metrics and arms."""
+    name = "pre_exposure_bias"
+    if run.paired:
+        return Check(name, "not_applicable", None, "every unit meets every arm")
+    _, metrics = run.parsed()
+    found: dict[str, float] = {}
+    for metric in experiment.metrics.primary:
+        for arm in experiment.challengers:
+            effect = compare_before(
+                metrics[metric], metric, arm, experiment.control, totals, experiment.analysis.alpha
+            )
+            if effect.p_value is not None:
+                found[f"{metric} of {arm}"] = effect.p_value
+    if not found:
+        return Check(name, "no_data", None, "nothing is known of units before their first exposure")
+    least = min(found, key=lambda one: found[one])
+    p_value = min(1.0, found[least] * len(found))
+    status: CheckStatus = "fail" if p_value < BIAS_FAIL else "warn" if p_value < BIAS_WARN else "ok"
+    meaning = f"before first exposure {least} differs most from the control's; p is Bonferroni's"
+    return Check(name, status, p_value, meaning)
 
 
 def _several_arms(run: Run, totals: UnitTotals) -> Check:
@@ -94,7 +127,7 @@ def _several_arms(run: Run, totals: UnitTotals) -> Check:
     share = excluded / units if units else None
     return Check(
         "several_exposures",
-        _level(share, SEVERAL_ARMS_WARN, SEVERAL_ARMS_FAIL),
+        level(share, SEVERAL_ARMS_WARN, SEVERAL_ARMS_FAIL),
         share,
         "units that met more than one arm; they are left out of every figure",
     )
@@ -115,7 +148,7 @@ def _unshown(connection: Connection, run: Run, question: Question) -> Check:
     share = unshown / units if units else None
     return Check(
         "event_loss",
-        _level(share, UNSHOWN_WARN, UNSHOWN_FAIL),
+        level(share, UNSHOWN_WARN, UNSHOWN_FAIL),
         share,
         "exposed units without an impression since",
     )
@@ -159,16 +192,8 @@ def _merged_ids(connection: Connection, run: Run) -> Check:
     share = doubtful / ids
     return Check(
         "merged_ids",
-        _level(share, DISPUTED_WARN, DISPUTED_FAIL),
+        level(share, DISPUTED_WARN, DISPUTED_FAIL),
         share,
         f"of {ids} merged ids {doubtful} are claimed by several units, or by one that is merged itself; "
         "the first merge counts, one step far",
     )
-
-
-def _level(share: float | None, warn: float, fail: float) -> CheckStatus:
-    if share is None:
-        return "no_data"
-    if share >= fail:
-        return "fail"
-    return "warn" if share >= warn else "ok"

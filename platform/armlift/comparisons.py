@@ -1,12 +1,19 @@
 """Comparisons: every challenger against the control, in every metric of an experiment."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from armlift.aggregates import UnitTotals
-from armlift.effects import Compared, compare_quantiles, compare_strata, quantile_rank
+from armlift.aggregates import Stratum, UnitTotals
+from armlift.effects import (
+    ByPlace,
+    Compared,
+    compare_past,
+    compare_quantiles,
+    compare_strata,
+    quantile_rank,
+)
 from armlift.events import IMPRESSION_KIND
 from armlift.experiment import Experiment
 from armlift.metric import Metric, Metrics, measures
@@ -129,11 +136,19 @@ def _independent(
     if metric.kind == "quantile":
         return Compared(_quantiles(name, metric.quantile, (arm, control), totals, rules))
     strata = totals.by_stratum(name)
-    own, others = (
-        {(stratum.generation, stratum.phase): one for stratum, one in strata.items() if stratum.arm == side}
-        for side in (arm, control)
-    )
-    return compare_strata(metric, own, others, rules)
+    return compare_strata(metric, _of_arm(strata, arm), _of_arm(strata, control), rules)
+
+
+def compare_before(
+    metric: Metric, name: str, arm: str, control: str, totals: UnitTotals, alpha: float
+) -> Effect:
+    """Compare what units of two arms did before their first exposure, which no arm can have moved."""
+    strata = totals.before(name)
+    return compare_past(metric, _of_arm(strata, arm), _of_arm(strata, control), Rules(alpha=alpha))
+
+
+def _of_arm(strata: Mapping[Stratum, Aggregates], arm: str) -> ByPlace:
+    return {(stratum.generation, stratum.phase): one for stratum, one in strata.items() if stratum.arm == arm}
 
 
 def _quantiles(name: str, q: float, arms: tuple[str, str], totals: UnitTotals, rules: Rules) -> Effect:

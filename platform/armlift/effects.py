@@ -1,6 +1,7 @@
 """Effects: one metric of one arm against the control, from aggregates by stratum of first exposure."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from math import ceil
 from typing import NamedTuple
 
@@ -18,6 +19,10 @@ BEFORE = ("pre_num", "pre_den")
 """The columns that hold what a unit did before its first exposure."""
 PAST = "past"
 """The column that tells (1 or 0) whether anything is known of a unit before its first exposure."""
+
+MIN_EVENTS = 10
+"""Units with the event, and without it, that each arm needs: with fewer a share is not close to normal, and
+Wald's test sees effects in arms that have none."""
 
 Place = tuple[int, int]
 """A stratum: generation and phase of first exposure."""
@@ -54,8 +59,24 @@ def compare_strata(metric: Metric, arm: ByPlace, control: ByPlace, rules: Rules)
     ]
     used = any(one.used for one in found)
     whole = stratified([(one.arm, one.control) for one in found], _method(metric, used), rules)
+    if metric.kind in ("proportion", "retention") and _few_events(arm, control):
+        whole = replace(whole, effect=_too_few(whole.effect))
     largest = max(found, key=lambda one: one.arm.n + one.control.n)
     return Compared(whole.effect, whole.left_out_units, largest.remaining_variance)
+
+
+def compare_past(metric: Metric, arm: ByPlace, control: ByPlace, rules: Rules) -> Effect:
+    """Compare what units did before first exposure; both map a stratum to aggregates over BEFORE."""
+    empty = Aggregates.empty(BEFORE)
+    pairs = [
+        (_past(metric, arm.get(place, empty)), _past(metric, control.get(place, empty)))
+        for place in sorted(arm.keys() | control.keys())
+    ]
+    return stratified(pairs, "ratio" if metric.kind == "ratio" else "welch", rules).effect
+
+
+def _past(metric: Metric, aggregates: Aggregates) -> Estimate:
+    return ratio(aggregates, *BEFORE) if metric.kind == "ratio" else mean(aggregates, BEFORE[0])
 
 
 def compare_quantiles(
@@ -97,6 +118,30 @@ def _estimates(metric: Metric, arm: Aggregates, control: Aggregates) -> Adjustme
         return adjusted_means(arm, control, "num", [BEFORE[0], PAST])
     one = mean if metric.kind == "mean" else share
     return _plain(one(arm, "num"), one(control, "num"))
+
+
+def _few_events(arm: ByPlace, control: ByPlace) -> bool:
+    """Tell whether an arm has fewer than MIN_EVENTS units with the event, or without it."""
+    for side in (arm, control):
+        units = sum(one.n for one in side.values())
+        events = sum(one.n * (one.mean("num") or 0.0) for one in side.values())
+        if not MIN_EVENTS <= events <= units - MIN_EVENTS:
+            return True
+    return False
+
+
+def _too_few(effect: Effect) -> Effect:
+    if effect.p_value is None:
+        return effect
+    return Effect.unknown(
+        effect.method,
+        "too_few",
+        alpha=effect.alpha,
+        n=effect.n,
+        control_n=effect.control_n,
+        mean=effect.mean,
+        control_mean=effect.control_mean,
+    )
 
 
 def _plain(arm: Estimate, control: Estimate) -> Adjustment:

@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, func, select
 
 from armlift.aggregates import Question, UnitTotals
-from armlift.checks import Check, make_checks
+from armlift.check import Check
+from armlift.checks import make_checks
 from armlift.comparisons import Comparison, Found, compare_arms
 from armlift.days import Calendar
 from armlift.evidence import Evidence

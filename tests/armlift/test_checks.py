@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, insert
 
 from armlift.days import DAY_MS
 from armlift.events import (
@@ -24,6 +24,7 @@ from armlift.lab import Lab, init_lab
 from armlift.report import Report, make_report
 from armlift.runs import Run, Subjects, begin, definition_of
 from armlift.store.database import open_database, writing
+from armlift.store.tables import models
 from armlift.streams.embedded import EmbeddedStream
 
 TS = 1_650_000_000_000
@@ -107,8 +108,9 @@ def split(old: int, new: int) -> list[list[Event]]:
 def test_a_fair_run_passes(lab: Lab, engine: Engine) -> None:
     report = report_of(lab, engine, split(60, 55))
     assert statuses(report) == {
-        "random_exposure": "ok", "srm": "ok", "several_exposures": "ok", "event_loss": "ok",
-        "lateness": "not_applicable", "merged_ids": "not_applicable",
+        "random_exposure": "ok", "srm": "ok", "srm_always_valid": "ok", "several_exposures": "ok",
+        "pre_exposure_bias": "no_data", "event_loss": "ok", "stale_model": "not_applicable",
+        "symbiosis": "not_applicable", "lateness": "not_applicable", "merged_ids": "not_applicable",
     }  # fmt: skip
     by_metric = {one.metric: one for one in report.comparisons}
     assert by_metric["click_rate"].units == 55
@@ -125,6 +127,77 @@ def test_a_skewed_split_is_broken(lab: Lab, engine: Engine) -> None:
     assert statuses(report)["srm"] == "fail"
     assert report.verdict.status == "broken"
     assert report.verdict.reasons[0].startswith("check srm failed: the arms hold 120 : 50 units")
+
+
+def test_a_live_split_is_off_only_where_it_is_at_every_look(lab: Lab, engine: Engine) -> None:
+    """Daily looks at the plain test raise many an alarm; the other one decides."""
+    report = report_of(lab, engine, split(155, 95), mode="live")
+    found = {check.name: check for check in report.checks}
+    assert found["srm"].value is not None
+    assert found["srm"].value < 0.001
+    assert (found["srm"].status, found["srm_always_valid"].status) == ("warn", "ok")
+    report = report_of(lab, engine, [unit_events(f"x{n}", "old") for n in range(200)], mode="live")
+    assert statuses(report)["srm_always_valid"] == "fail"
+    assert report.verdict.status == "broken"
+
+
+@pytest.mark.parametrize(("before", "status"), [(1, "ok"), (3, "fail")])
+def test_arms_that_differed_before_exposure(lab: Lab, engine: Engine, before: int, status: str) -> None:
+    """On the day before, all clicked one item, and units of the old arm were shown more of them."""
+
+    def past(unit: str, shown: int) -> list[Event]:
+        request = request_identity(TS - DAY_MS, unit)
+        click = feedback_identity(request, "0", "click", 0)
+        events: list[Event] = [Feedback(click, "run", TS - DAY_MS, request, unit, "0", "click", 1.0)]
+        for place in range(shown):
+            what = (request, unit, "old", "v", str(place), place, 0, 0.0, 1.0)
+            events.append(Impression(impression_identity(request, str(place)), "run", TS - DAY_MS, *what))
+        return events
+
+    rows = [past(f"o{n}", before + n % 2) for n in range(60)] + [past(f"n{n}", 1 + n % 2) for n in range(55)]
+    report = report_of(lab, engine, [*split(60, 55), *rows])
+    check = next(check for check in report.checks if check.name == "pre_exposure_bias")
+    assert check.status == status
+    assert check.meaning.startswith("before first exposure click_rate of new differs most")
+    assert (report.verdict.status == "broken") == (status == "fail")
+
+
+@pytest.mark.parametrize(("age", "status"), [(1, "ok"), (3, "warn"), (20, "fail")])
+def test_models_that_learned_long_ago(lab: Lab, engine: Engine, age: int, status: str) -> None:
+    assert statuses(report_of(lab, engine, split(60, 55), mode="live"))["stale_model"] == "no_data"
+    model = {"scope": "*", "state": "promoted", "data_hash": "h", "definition_hash": "d", "version": "v"}
+    with writing(engine) as connection:
+        for arm, days in (("old", 0), ("new", age)):
+            connection.execute(insert(models).values(arm=arm, data_until=TS - days * DAY_MS, **model))
+    check = next(
+        check for check in report_of(lab, engine, [], mode="live").checks if check.name == "stale_model"
+    )
+    assert (check.status, check.value) == (status, age)
+    assert f"the model of new answered {age:.1f} days after" in check.meaning
+
+
+@pytest.mark.parametrize(("training", "status"), [("pooled", "warn"), ("own", "ok")])
+def test_arms_that_learn_from_each_other(lab: Lab, engine: Engine, training: str, status: str) -> None:
+    path = lab.folder / "experiments" / "hand.yaml"
+    path.write_text(f"{EXPERIMENT}training_data: {training}\n")
+    assert statuses(report_of(Lab(lab.folder), engine, split(60, 55), mode="live"))["symbiosis"] == status
+
+
+def test_shares_of_few_events_are_not_compared(lab: Lab, engine: Engine) -> None:
+    """Nine likers in an arm of 55 are too few for a share to be close to normal, ten are not."""
+
+    def likes(unit: str) -> Event:
+        request = request_identity(TS, f"{unit}|{'old' if unit[0] == 'o' else 'new'}")
+        identity = feedback_identity(request, "0", "like", 0)
+        return Feedback(identity, "run", TS, request, unit, "0", "like", 1.0)
+
+    rows = [[likes(f"o{n}")] for n in range(20)] + [[likes(f"n{n}")] for n in range(9)]
+    report = report_of(lab, engine, [*split(60, 55), *rows])
+    likers = next(one for one in report.comparisons if one.metric == "likers")
+    assert (likers.status, likers.p_value) == ("too_few", None)
+    assert likers.mean == pytest.approx(9 / 55)
+    report = report_of(lab, engine, [[likes("n9")]])
+    assert next(one for one in report.comparisons if one.metric == "likers").status == "ok"
 
 
 def test_units_of_several_arms_are_left_out_and_counted(lab: Lab, engine: Engine) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from armlift.checks import Check
+from armlift.check import Check
 from armlift.evidence import Evidence
 from armlift.sentence import sentence
 from armlift.trust import Trust

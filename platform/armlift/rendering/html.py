@@ -4,7 +4,7 @@ import os
 from importlib.resources import files
 from pathlib import Path
 
-from armlift.checks import Check
+from armlift.check import Check
 from armlift.errors import InputError
 from armlift.rendering.forest_plot import figure
 from armlift.rendering.markup import Markup, heads, join, numbers, scrolling, tag, titled

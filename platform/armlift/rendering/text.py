@@ -6,7 +6,7 @@ from textwrap import fill
 from rich.console import Console
 from rich.text import Text
 
-from armlift.checks import Check
+from armlift.check import Check
 from armlift.comparisons import Comparison
 from armlift.rendering.words import (
     OUTCOMES,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from armlift.checks import Check
+from armlift.check import Check
 from armlift.comparisons import Comparison
 from armlift.experiment import Experiment
 from armlift.metric import METRICS

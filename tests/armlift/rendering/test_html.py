@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from armlift.checks import Check
+from armlift.check import Check
 from armlift.errors import InputError
 from armlift.rendering.forest_plot import NARROW, WIDE
 from armlift.rendering.html import BADGES, render, write_html
