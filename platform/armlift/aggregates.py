@@ -2,11 +2,10 @@
 
 Two temporary tables hold what is asked: the units that count, and what they did, one row for each metric in
 which a unit did anything. Sums run over the second one; units that did nothing are added in closed form, so
-that the cost follows what happened. Both tables are written in one order, and their sums taken in it: they
-are the same, bit for bit, in every database.
+that the cost follows what happened. Rows are added in the order of the key of `unit_days`, and units in the
+order they are written in: sums are the same, bit for bit, in every database.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -35,12 +34,11 @@ from sqlalchemy import (
     select,
     text,
     true,
-    union_all,
 )
 
 from armlift.aliases import unit_of
 from armlift.effects import BEFORE, PAST, parts_of
-from armlift.metric import Metric, cuped_of, window_of
+from armlift.metric import Metric, window_of
 from armlift.moments import Filled, aggregates_by, aggregates_of
 from armlift.stats.aggregates import Aggregates
 from armlift.store.tables import exposures, unit_days
@@ -78,10 +76,13 @@ class UnitTotals:
         self._metrics = metrics
         self._units = _table(connection, "unit_strata", ("unit_id", "arm"), _UNIT_COLUMNS)
         self._rows = _table(connection, "unit_totals", (*_STRATUM_FIRST, "unit_id"), _ROW_COLUMNS)
-        adjusted = any(cuped_of(metric) is not None for metric in metrics.values())
+        postgresql = connection.dialect.name == "postgresql"
+        if postgresql:
+            # Enough to hash a million units at once: rows then stay in the order of the key.
+            connection.execute(text("SET LOCAL work_mem = '256MB'"))
         asked = [
-            (self._units, _units(question, with_past=adjusted)),
-            (self._rows, _totals(question, self._units)),
+            (self._units, _units(question)),
+            (self._rows, _totals(question, self._units, ordered=postgresql)),
         ]
         self.sql = ";\n".join(self._fill(table, query) for table, query in asked)
         self._caps = {name: cap for name in metrics if (cap := self._cap(name)) is not None}
@@ -89,10 +90,7 @@ class UnitTotals:
 
     def counts(self) -> dict[Stratum, int]:
         """Count the units of each stratum."""
-        found: Counter[Stratum] = Counter()
-        for (*stratum, _), n in self._unit_counts(true()).items():
-            found[Stratum(*stratum)] += n
-        return dict(sorted(found.items()))
+        return {Stratum(*key): n for key, n in sorted(self._unit_counts(true()).items())}
 
     def carriers(self, metric: str) -> dict[str, int]:
         """Count each arm's units with a denominator: those that a ratio rests on."""
@@ -233,9 +231,7 @@ class UnitTotals:
         mine = [name for name, one in self._metrics.items() if parts in (BEFORE, parts_of(one))]
         values = {part: self._value(self._rows, part) for part in parts}
         filled = {
-            name: None
-            if self._needs_den(name, parts)
-            else Filled(self._old_counts(name), {}, PAST if PAST in parts else None)
+            name: None if self._needs_den(name, parts) else Filled(self._old_counts(name), {})
             for name in mine
         }
         where = or_(false(), *(self._counts(name, parts) for name in mine))
@@ -265,11 +261,11 @@ class UnitTotals:
         return self._unit_counts(self._old(self._units, self._metrics[metric]))
 
     def _unit_counts(self, condition: ColumnElement[bool]) -> dict[tuple[Any, ...], int]:
-        """Count units by stratum and past."""
+        """Count units by stratum."""
         u = self._units.c
-        keys = (u.arm, u.generation, u.phase, u.past)
+        keys = (u.arm, u.generation, u.phase)
         rows = self._connection.execute(select(*keys, func.count()).where(condition).group_by(*keys))
-        return {tuple(row[:4]): row[4] for row in rows}
+        return {tuple(row[:3]): row[3] for row in rows}
 
     def _value(self, source: FromClause, part: str) -> ColumnElement[float]:
         """Turn a unit's total into its value: capped, or 1 where something happened in a proportion."""
@@ -296,12 +292,11 @@ _UNIT_COLUMNS = {
     "phase": Integer,
     "since": BigInteger,
     "since_day": Integer,
-    PAST: Float,
 }
 _ROW_COLUMNS = {
     "metric": String,
     **_UNIT_COLUMNS,
-    **dict.fromkeys(("num", "den", *BEFORE), Float),
+    **dict.fromkeys(("num", "den", *BEFORE, PAST), Float),
 }
 
 
@@ -335,84 +330,69 @@ def exposures_of(question: Question) -> Subquery:
     )
 
 
-def _units(question: Question, *, with_past: bool) -> Select[Any]:
-    """Select the units that count, by arm: strata and time of their first exposure, and whether of a past.
-
-    Exposures and pasts are stacked, not joined: no database guesses how many units either has.
-    """
+def _units(question: Question) -> Select[Any]:
+    """Select the units that count, by arm, with strata and time of their first exposure."""
     e = exposures_of(question).c
-    met = select(
-        e.unit_id,
-        e.arm,
-        func.max(cast(e.forced, Integer)).label("forced"),
-        # Phases and generations only ever rise, so the least is that of the first exposure.
-        func.min(e.generation).label("generation"),
-        func.min(e.phase).label("phase"),
-        func.min(e.ts).label("since"),
-        func.min(e.day).label("since_day"),
-        literal(0.0).label(PAST),
-    ).group_by(e.unit_id, e.arm)
-    stacked = (union_all(met, _known_before(question)) if with_past else met).cte("stacked")
-    s = stacked.c
+    met = (
+        select(
+            e.unit_id,
+            e.arm,
+            func.max(cast(e.forced, Integer)).label("forced"),
+            # Phases and generations only ever rise, so the least is that of the first exposure.
+            func.min(e.generation).label("generation"),
+            func.min(e.phase).label("phase"),
+            func.min(e.ts).label("since"),
+            func.min(e.day).label("since_day"),
+        )
+        .group_by(e.unit_id, e.arm)
+        .cte("met")
+    )
+    m = met.c
     placed = select(
-        s.unit_id,
-        s.arm,
-        func.count(s.arm).over(partition_by=s.unit_id).label("arms"),
-        func.max(s.forced).over(partition_by=s.unit_id).label("forced"),
-        func.min(s.generation).over(partition_by=s.unit_id).label("generation"),
-        func.min(s.phase).over(partition_by=s.unit_id).label("phase"),
-        s.since,
-        s.since_day,
-        func.max(s[PAST]).over(partition_by=s.unit_id).label(PAST),
+        m.unit_id,
+        m.arm,
+        func.count().over(partition_by=m.unit_id).label("arms"),
+        func.max(m.forced).over(partition_by=m.unit_id).label("forced"),
+        func.min(m.generation).over(partition_by=m.unit_id).label("generation"),
+        func.min(m.phase).over(partition_by=m.unit_id).label("phase"),
+        m.since,
+        m.since_day,
     ).cte("placed")
     p = placed.c
-    found = (
-        select(p.unit_id, p.arm, p.generation, p.phase, p.since, p.since_day, p[PAST])
-        .where(p.arm.is_not(None), p.forced == 0)
-        .order_by(p.unit_id, p.arm)
-    )
+    found = select(p.unit_id, p.arm, p.generation, p.phase, p.since, p.since_day).where(p.forced == 0)
     return found if question.paired else found.where(p.arms == 1)
 
 
-def _known_before(question: Question) -> Select[Any]:
-    """Select the units of which anything is known before their first exposure, in the form of `_units`."""
-    d = unit_days.c
-    nothing = (cast(None, kind) for kind in (String, Integer, Integer, Integer, BigInteger, Integer))
-    return (
-        select(d.unit_id, *nothing, literal(1.0))
-        .distinct()
-        .where(d.run == question.run, d.experiment == question.experiment, d.side == "pre")
-    )
+def _totals(question: Question, units: Table, *, ordered: bool) -> Select[Any]:
+    """Select what the units that count did after and before their first exposure, by metric.
 
-
-def _totals(question: Question, units: Table) -> Select[Any]:
-    """Select what the units that count did after and before their first exposure, by metric."""
+    Days are added in their order: `ordered` where the database does not read by key of its own accord.
+    """
     d, u = unit_days.c, units.c
-    in_order = (
-        select(d.unit_id, d.arm, d.metric, d.side, d.num, d.den)
-        .where(d.run == question.run, d.experiment == question.experiment, d.day <= question.as_of_day)
-        .order_by(d.unit_id, d.arm, d.metric, d.day)
-        .subquery("in_order")
-    )
-    o = in_order.c
-    sides = {"": "post", "pre_": "pre"}
-    sums = (
+    mine = (d.run == question.run, d.experiment == question.experiment, d.day <= question.as_of_day)
+    days: FromClause = unit_days
+    if ordered:
+        key = (d.unit_id, d.arm, d.metric, d.day, d.side)
+        days = select(*key, d.num, d.den).where(*mine).order_by(*key).subquery("in_order")
+    o = days.c
+    grouped = (
         select(
             o.unit_id,
             o.arm,
             o.metric,
             *(
-                func.sum(case((o.side == side, o[part]), else_=0.0)).label(f"{prefix}{part}")
-                for prefix, side in sides.items()
+                func.coalesce(func.sum(o[part]).filter(o.side == side), 0.0).label(f"{prefix}{part}")
+                for prefix, side in (("", "post"), ("pre_", "pre"))
                 for part in ("num", "den")
             ),
+            cast(func.max(case((o.side == "pre", 1), else_=0)), Float).label(PAST),
         )
         .group_by(o.unit_id, o.arm, o.metric)
-        .subquery("sums")
+        .where(*(() if ordered else mine))
     )
+    sums = grouped.subquery("sums")
     s = sums.c
-    return (
-        select(s.metric, *u, *(s[part] for part in ("num", "den", *BEFORE)))
-        .join_from(sums, units, and_(u.unit_id == s.unit_id, u.arm == s.arm))
-        .order_by(s.metric, u.arm, u.generation, u.phase, u.unit_id)
-    )
+    strata = (u.generation, u.phase, u.since, u.since_day)
+    found = select(s.metric, s.unit_id, s.arm, *strata, *(s[part] for part in ("num", "den", *BEFORE, PAST)))
+    found = found.join_from(sums, units, and_(u.unit_id == s.unit_id, u.arm == s.arm))
+    return found if ordered else found.order_by(s.metric, s.arm, u.generation, u.phase, s.unit_id)

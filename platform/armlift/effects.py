@@ -18,7 +18,7 @@ from armlift.stats.strata import stratified
 BEFORE = ("pre_num", "pre_den")
 """The columns that hold what a unit did before its first exposure."""
 PAST = "past"
-"""The column that tells (1 or 0) whether anything is known of a unit before its first exposure."""
+"""The column that tells (1 or 0) whether a unit did anything that the metric counts before."""
 
 MIN_EVENTS = 10
 """Units with the event, and without it, that each arm needs: with fewer a share is not close to normal, and

@@ -27,13 +27,11 @@ Array = npt.NDArray[np.float64]
 class Filled(NamedTuple):
     """How units without a row are counted: with the values given, 0 where none is.
 
-    `units` counts all units by stratum and indicator, rows or not; the column `indicator`, if any, has the
-    value that the last part of the key says.
+    `units` counts all units by stratum, with rows or without.
     """
 
     units: Mapping[Key, int]
     values: Mapping[str, float]
-    indicator: str | None = None
 
 
 def aggregates_of(
@@ -58,27 +56,25 @@ def aggregates_by(
     it says None they are not. Sums are taken in the order in which rows lie in the source.
     """
     names = tuple(values)
-    indicators = {one.indicator for one in filled.values() if one is not None} - {None}
-    split = [values[name] for name in names if name in indicators]
-    rows = _sums(connection, source, where, [*keys, *split], list(values.values()))
-    groups = _groups(rows, names, len(keys), filled)
+    rows = _sums(connection, source, where, keys, list(values.values()))
+    groups = _groups(rows, names, filled)
     centres = {key: group.means for key, group in groups.items()}
     moments = _moments(connection, source, where, keys, list(values.values()), centres)
     found = {}
     for key, group in groups.items():
         matrix = moments.get(key, np.zeros((len(names), len(names))))
-        for count, point in group.idle:
-            matrix = matrix + count * np.outer(point - group.means, point - group.means)
-        found[key] = Aggregates(names, group.n, group.means, matrix)
+        away = group.idle_at - group.means
+        found[key] = Aggregates(names, group.n, group.means, matrix + group.idle * np.outer(away, away))
     return found
 
 
 class _Group(NamedTuple):
-    """The units of a key: how many, their means, and the points at which those without a row lie."""
+    """The units of a key: how many, their means, how many have no row, and the values these have."""
 
     n: int
     means: Array
-    idle: Sequence[tuple[int, Array]]
+    idle: int
+    idle_at: Array
 
 
 def _sums(
@@ -96,38 +92,19 @@ def _sums(
 
 
 def _groups(
-    rows: Mapping[Key, tuple[int, Array]],
-    names: Sequence[str],
-    keys: int,
-    filled: Mapping[Any, Filled | None],
+    rows: Mapping[Key, tuple[int, Array]], names: Sequence[str], filled: Mapping[Any, Filled | None]
 ) -> dict[Key, _Group]:
-    counts: dict[Key, int] = {}
-    totals: dict[Key, Array] = {}
-    for key, (n, sums) in rows.items():
-        counts[key[:keys]] = counts.get(key[:keys], 0) + n
-        totals[key[:keys]] = totals.get(key[:keys], np.zeros(len(names))) + sums
-    idle: dict[Key, list[tuple[int, Array]]] = {}
-    for first, fill in filled.items():
-        for unit_key, units in (fill.units if fill else {}).items():
-            assert fill is not None
-            *stratum, mark = unit_key
-            key = (first, *stratum)
-            split = (*key, mark) if fill.indicator else key
-            merged = sum(n for (k, (n, _)) in rows.items() if k[: len(split)] == split)
-            point = np.array(
-                [mark if name == fill.indicator else fill.values.get(name, 0.0) for name in names]
-            )
-            if fill.indicator:
-                idle.setdefault(key, []).append((units - merged, point))
-            else:
-                known = idle.setdefault(key, [(-merged, point)])
-                known[0] = (known[0][0] + units, point)
+    """Add the units without a row to the sums of those that have one."""
+    nothing = np.zeros(len(names))
+    fills = {first: fill for first, fill in filled.items() if fill is not None}
+    units = {(first, *stratum): n for first, fill in fills.items() for stratum, n in fill.units.items()}
     found = {}
-    for key in sorted(counts.keys() | idle.keys()):
-        points = [(n, point) for n, point in idle.get(key, []) if n]
-        n = counts.get(key, 0) + sum(count for count, _ in points)
-        total = totals.get(key, np.zeros(len(names))) + sum((c * x for c, x in points), np.zeros(len(names)))
-        found[key] = _Group(n, total / n, points)
+    for key in sorted(rows.keys() | units.keys()):
+        count, total = rows.get(key, (0, nothing))
+        idle = units.get(key, count) - count
+        fill = fills.get(key[0]) if key else None
+        at = nothing if fill is None else np.array([fill.values.get(name, 0.0) for name in names])
+        found[key] = _Group(count + idle, (total + idle * at) / (count + idle), idle, at)
     return found
 
 

@@ -104,7 +104,7 @@ class World:
         sums = {unit: dict.fromkeys((*PARTS, *BEFORE, PAST), 0.0) for unit in units}
         for row in self.unit_days:
             own = (row["run"], row["experiment"]) == ("r1", "demo") and row["unit_id"] in sums
-            if own and row["side"] == "pre":
+            if own and (row["side"], row["arm"], row["metric"]) == ("pre", arm, metric):
                 sums[row["unit_id"]][PAST] = 1.0
             if own and (row["arm"], row["metric"]) == (arm, metric) and row["day"] <= as_of_day:
                 prefix = "pre_" if row["side"] == "pre" else ""

@@ -48,7 +48,7 @@ def upgrade() -> None:
         sa.Column("den", sa.Float, nullable=False),
         sa.Column("num_sq", sa.Float, nullable=False, comment="sum of squares of the numerator's events"),
         sa.PrimaryKeyConstraint(
-            "run", "experiment", "unit_id", "day", "metric", "side", "arm", name="pk_unit_days"
+            "run", "experiment", "unit_id", "arm", "metric", "day", "side", name="pk_unit_days"
         ),
         sqlite_with_rowid=False,
     )

@@ -151,8 +151,8 @@ unit_days = Table(
     Column("num", Float, nullable=False),
     Column("den", Float, nullable=False),
     Column("num_sq", Float, nullable=False, comment="sum of squares of the numerator's events"),
-    # A unit's rows lie together, so that one pass in key order gives its totals of all metrics.
-    PrimaryKeyConstraint("run", "experiment", "unit_id", "day", "metric", "side", "arm"),
+    # A unit's rows of a metric lie together, day by day, so that one pass in key order gives its totals.
+    PrimaryKeyConstraint("run", "experiment", "unit_id", "arm", "metric", "day", "side"),
     sqlite_with_rowid=False,
 )
 
