@@ -39,7 +39,7 @@ QUESTION = Question(RUN, "bench", False, (FIRST_DAY + 10) * 86_400_000, FIRST_DA
 
 
 def fill(engine: Engine, units: int) -> None:
-    """Write exposures and days of units: each acts in a third of metrics and days not at all."""
+    """Write exposures and days of units: on most days each does nothing in a third of the metrics."""
     u, d, m = "u.value", "d.value", "m.value"
     arm = f"CASE WHEN {u} % 2 = 0 THEN 'a' ELSE 'b' END"
     noise = f"(({u} * 7919 + ({d} + 3) * 104729 + {m} * 1299709) % 1009) / 100.0"
@@ -69,7 +69,7 @@ def fill(engine: Engine, units: int) -> None:
         acted = f"SELECT '{RUN}', 'bench', 'u' || {u}, {FIRST_DAY} + {d}, 'metric_' || {m}, "
         acted += f"CASE WHEN {d} < 0 THEN 'pre' ELSE 'post' END, {arm}, {number}, 0.0, 0.0 "
         acted += f"FROM ({some}) u CROSS JOIN ({series['d']}) d CROSS JOIN ({series['m']}) m "
-        acted += f"WHERE ({u} * 7 + ({d} + 2) * 3 + {m}) % 3 <> 0"
+        acted += f"WHERE {d} = -1 OR ({u} * 7 + ({d} + 2) * 3 + {m}) % 3 <> 0"
         with writing(engine) as connection:
             connection.execute(text(f"INSERT INTO exposures {exposed}"))
             connection.execute(text(f"INSERT INTO unit_days {acted}"))

@@ -26,7 +26,6 @@ from sqlalchemy import (
     and_,
     case,
     cast,
-    false,
     func,
     insert,
     literal,
@@ -82,10 +81,11 @@ class UnitTotals:
             connection.execute(text("SET LOCAL work_mem = '256MB'"))
         asked = [
             (self._units, _units(question)),
-            (self._rows, _totals(question, self._units, ordered=postgresql)),
+            (self._rows, self._of_old_units(_totals(question, self._units, ordered=postgresql))),
         ]
         self.sql = ";\n".join(self._fill(table, query) for table, query in asked)
         self._caps = {name: cap for name in metrics if (cap := self._cap(name)) is not None}
+        self._old_units: dict[_Time, dict[tuple[Any, ...], int]] = {}
         self._found: dict[tuple[str, ...], dict[str, dict[Stratum, Aggregates]]] = {}
 
     def counts(self) -> dict[Stratum, int]:
@@ -95,7 +95,7 @@ class UnitTotals:
     def carriers(self, metric: str) -> dict[str, int]:
         """Count each arm's units with a denominator: those that a ratio rests on."""
         r = self._rows.c
-        carrying = select(r.arm, func.count()).where(self._counts(metric), r.den != 0).group_by(r.arm)
+        carrying = select(r.arm, func.count()).where(r.metric == metric, r.den != 0).group_by(r.arm)
         return {row[0]: row[1] for row in self._connection.execute(carrying)}
 
     def too_young(self) -> dict[str, int]:
@@ -104,7 +104,7 @@ class UnitTotals:
         return {
             name: self._connection.execute(count.where(~self._old(self._units, metric))).scalar_one()
             for name, metric in self._metrics.items()
-            if metric.kind == "retention" or window_of(metric) is not None
+            if _time(metric) is not None
         }
 
     def left_out(self) -> dict[str, int]:
@@ -143,7 +143,7 @@ class UnitTotals:
     def quantile(self, metric: str, arm: str, ranks: Sequence[int]) -> list[float]:
         """Give the order statistics of an arm's units at some ranks, 0 the smallest; idle units are zeros."""
         r = self._rows.c
-        mine = and_(self._counts(metric), r.arm == arm)
+        mine = and_(r.metric == metric, r.arm == arm)
         counted = select(func.count(), func.sum(case((r.num < 0, 1), else_=0))).where(mine)
         rows, below = self._connection.execute(counted).one()
         idle, below = self.units(metric, arm) - rows, below or 0
@@ -170,7 +170,7 @@ class UnitTotals:
         values = {"below": case((r.num <= value, 1.0), else_=0.0), "values": literal(1.0)}
         filled = Filled(self._old_counts(metric), {"below": float(value >= 0), "values": 1.0})
         found = aggregates_by(
-            self._connection, self._rows, self._counts(metric), _keys(self._rows), values, {metric: filled}
+            self._connection, self._rows, r.metric == metric, _keys(self._rows), values, {metric: filled}
         )
         return {Stratum(*key[1:]): aggregates for key, aggregates in found.items()}
 
@@ -206,7 +206,7 @@ class UnitTotals:
         compiled = query.compile(dialect=self._connection.dialect, compile_kwargs={"literal_binds": True})
         names = [column.name for column in table.c]
         self._connection.execute(insert(table).from_select(names, query))
-        if self._connection.dialect.name == "postgresql":
+        if self._connection.dialect.name == "postgresql" and (self._question.paired or table is self._units):
             # It never counts temporary tables by itself, and would join units in quadratic time.
             self._connection.execute(text(f"ANALYZE {table.name}"))
         return str(compiled)
@@ -216,7 +216,7 @@ class UnitTotals:
         metric, r = self._metrics[name], self._rows.c
         if metric.kind != "mean" or metric.winsorise is None:
             return None
-        mine = and_(self._counts(name), r.num > 0)
+        mine = and_(r.metric == name, r.num > 0)
         n = self._connection.execute(select(func.count()).where(mine)).scalar_one()
         if not n:
             return None
@@ -230,11 +230,10 @@ class UnitTotals:
             return self._found[parts]
         mine = [name for name, one in self._metrics.items() if parts in (BEFORE, parts_of(one))]
         values = {part: self._value(self._rows, part) for part in parts}
-        filled = {
-            name: None if self._needs_den(name, parts) else Filled(self._old_counts(name), {})
-            for name in mine
-        }
-        where = or_(false(), *(self._counts(name, parts) for name in mine))
+        filled = {name: None if "den" in parts else Filled(self._old_counts(name), {}) for name in mine}
+        where: ColumnElement[bool] = self._rows.c.metric.in_(mine)
+        if "den" in parts:
+            where = and_(where, self._rows.c.den != 0)
         found = aggregates_by(self._connection, self._rows, where, _keys(self._rows), values, filled)
         by_metric: dict[str, dict[Stratum, Aggregates]] = {name: {} for name in mine}
         for (name, *stratum), aggregates in found.items():
@@ -242,13 +241,12 @@ class UnitTotals:
         self._found[parts] = by_metric
         return by_metric
 
-    def _needs_den(self, metric: str, parts: Sequence[str]) -> bool:
-        return self._metrics[metric].kind == "ratio" and "den" in parts
-
-    def _counts(self, metric: str, parts: Sequence[str] = ()) -> ColumnElement[bool]:
-        """Tell the rows of a metric that count."""
-        own = and_(self._rows.c.metric == metric, self._old(self._rows, self._metrics[metric]))
-        return and_(own, self._rows.c.den != 0) if self._needs_den(metric, parts) else own
+    def _of_old_units(self, totals: Select[Any]) -> Select[Any]:
+        """Leave out what units did that are not old enough for a metric."""
+        metric = totals.selected_columns[0]
+        limited = [name for name, one in self._metrics.items() if _time(one) is not None]
+        old = (or_(metric != name, self._old(self._units, self._metrics[name])) for name in limited)
+        return totals.where(*old)
 
     def _old(self, source: FromClause, metric: Metric) -> ColumnElement[bool]:
         """Tell units of which a metric's time is over at the time asked for."""
@@ -258,7 +256,10 @@ class UnitTotals:
         return true() if window is None else source.c.since + window <= self._question.as_of + 1
 
     def _old_counts(self, metric: str) -> dict[tuple[Any, ...], int]:
-        return self._unit_counts(self._old(self._units, self._metrics[metric]))
+        time = _time(self._metrics[metric])
+        if time not in self._old_units:
+            self._old_units[time] = self._unit_counts(self._old(self._units, self._metrics[metric]))
+        return self._old_units[time]
 
     def _unit_counts(self, condition: ColumnElement[bool]) -> dict[tuple[Any, ...], int]:
         """Count units by stratum."""
@@ -283,19 +284,24 @@ class UnitTotals:
         return case(*cases, else_=column) if cases else column
 
 
+_Time = tuple[str, int] | None
+
+
+def _time(metric: Metric) -> _Time:
+    """Name the time a unit needs to count in a metric; None where it needs none."""
+    if metric.kind == "retention":
+        return ("days", metric.day)
+    window = window_of(metric)
+    return None if window is None else ("window", window)
+
+
 _STRATUM_FIRST = ("metric", "arm", "generation", "phase")
 """Rows lie by metric and stratum: SQLite then sums groups without sorting."""
-_UNIT_COLUMNS = {
-    "unit_id": String,
-    "arm": String,
-    "generation": Integer,
-    "phase": Integer,
-    "since": BigInteger,
-    "since_day": Integer,
-}
+_STRATUM_COLUMNS = {"unit_id": String, "arm": String, "generation": Integer, "phase": Integer}
+_UNIT_COLUMNS = {**_STRATUM_COLUMNS, "since": BigInteger, "since_day": Integer}
 _ROW_COLUMNS = {
     "metric": String,
-    **_UNIT_COLUMNS,
+    **_STRATUM_COLUMNS,
     **dict.fromkeys(("num", "den", *BEFORE, PAST), Float),
 }
 
@@ -392,7 +398,13 @@ def _totals(question: Question, units: Table, *, ordered: bool) -> Select[Any]:
     )
     sums = grouped.subquery("sums")
     s = sums.c
-    strata = (u.generation, u.phase, u.since, u.since_day)
-    found = select(s.metric, s.unit_id, s.arm, *strata, *(s[part] for part in ("num", "den", *BEFORE, PAST)))
+    found = select(
+        s.metric,
+        s.unit_id,
+        s.arm,
+        u.generation,
+        u.phase,
+        *(s[part] for part in ("num", "den", *BEFORE, PAST)),
+    )
     found = found.join_from(sums, units, and_(u.unit_id == s.unit_id, u.arm == s.arm))
     return found if ordered else found.order_by(s.metric, s.arm, u.generation, u.phase, s.unit_id)
