@@ -119,7 +119,7 @@ def test_the_definitions_are_accepted(root: Path, place: Path) -> None:
         (lab.folder / "experiments" / "freshness.yaml").write_text(text)
         assert Lab(lab.folder).experiment("freshness").control == "popularity"
     (place / "metrics.yaml").write_text(metrics[0])
-    assert len(read_yaml(place / "metrics.yaml").validate(Metrics)) == 5
+    assert len(read_yaml(place / "metrics.yaml").validate(Metrics)) == 8
 
 
 def test_the_settings_are_those_of_the_code(root: Path) -> None:
