@@ -174,6 +174,86 @@ class UnitTotals:
         )
         return {Stratum(*key[1:]): aggregates for key, aggregates in found.items()}
 
+    def by_age(self, metric: str) -> dict[int, dict[Stratum, Aggregates]]:
+        """Give a metric's aggregates over (num, den) of single days, by age and stratum.
+
+        A day's age is its distance from the unit's first exposure.
+
+        Of each day only units count that are old enough for it, and of ratios only those with a denominator.
+        """
+        ratio = self._metrics[metric].kind == "ratio"
+        days = self._days(metric)
+        counts: dict[tuple[Any, ...], int] = {}
+        for *stratum, since_day, n in self._units_by_day():
+            for age in range(self._question.as_of_day - since_day + 1):
+                key = (*stratum, age)
+                counts[key] = counts.get(key, 0) + n
+        found = aggregates_by(
+            self._connection,
+            days,
+            days.c.den != 0 if ratio else true(),
+            [days.c[name] for name in (*_STRATUM_FIRST, "age")],
+            {"num": self._value(days, "num"), "den": days.c.den},
+            {metric: None if ratio else Filled(counts, {})},
+        )
+        by_day: dict[int, dict[Stratum, Aggregates]] = {}
+        for (_, *stratum, age), one in found.items():
+            by_day.setdefault(age, {})[Stratum(*stratum)] = one
+        return dict(sorted(by_day.items()))
+
+    def slopes(self, metric: str, days: int) -> dict[Stratum, Aggregates]:
+        """Give aggregates over (num,) of each unit's own slope a day of a metric, over its first days.
+
+        It is the least-squares slope of the unit's days on their number; only units of that many days count.
+        """
+        one = self._days(metric)
+        centre, spread = (days - 1) / 2.0, days * (days * days - 1) / 12.0
+        slope = func.sum(self._value(one, "num") * (one.c.age - centre)) / spread
+        keys = [one.c[name] for name in _STRATUM_FIRST]
+        of_unit = (
+            select(*keys, one.c.unit_id, slope.label("num"))
+            .where(one.c.age < days, one.c.since_day + days - 1 <= self._question.as_of_day)
+            .group_by(*keys, one.c.unit_id)
+            .order_by(one.c.unit_id)
+            .subquery()
+        )
+        counts: dict[tuple[Any, ...], int] = {}
+        for *stratum, since_day, n in self._units_by_day():
+            if since_day + days - 1 <= self._question.as_of_day:
+                counts[tuple(stratum)] = counts.get(tuple(stratum), 0) + n
+        values = {"num": of_unit.c.num}
+        keys = [of_unit.c[name] for name in _STRATUM_FIRST]
+        filled = {metric: Filled(counts, {})}
+        found = aggregates_by(self._connection, of_unit, true(), keys, values, filled)
+        return {Stratum(*key[1:]): aggregates for key, aggregates in found.items()}
+
+    def arrivals(self) -> dict[int, int]:
+        """Count the units by the day of their first exposure."""
+        found: dict[int, int] = {}
+        for *_, since_day, n in self._units_by_day():
+            found[since_day] = found.get(since_day, 0) + n
+        return dict(sorted(found.items()))
+
+    def _units_by_day(self) -> list[tuple[Any, ...]]:
+        u = self._units.c
+        keys = (u.arm, u.generation, u.phase, u.since_day)
+        return [tuple(row) for row in self._connection.execute(select(*keys, func.count()).group_by(*keys))]
+
+    def _days(self, metric: str) -> Subquery:
+        """Select a metric's days since first exposure, in one order."""
+        d, u, q = unit_days.c, self._units.c, self._question
+        return (
+            select(
+                *(d.metric, u.arm, u.generation, u.phase, u.unit_id, u.since_day, d.num, d.den),
+                (d.day - u.since_day).label("age"),
+            )
+            .join_from(self._units, unit_days, and_(d.unit_id == u.unit_id, d.arm == u.arm))
+            .where(d.run == q.run, d.experiment == q.experiment, d.metric == metric)
+            .where(d.side == "post", d.day <= q.as_of_day)
+            .order_by(u.unit_id, d.day)
+            .subquery("days")
+        )
+
     def pairs(self, metric: str, arm: str, control: str) -> Aggregates:
         """Give a metric's aggregates over (num, den, control_num, control_den) of the units that met both.
 

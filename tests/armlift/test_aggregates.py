@@ -1,7 +1,7 @@
 """Aggregates in SQL against NumPy over the same units."""
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -267,6 +267,47 @@ def test_what_was_before_equals_numpy(engine: Engine, day: int) -> None:
             for stratum, units in wanted.strata.items():
                 check(found.pop(stratum), BEFORE, world.totals(units, stratum.arm, name, day, BEFORE))
             assert not found
+
+
+@pytest.mark.parametrize("name", ["watched", "clicked", "ctr_by_past"])
+def test_days_since_exposure_and_slopes_equal_numpy(engine: Engine, name: str) -> None:
+    world = random_world(7, paired=False)
+    store(engine, world)
+    asked = question(DAYS - 1, paired=False)
+    wanted = expected(world, asked)
+    since = {
+        one["unit_id"]: one["day"]
+        for one in reversed(world.exposures)
+        if one["run"] + one["experiment"] == "r1demo"
+    }
+    metric, parts = METRICS_ASKED[name], PARTS
+    with engine.connect() as connection:
+        totals = UnitTotals(connection, asked, METRICS_ASKED)
+        by_age, slopes = totals.by_age(name), totals.slopes(name, 3)
+        assert totals.arrivals() == dict(
+            sorted(Counter(since[u] for us in wanted.strata.values() for u in us).items())
+        )
+    for stratum, units in wanted.strata.items():
+        days = np.zeros((len(units), DAYS, 2))
+        for row in world.unit_days:
+            own = (row["run"], row["experiment"], row["side"], row["arm"], row["metric"])
+            if own == ("r1", "demo", "post", stratum.arm, name) and row["unit_id"] in units:
+                place = units.index(row["unit_id"])
+                days[place, row["day"] - since[row["unit_id"]]] += row["num"], row["den"]
+        if metric.kind == "proportion":
+            days[:, :, 0] = days[:, :, 0] > 0
+        age = np.array([DAYS - 1 - since[unit] for unit in units])
+        for day in range(DAYS):
+            rows = days[age >= day, day]
+            rows = rows[rows[:, 1] != 0] if metric.kind == "ratio" else rows
+            check(by_age.get(day, {}).pop(stratum, Aggregates.empty(parts)), parts, rows)
+        own_slopes = days[age >= 2, :3, 0] @ np.array([-0.5, 0.0, 0.5])
+        found = slopes.pop(stratum, Aggregates.empty(("num",)))
+        assert found.n == len(own_slopes)
+        assert found.means[0] == pytest.approx(own_slopes.mean(), rel=1e-9, abs=1e-9)
+        assert found.moments[0, 0] == pytest.approx(((own_slopes - own_slopes.mean()) ** 2).sum(), rel=1e-9)
+    assert not any(by_age.values())
+    assert not slopes
 
 
 @pytest.mark.parametrize("day", [1, DAYS - 1])
