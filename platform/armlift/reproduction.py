@@ -140,10 +140,10 @@ def _causes(connection: Connection, snapshot: Snapshot, fresh: Report) -> list[s
         (now.get("arrived") or [0] * 3)[place] - (before.get("arrived") or [0] * 3)[place] for place in (0, 1)
     )
     if events:
-        found.append(f"{events} events of days until then arrived since, {late} of them late")
+        found.append(f"events of those days that arrived since: {events}, of them late: {late}")
     merged = now.get("merged_ids", [0])[0] - before.get("merged_ids", [0])[0]
     if merged:
-        found.append(f"{merged} ids were merged since")
+        found.append(f"ids merged since: {merged}")
     for table, until in connection.execute(select(expired.c.table, expired.c.before)):
         found.append(f"rows of {table} from before {utc_text(until * DAY_MS)[:10]} were deleted")
     return found
