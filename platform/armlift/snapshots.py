@@ -4,7 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from armlift.errors import InputError
 from armlift.hashing import digest
@@ -41,9 +42,10 @@ def hash_of(document: object) -> str:
 
 
 def keep(connection: Connection, snapshot: Snapshot) -> None:
-    """Store a snapshot; one that is there already stays as it is. Needs the write lock, see `writing`."""
-    if find(connection, snapshot.id) is None:
-        connection.execute(insert(snapshots).values(snapshot._asdict()))
+    """Store a snapshot; one that is there already stays as it is."""
+    postgres = connection.dialect.name == "postgresql"
+    statement = postgresql.insert(snapshots) if postgres else sqlite.insert(snapshots)
+    connection.execute(statement.values(snapshot._asdict()).on_conflict_do_nothing())
 
 
 def find(connection: Connection, identity: str) -> Snapshot | None:

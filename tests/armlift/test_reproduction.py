@@ -11,7 +11,6 @@ from sqlalchemy import Engine, func, select, update
 from armlift import reproduction
 from armlift.answers import Answers
 from armlift.days import Calendar
-from armlift.errors import StoreError
 from armlift.events import (
     Alias,
     Codec,
@@ -270,11 +269,6 @@ def test_another_version_is_named(
         "the SQL that asks for units' totals is another than the stored one",
     ]
     assert take_report(engine, run, lab.calendar, as_of=kept.as_of).snapshot != kept.id
-
-
-def test_what_was_not_kept_is_not_made_up() -> None:
-    with pytest.raises(StoreError, match="has no answer to units/clicks/new"):
-        Answers({}).units("clicks", "new")
 
 
 @pytest.mark.parametrize(("mode", "paired"), [("rerank", True), ("rerank", False), ("match", True)])
