@@ -2,12 +2,13 @@
 
 from sqlalchemy import Connection, case, func, or_, select
 
-from armlift.aggregates import Question, Stratum, UnitTotals
+from armlift.aggregates import Question, Stratum
+from armlift.answers import Answers
 from armlift.check import Check, level
 from armlift.comparisons import compare_before
 from armlift.days import Calendar
 from armlift.experiment import Experiment
-from armlift.lateness import arrived
+from armlift.lateness import Arrived, arrived
 from armlift.model_checks import stale_model, symbiosis
 from armlift.runs import LIVE, Run
 from armlift.splitter import generations
@@ -27,24 +28,23 @@ DISPUTED_WARN, DISPUTED_FAIL = 0.01, 0.10
 
 
 def make_checks(
-    connection: Connection,
     run: Run,
     experiment: Experiment,
-    totals: UnitTotals,
+    answers: Answers,
     question: Question,
     calendar: Calendar,
 ) -> list[Check]:
     """Check what a lift rests on: random exposure, the split, single arms, the past, events, models, ids."""
     return [
         _random_exposure(run),
-        *_sample_ratios(run, experiment, totals),
-        _several_arms(run, totals),
-        _pre_exposure_bias(run, experiment, totals),
-        _unshown(connection, run, question),
-        stale_model(connection, run, question),
+        *_sample_ratios(run, experiment, answers),
+        _several_arms(run, answers),
+        _pre_exposure_bias(run, experiment, answers),
+        _unshown(run, answers, question),
+        stale_model(run, answers, question),
         symbiosis(run, experiment),
-        _late(connection, run, question, calendar),
-        _merged_ids(connection, run),
+        _late(run, answers, question, calendar),
+        _merged_ids(run, answers),
     ]
 
 
@@ -65,7 +65,7 @@ def _random_exposure(run: Run) -> Check:
     return Check("random_exposure", status, share, meaning)
 
 
-def _sample_ratios(run: Run, experiment: Experiment, totals: UnitTotals) -> list[Check]:
+def _sample_ratios(run: Run, experiment: Experiment, totals: Answers) -> list[Check]:
     """Check the split, once and at every look.
 
     A live run is looked at again and again: there the test that holds at every look decides.
@@ -96,7 +96,7 @@ def _sample_ratios(run: Run, experiment: Experiment, totals: UnitTotals) -> list
     ]
 
 
-def _pre_exposure_bias(run: Run, experiment: Experiment, totals: UnitTotals) -> Check:
+def _pre_exposure_bias(run: Run, experiment: Experiment, totals: Answers) -> Check:
     """Check that arms were alike before they met their units: the least p of all primary metrics and arms."""
     name = "pre_exposure_bias"
     if run.paired:
@@ -119,7 +119,7 @@ def _pre_exposure_bias(run: Run, experiment: Experiment, totals: UnitTotals) -> 
     return Check(name, status, p_value, meaning)
 
 
-def _several_arms(run: Run, totals: UnitTotals) -> Check:
+def _several_arms(run: Run, totals: Answers) -> Check:
     if run.paired:
         return Check("several_exposures", "not_applicable", None, "every unit meets every arm")
     excluded = totals.left_out()["several_arms"]
@@ -133,18 +133,13 @@ def _several_arms(run: Run, totals: UnitTotals) -> Check:
     )
 
 
-def _unshown(connection: Connection, run: Run, question: Question) -> Check:
+def _unshown(run: Run, answers: Answers, question: Question) -> Check:
     """Check that exposed units were shown something: an exposure without an impression lost its events."""
     if run.paired:
         return Check("event_loss", "not_applicable", None, "every unit meets every arm")
     if run.mode == "match":
         return Check("event_loss", "not_applicable", None, "not every request has an impression that counts")
-    e, i = exposures.c, impressions.c
-    shown = select(i.unit_id).where(i.run == run.run, i.unit_id == e.unit_id, i.ts >= e.ts).exists()
-    of_run = (e.run == run.run, e.experiment == question.experiment, e.ts <= question.as_of)
-    count = select(func.count(e.unit_id.distinct()))
-    units = connection.execute(count.where(*of_run)).scalar_one()
-    unshown = connection.execute(count.where(*of_run, ~shown)).scalar_one()
+    units, unshown = answers.ask("unshown", lambda connection: _count_unshown(connection, run, question))
     share = unshown / units if units else None
     return Check(
         "event_loss",
@@ -154,13 +149,25 @@ def _unshown(connection: Connection, run: Run, question: Question) -> Check:
     )
 
 
-def _late(connection: Connection, run: Run, question: Question, calendar: Calendar) -> Check:
+def _count_unshown(connection: Connection, run: Run, question: Question) -> tuple[int, int]:
+    """Count the exposed units, and those without an impression from then until the day asked for."""
+    e, i = exposures.c, impressions.c
+    since = (i.run == run.run, i.unit_id == e.unit_id, i.ts >= e.ts, i.day <= question.as_of_day)
+    shown = select(i.unit_id).where(*since).exists()
+    of_run = (e.run == run.run, e.experiment == question.experiment, e.ts <= question.as_of)
+    count = select(func.count(e.unit_id.distinct()))
+    units = connection.execute(count.where(*of_run)).scalar_one()
+    return units, connection.execute(count.where(*of_run, ~shown)).scalar_one()
+
+
+def _late(run: Run, answers: Answers, question: Question, calendar: Calendar) -> Check:
     """Check that events arrived in time, and that the days asked for are complete."""
     if run.mode != LIVE:
         return Check("lateness", "not_applicable", None, "the events of a replay are as old as its log")
-    found = arrived(connection, run.run, question.as_of_day)
-    if found is None:
+    told = answers.ask("arrived", lambda connection: arrived(connection, run.run, question.as_of_day))
+    if told is None:
         return Check("lateness", "no_data", None, "no event has arrived")
+    found = Arrived(*told)
     share = found.late / found.events
     today = calendar.day(found.watermark)
     complete = calendar.show(calendar.start_of(today - 1))[:10]
@@ -172,8 +179,23 @@ def _late(connection: Connection, run: Run, question: Question, calendar: Calend
     return Check("lateness", "ok" if whole and share < LATE_WARN else "warn", share, meaning)
 
 
-def _merged_ids(connection: Connection, run: Run) -> Check:
+def _merged_ids(run: Run, answers: Answers) -> Check:
     """Check that merged ids have one unit: none is claimed by two, or by one that is merged itself."""
+    ids, doubtful = answers.ask("merged_ids", lambda connection: _count_merged(connection, run))
+    if not ids:
+        return Check("merged_ids", "not_applicable", None, "no id was merged into another")
+    share = doubtful / ids
+    return Check(
+        "merged_ids",
+        level(share, DISPUTED_WARN, DISPUTED_FAIL),
+        share,
+        f"of {ids} merged ids {doubtful} are claimed by several units, or by one that is merged itself; "
+        "the first merge counts, one step far",
+    )
+
+
+def _count_merged(connection: Connection, run: Run) -> tuple[int, int]:
+    """Count the merged ids, and those in doubt."""
     a, into = aliases.c, aliases.alias()
     chained = select(into.c.run).where(into.c.run == a.run, into.c.anonymous_id == a.unit_id).exists()
     of_id = (
@@ -186,14 +208,6 @@ def _merged_ids(connection: Connection, run: Run) -> Check:
         .subquery()
     )
     disputed = case((or_(of_id.c.units > 1, of_id.c.chained == 1), 1), else_=0)
-    ids, doubtful = connection.execute(select(func.count(), func.sum(disputed)).select_from(of_id)).one()
-    if not ids:
-        return Check("merged_ids", "not_applicable", None, "no id was merged into another")
-    share = doubtful / ids
-    return Check(
-        "merged_ids",
-        level(share, DISPUTED_WARN, DISPUTED_FAIL),
-        share,
-        f"of {ids} merged ids {doubtful} are claimed by several units, or by one that is merged itself; "
-        "the first merge counts, one step far",
-    )
+    count = select(func.count(), func.coalesce(func.sum(disputed), 0)).select_from(of_id)
+    ids, doubtful = connection.execute(count).one()
+    return ids, doubtful

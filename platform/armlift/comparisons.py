@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from armlift.aggregates import Stratum, UnitTotals
+from armlift.aggregates import Stratum
+from armlift.answers import Answers
 from armlift.effects import (
     ByPlace,
     Compared,
@@ -69,7 +70,7 @@ class Found(NamedTuple):
     remaining: float
 
 
-def compare_arms(run: Run, experiment: Experiment, metrics: Metrics, totals: UnitTotals) -> list[Found]:
+def compare_arms(run: Run, experiment: Experiment, metrics: Metrics, totals: Answers) -> list[Found]:
     """Compare every challenger in every metric.
 
     P-values and intervals of primary metrics and arms are adjusted by Holm, of secondary ones by Benjamini
@@ -131,7 +132,7 @@ def _adjust(
 
 
 def _independent(
-    name: str, metric: Metric, arm: str, control: str, totals: UnitTotals, rules: Rules
+    name: str, metric: Metric, arm: str, control: str, totals: Answers, rules: Rules
 ) -> Compared:
     if metric.kind == "quantile":
         return Compared(_quantiles(name, metric.quantile, (arm, control), totals, rules))
@@ -140,7 +141,7 @@ def _independent(
 
 
 def compare_before(
-    metric: Metric, name: str, arm: str, control: str, totals: UnitTotals, alpha: float
+    metric: Metric, name: str, arm: str, control: str, totals: Answers, alpha: float
 ) -> Effect:
     """Compare what units of two arms did before their first exposure, which no arm can have moved."""
     strata = totals.before(name)
@@ -151,7 +152,7 @@ def _of_arm(strata: Mapping[Stratum, Aggregates], arm: str) -> ByPlace:
     return {(stratum.generation, stratum.phase): one for stratum, one in strata.items() if stratum.arm == arm}
 
 
-def _quantiles(name: str, q: float, arms: tuple[str, str], totals: UnitTotals, rules: Rules) -> Effect:
+def _quantiles(name: str, q: float, arms: tuple[str, str], totals: Answers, rules: Rules) -> Effect:
     """Compare a quantile of units' totals; strata are taken together, for quantiles do not average."""
     clusters = []
     for arm in arms:
@@ -163,7 +164,7 @@ def _quantiles(name: str, q: float, arms: tuple[str, str], totals: UnitTotals, r
     return compare_quantiles(q, clusters, [partial(totals.quantile, name, arm) for arm in arms], rules)
 
 
-def _paired(name: str, metric: Metric, arm: str, control: str, totals: UnitTotals, rules: Rules) -> Compared:
+def _paired(name: str, metric: Metric, arm: str, control: str, totals: Answers, rules: Rules) -> Compared:
     pairs = totals.pairs(name, arm, control)
     if metric.kind != "ratio":
         return Compared(paired_means(pairs, "num", "control_num", rules))

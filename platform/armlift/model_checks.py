@@ -3,6 +3,7 @@
 from sqlalchemy import Connection, func, select
 
 from armlift.aggregates import Question
+from armlift.answers import Answers
 from armlift.check import Check
 from armlift.days import DAY_MS
 from armlift.experiment import Experiment
@@ -14,10 +15,25 @@ STALE_WARN, STALE_FAIL = 2, 14
 """Days from the end of a model's training data to its last exposure."""
 
 
-def stale_model(connection: Connection, run: Run, question: Question) -> Check:
+def stale_model(run: Run, answers: Answers, question: Question) -> Check:
     """Check that the models that answered last learned from data of the days before."""
     if run.mode != LIVE:
         return Check("stale_model", "not_applicable", None, "a replay's models are those of its cut")
+    newest: dict[str, tuple[int, int]] = {}
+    for arm, last, until in answers.ask("models", lambda connection: _trained(connection, run, question)):
+        newest[arm] = max(newest.get(arm, (0, 0)), (last, until))
+    if not newest:
+        return Check("stale_model", "no_data", None, "no arm that answered is a model of this lab")
+    ages = {arm: max(0.0, (last - until) / DAY_MS) for arm, (last, until) in newest.items()}
+    oldest = max(ages, key=lambda arm: ages[arm])
+    age = ages[oldest]
+    status: CheckStatus = "fail" if age > STALE_FAIL else "warn" if age > STALE_WARN else "ok"
+    meaning = f"the model of {oldest} answered {age:.1f} days after the end of its training data"
+    return Check("stale_model", status, age, meaning)
+
+
+def _trained(connection: Connection, run: Run, question: Question) -> list[tuple[str, int, int]]:
+    """Give each model that answered: its arm, its last exposure, and until when its data were (UTC ms)."""
     e, m = exposures.c, models.c
     served = (
         select(e.arm, e.arm_version, func.max(e.ts).label("last"))
@@ -31,17 +47,7 @@ def stale_model(connection: Connection, run: Run, question: Question) -> Check:
         .join(models, (m.arm == s.arm) & (m.version == s.arm_version))
         .group_by(s.arm, s.last)
     )
-    newest: dict[str, tuple[int, int]] = {}
-    for arm, last, until in connection.execute(trained):
-        newest[arm] = max(newest.get(arm, (0, 0)), (last, until))
-    if not newest:
-        return Check("stale_model", "no_data", None, "no arm that answered is a model of this lab")
-    ages = {arm: max(0.0, (last - until) / DAY_MS) for arm, (last, until) in newest.items()}
-    oldest = max(ages, key=lambda arm: ages[arm])
-    age = ages[oldest]
-    status: CheckStatus = "fail" if age > STALE_FAIL else "warn" if age > STALE_WARN else "ok"
-    meaning = f"the model of {oldest} answered {age:.1f} days after the end of its training data"
-    return Check("stale_model", status, age, meaning)
+    return sorted(tuple(row) for row in connection.execute(trained))
 
 
 def symbiosis(run: Run, experiment: Experiment) -> Check:

@@ -1,22 +1,25 @@
 """The report of a run: metrics by arm against the control, trust checks, resolution, and the verdict."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Engine, func, select
 
-from armlift.aggregates import Question, UnitTotals
+from armlift.aggregates import Question
+from armlift.answers import Answers
 from armlift.check import Check
 from armlift.checks import make_checks
 from armlift.comparisons import Comparison, Found, compare_arms
 from armlift.days import Calendar
+from armlift.decisions import Decision
 from armlift.evidence import Evidence
 from armlift.experiment import Experiment
 from armlift.metric import Metric, Metrics
 from armlift.runs import LIVE, Run
 from armlift.sentence import sentence
 from armlift.stats.power import minimum_detectable
+from armlift.store.database import reading
 from armlift.store.tables import impressions
 from armlift.trust import Trust
 from armlift.verdict import Verdict, judge
@@ -24,7 +27,10 @@ from armlift.verdict import Verdict, judge
 
 @dataclass(frozen=True)
 class Report:
-    """Everything a run says; `as_dict` gives the fixed shape of `armlift report --json`."""
+    """Everything a run says; `as_dict` gives the fixed shape of `armlift report --json`.
+
+    `answers` is what its numbers were computed from, see `Answers`; `snapshot` names where that is stored.
+    """
 
     run: Run
     experiment: Experiment
@@ -37,6 +43,9 @@ class Report:
     checks: Sequence[Check]
     dropped: Mapping[str, int]
     sql: str
+    answers: Mapping[str, Any] = field(default_factory=dict)
+    snapshot: str | None = None
+    decisions: Sequence[Decision] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Give the report as plain data."""
@@ -49,7 +58,8 @@ class Report:
             "seed": self.run.seed,
             "synthetic": self.run.synthetic,
             "as_of": self.as_of,
-            "snapshot": None,
+            "snapshot": self.snapshot,
+            "decisions": [one._asdict() for one in self.decisions],
             "resolution": dict(self.resolution),
             "verdict": {
                 "status": self.verdict.status,
@@ -58,6 +68,7 @@ class Report:
                 "why_not_ship": list(self.verdict.why_not_ship),
                 "trace": [ruling._asdict() for ruling in self.verdict.trace],
                 "days_left": self.verdict.days_left,
+                "ships": list(self.verdict.ships),
             },
             "comparisons": [asdict(one) for one in self.comparisons],
             "checks": [one._asdict() for one in self.checks],
@@ -67,18 +78,28 @@ class Report:
 
 def make_report(engine: Engine, run: Run, calendar: Calendar, *, as_of: int | None = None) -> Report:
     """Compute a run's report as of a time (UTC milliseconds; its day is the last to count) or its end."""
+    _, metrics = run.parsed()
+    at = time_of_report(run, as_of)
+    with reading(engine) as connection:
+        question = _question(run, calendar, at)
+        return report_of(run, calendar, at, Answers.from_database(connection, question, metrics))
+
+
+def time_of_report(run: Run, as_of: int | None) -> int:
+    """Give the time (UTC milliseconds) a report is of: the one asked for, or the run's end."""
+    return int(str(run.log["last_ts"])) if as_of is None else as_of
+
+
+def report_of(run: Run, calendar: Calendar, at: int, answers: Answers) -> Report:
+    """Compute a run's report as of a time (UTC milliseconds) from answers, wherever they come from."""
     experiment, metrics = run.parsed()
-    end = int(str(run.log["last_ts"]))
-    at = end if as_of is None else as_of
-    question = Question(run.run, experiment.name, run.paired, at, calendar.day(at))
-    with engine.connect() as connection:
-        totals = UnitTotals(connection, question, metrics)
-        found = compare_arms(run, experiment, metrics, totals)
-        matched = _matched(connection, run, question)
-        checks = make_checks(connection, run, experiment, totals, question, calendar)
-        left_out = totals.left_out() | {
-            f"too_young_{metric}": count for metric, count in totals.too_young().items()
-        }
+    question = _question(run, calendar, at)
+    found = compare_arms(run, experiment, metrics, answers)
+    matched = answers.ask("matched", lambda connection: _matched(connection, run, question))
+    checks = make_checks(run, experiment, answers, question, calendar)
+    left_out = answers.left_out() | {
+        f"too_young_{metric}": count for metric, count in answers.too_young().items()
+    }
     resolution = _resolution(run, experiment, found, matched)
     evidence = [_evidence(one.comparison, metrics[one.comparison.metric]) for one in found]
     trust = Trust(
@@ -100,8 +121,13 @@ def make_report(engine: Engine, run: Run, calendar: Calendar, *, as_of: int | No
         comparisons=[one.comparison for one in found],
         checks=checks,
         dropped={**run.dropped, **{f"unit_{reason}": count for reason, count in left_out.items()}},
-        sql=totals.sql,
+        sql=answers.sql,
+        answers=answers.kept,
     )
+
+
+def _question(run: Run, calendar: Calendar, at: int) -> Question:
+    return Question(run.run, run.experiment, run.paired, at, calendar.day(at))
 
 
 def _evidence(one: Comparison, metric: Metric) -> Evidence:

@@ -40,7 +40,8 @@ class Verdict(NamedTuple):
 
     `reasons` has the deciding one first; `trace` has every rule in its order; `why_not_ship` has a sentence
     for each condition that stands between today and ship, the most important first; `days_left` says how many
-    days it takes to have enough units, where that is known and the verdict is to keep running.
+    days it takes to have enough units, where that is known and the verdict is to keep running; `ships` names
+    the arms that may ship, the best first.
     """
 
     status: Status
@@ -48,6 +49,7 @@ class Verdict(NamedTuple):
     trace: list[Ruling]
     why_not_ship: list[str]
     days_left: int | None
+    ships: Sequence[str] = ()
 
     @property
     def rule(self) -> str:
@@ -81,6 +83,7 @@ def judge(evidence: Sequence[Evidence], trust: Trust) -> Verdict:
         trace=trace,
         why_not_ship=[] if status == "ship" else _why_not_ship(found, trust),
         days_left=trust.days_left if status == "keep_running" else None,
+        ships=[case.arm for case in found if case.ships] if status == "ship" else [],
     )
 
 

@@ -371,7 +371,7 @@ def test_the_report_is_one_json_document_of_the_fixed_shape(lab: Lab, log_file: 
     }  # fmt: skip
     assert {"name", "status", "value"} <= set(document["checks"][0])
     assert set(document["verdict"]) == {
-        "status", "sentence", "reasons", "why_not_ship", "trace", "days_left",
+        "status", "sentence", "reasons", "why_not_ship", "trace", "days_left", "ships",
     }  # fmt: skip
     assert set(document["verdict"]["trace"][0]) == {"rule", "outcome", "sentence"}
 

@@ -356,3 +356,15 @@ def test_a_small_lift_that_is_sure_is_not_ruled_out() -> None:
     hates = guardrail("unproven")._replace(lift_low=0.001)
     assert judge([small, hates], trust(power="reached")).rule == "more_data"
     assert judge([small, guardrail("inside")], trust(power="reached")).rule == "better"
+
+
+def test_the_verdict_names_the_arms_that_may_ship() -> None:
+    evidence = [
+        primary("open", arm="new"),
+        primary("better", arm="other"),
+        primary("better-once", arm="third"),
+    ]
+    assert judge(evidence, trust()).ships == ["other", "third"]
+    assert judge(evidence, trust(plan="no-plan")).ships == ["other"]
+    assert judge(evidence, trust("srm:fail")).ships == []
+    assert judge([primary("open")], trust()).ships == []

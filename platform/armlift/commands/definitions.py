@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from armlift.commands import decisions
 from armlift.commands.options import JsonOption, LabOption, open_lab, say, write_json
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ arm = typer.Typer(help="Look at the lab's arms.")
 experiment = typer.Typer(help="Look at the lab's experiments.")
 app.add_typer(arm, name="arm")
 app.add_typer(experiment, name="experiment")
+experiment.add_typer(decisions.app)
 
 Names = Annotated[list[str] | None, typer.Argument(help="Default: all of the lab.")]
 

@@ -21,14 +21,19 @@ from armlift.commands.options import (
 from armlift.commands.progress import progress_bar, training_progress
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from armlift.lab import Lab
     from armlift.report import Report
+    from armlift.snapshots import Snapshot
 
 app = typer.Typer()
 
 Experiment = Annotated[str, typer.Argument(help="The experiment's name.")]
 Logs = Annotated[list[Path], typer.Option("--log", help="A log file; give the option again for more.")]
 HtmlOption = Annotated[Path | None, typer.Option("--html", help="Also write the report as one HTML file.")]
+MOST_SHOWN = 10
+"""Differences that `--verify` shows to people."""
 
 
 class Mode(StrEnum):
@@ -64,27 +69,60 @@ def replay(
 
 @app.command()
 def report(
-    experiment: Experiment,
+    experiment: Annotated[str | None, typer.Argument(help="The experiment's name.")] = None,
     run: Annotated[str | None, typer.Option("--run", help="Default: the newest.")] = None,
     as_of: Annotated[
         str | None, typer.Option("--as-of", help="A time or day; default: the run's end.")
     ] = None,
+    snapshot: Annotated[
+        str | None, typer.Option("--snapshot", help="Show a stored report as it was.")
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Make the stored report again, and say what differs.")
+    ] = False,
     html: HtmlOption = None,
     lab: LabOption = None,
     database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Report a run again."""
+    """Report a run again and store a snapshot; or show or verify a stored one."""
     from armlift.errors import InputError
-    from armlift.report import make_report
-    from armlift.runs import latest
     from armlift.store.database import open_database
 
     check_html(html)
+    if verify and (snapshot is None or html is not None):
+        raise InputError("--verify needs --snapshot, and cannot be with --html")
+    if snapshot is not None and (run is not None or as_of is not None):
+        raise InputError(f"--snapshot {snapshot} cannot be with --run or --as-of; it has its own")
+    if snapshot is None and experiment is None:
+        raise InputError("Missing argument 'experiment', or --snapshot; see `armlift report --help`")
     opened = open_lab(lab, database)
     engine = open_database(opened)
+    if snapshot is not None:
+        from armlift.reproduction import stored_report
+        from armlift.snapshots import named
+        from armlift.store.database import reading
+
+        with reading(engine) as connection:
+            found = named(connection, snapshot, experiment)
+        if verify:
+            _verify(engine, found, as_json=as_json)
+        elif as_json and html is None:
+            write_json(dict(found.report))
+        else:
+            show(stored_report(found), as_json=as_json, html=html)
+        return
+    assert experiment is not None
+    show(_report(opened, engine, experiment, run, as_of), as_json=as_json, html=html)
+
+
+def _report(lab: "Lab", engine: "Engine", experiment: str, run: str | None, as_of: str | None) -> "Report":
+    from armlift.errors import InputError
+    from armlift.reproduction import take_report
+    from armlift.runs import latest
+
     try:
-        at = opened.calendar.parse(as_of) if as_of is not None else None
+        at = lab.calendar.parse(as_of) if as_of is not None else None
     except InputError as error:
         raise InputError(f"--as-of: {error}") from error
     with engine.connect() as connection:
@@ -93,13 +131,36 @@ def report(
         except InputError:
             # What the lab does not know may have runs; where there is none, it is the name that is wrong.
             if run is None:
-                opened.experiment(experiment)
+                lab.experiment(experiment)
             raise
     if not found.finished:
         raise InputError(
             f"run {found.run} of {experiment!r} was broken off; start its replay again to finish it"
         )
-    show(make_report(engine, found, opened.calendar, as_of=at), as_json=as_json, html=html)
+    return take_report(engine, found, lab.calendar, as_of=at)
+
+
+def _verify(engine: "Engine", snapshot: "Snapshot", *, as_json: bool) -> None:
+    """Say whether a snapshot's report is made again bit for bit; exits with 1 where not."""
+    from armlift.reproduction import verify
+
+    found = verify(engine, snapshot)
+    if as_json:
+        write_json({"snapshot": snapshot.id, "equal": found.equal, **found._asdict()})
+    else:
+        for what, differences in (
+            ("report from the stored aggregates", found.report),
+            ("aggregates from the database", found.aggregates),
+        ):
+            print(f"{what}: {f'{len(differences)} differ' if differences else 'equal, bit for bit'}")
+            for line in differences[:MOST_SHOWN]:
+                print(f"  {line}")
+            if len(differences) > MOST_SHOWN:
+                print(f"  and {len(differences) - MOST_SHOWN} more; --json has all")
+        for cause in found.causes:
+            print(f"since: {cause}")
+    if not found.equal:
+        raise typer.Exit(1)
 
 
 def replay_logs(
@@ -118,7 +179,7 @@ def replay_logs(
     from armlift.logs.users import read_users
     from armlift.replay import replay as replay_log
     from armlift.replayer import ReplayOptions
-    from armlift.report import make_report
+    from armlift.reproduction import take_report
     from armlift.store.database import open_database
 
     found = lab.experiment(experiment)
@@ -133,7 +194,7 @@ def replay_logs(
         run = replay_log(
             lab, found, log, engine, stream, options, users=table, progress=tell, watch=training_progress
         )
-    return make_report(engine, run, lab.calendar)
+    return take_report(engine, run, lab.calendar)
 
 
 def show(report: "Report", *, as_json: bool, html: Path | None = None) -> None:

@@ -147,6 +147,7 @@ def _run_facts(report: Report) -> list[tuple[str, str]]:
         ("k (items in a slate)", str(run.k)),
         ("Seed", str(run.seed)),
         ("As of", report.as_of),
+        ("Snapshot", report.snapshot or "not stored"),
         ("Alpha", f"{report.experiment.analysis.alpha:g}, two-sided"),
         ("Synthetic", "yes" if run.synthetic else "no"),
     ]

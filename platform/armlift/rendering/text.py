@@ -12,6 +12,7 @@ from armlift.rendering.words import (
     OUTCOMES,
     VERDICTS,
     count,
+    decided,
     further_reasons,
     percent,
     plain,
@@ -35,8 +36,11 @@ def print_report(report: Report, console: Console | None = None) -> None:
         out.print(
             Text("SYNTHETIC DATA: the log was generated, its figures say nothing of real users", "yellow")
         )
-    out.print(Text(f"as of {report.as_of}; control {report.experiment.control}"))
+    stored = f"; snapshot {report.snapshot}" if report.snapshot else ""
+    out.print(Text(f"as of {report.as_of}; control {report.experiment.control}{stored}"))
     out.print(Text(f"\n{fill(report.sentence, out.width)}", style="bold"))
+    for decision in report.decisions:
+        out.print(Text(fill(f"Decided: {decided(decision)}", out.width)))
     _print_resolution(report, out)
     _print_checks(report, out)
     _print_comparisons(report, out)

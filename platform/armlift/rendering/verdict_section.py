@@ -1,7 +1,7 @@
 """The verdict in the HTML report: its sentence, what stands in the way of shipping, and its rules."""
 
 from armlift.rendering.markup import Markup, join, tag, titled
-from armlift.rendering.words import OUTCOMES, VERDICTS, further_reasons
+from armlift.rendering.words import OUTCOMES, VERDICTS, decided, further_reasons
 from armlift.report import Report
 from armlift.verdict import Ruling
 
@@ -24,6 +24,7 @@ def verdict_section(report: Report) -> Markup:
         f"Verdict: {VERDICTS[verdict.status]}",
         tag("p", report.sentence, class_="sentence"),
         tag("p", VERDICT_MEANINGS[verdict.status], " (", tag("code", verdict.status), ")", class_="muted"),
+        _listed("Decisions", [decided(one) for one in report.decisions]),
         _listed("Reasons", further_reasons(verdict)),
         _listed("Why not ship", verdict.why_not_ship),
         tag("h3", "Rules, in the order they are asked"),

@@ -1,5 +1,7 @@
 """How reports write numbers and verdicts: the same in the terminal, in HTML and on pages."""
 
+from armlift.days import utc_text
+from armlift.decisions import Decision
 from armlift.verdict import Verdict
 
 VERDICTS = {
@@ -15,6 +17,14 @@ OUTCOMES = {"passed": "passed", "decided": "decided", "not_asked": "not asked"}
 def further_reasons(verdict: Verdict) -> list[str]:
     """Give the reasons of a verdict that its list of why not to ship does not hold."""
     return [reason for reason in verdict.reasons if reason not in verdict.why_not_ship]
+
+
+def decided(decision: Decision) -> str:
+    """Write a decision in a line."""
+    what = "stop" if decision.arm is None else f"{decision.action} {decision.arm}"
+    against = f", against the verdict {decision.verdict_status}" if decision.overridden else ""
+    said = f"{what}{against}, by {decision.by}, {utc_text(decision.at)}, on snapshot {decision.snapshot}"
+    return f"{said}: {decision.reason}"
 
 
 def percent(value: float | None) -> str:

@@ -141,6 +141,13 @@ def writing(engine: Engine) -> Any:
     return engine.execution_options(armlift_writes=True).begin()
 
 
+def reading(engine: Engine) -> Connection:
+    """Connect to read: on PostgreSQL every query sees the same moment, as it does on SQLite anyway."""
+    if engine.dialect.name == "postgresql":
+        engine = engine.execution_options(isolation_level="REPEATABLE READ")
+    return engine.connect()
+
+
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     # The driver's own transaction handling is switched off; `_begin_sqlite` begins them.
     connection.isolation_level = None

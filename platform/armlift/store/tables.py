@@ -22,7 +22,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_REVISION = "0004"
+SCHEMA_REVISION = "0005"
 """The newest Alembic revision; a test holds it against the migrations."""
 
 metadata = MetaData(
@@ -233,3 +233,48 @@ models = Table(
     Column("definition_hash", NAME, nullable=False),
     Column("parent", NAME),
 )
+
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("id", IDENTITY, primary_key=True, comment="the hash of what the report rests on"),
+    Column("run", NAME, nullable=False),
+    Column("experiment", NAME, nullable=False),
+    Column("as_of", BigInteger, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("version", NAME, nullable=False, comment="of armlift"),
+    Column("definition_hash", IDENTITY, nullable=False),
+    Column("sql", Text, nullable=False, comment="what asked for the units' totals"),
+    Column("aggregates", JSON, nullable=False, comment="the run, the time zone, the database's answers"),
+    Column("report", JSON, nullable=False, comment="as it was first given"),
+    Index("ix_snapshots_run", "run"),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("id", IDENTITY, primary_key=True),
+    Column("experiment", NAME, nullable=False),
+    Column("run", NAME, nullable=False),
+    Column("arm", NAME, comment="that ships; null where the experiment is stopped"),
+    Column("action", NAME, nullable=False, comment="ship or stop"),
+    Column("snapshot", IDENTITY, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("by", NAME, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("verdict_status", NAME, nullable=False, comment="the snapshot's"),
+    Column("overridden", Boolean, nullable=False, comment="the verdict was not to ship this arm"),
+    Index("ix_decisions_experiment", "experiment", "at"),
+)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("at", BigInteger, nullable=False),
+    Column("by", NAME, nullable=False),
+    Column("action", NAME, nullable=False),
+    Column("subject", NAME, nullable=False, comment="what was acted on, such as experiment/NAME"),
+    Column("details", JSON, nullable=False),
+)
+"""What people did that counts, in its order; rows are only ever added."""

@@ -108,6 +108,7 @@ def test_the_origin_of_the_numbers_is_told(report: Report) -> None:
         "k (items in a slate)": "3",
         "Seed": "7",
         "As of": "2022-04-21T23:51:55+08:00",
+        "Snapshot": "not stored",
         "Alpha": "0.05, two-sided",
         "Synthetic": "no",
         "Log format": "KuaiRand",

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 
+from armlift.decisions import Decision
 from armlift.rendering.verdict_section import VERDICT_MEANINGS, verdict_section
 from armlift.rendering.words import VERDICTS
 from armlift.report import Report
@@ -55,3 +56,18 @@ def test_every_verdict_is_explained(report: Report, status: Status) -> None:
     assert said(root[0]) == f"Verdict: {VERDICTS[status]}"
     assert said(root[2]) == f"{VERDICT_MEANINGS[status]} ({status})"
     assert root.get("class") == f"verdict {status}"
+
+
+def test_decisions_stand_first_below_the_sentence(report: Report) -> None:
+    made = Decision(
+        "d1", "demo", "86346f41d52f424c", "random", "ship", "5ba9e5c0ffee0001", "we <believe>", "ada",
+        1_650_556_315_790, "cannot_tell", True,
+    )  # fmt: skip
+    found = lists(section(replace(report, decisions=[made])))
+    assert next(iter(found.items())) == (
+        "Decisions",
+        [
+            "ship random, against the verdict cannot_tell, by ada, 2022-04-21T15:51:55+00:00, on snapshot "
+            "5ba9e5c0ffee0001: we <believe>"
+        ],
+    )

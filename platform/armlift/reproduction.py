@@ -1,0 +1,170 @@
+"""Reports that can be made again: taken with a snapshot, shown as they were, and verified bit for bit."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, NamedTuple, TypeVar
+
+from sqlalchemy import Connection, Engine, select
+
+from armlift import __version__
+from armlift.answers import Answers
+from armlift.check import Check
+from armlift.comparisons import Comparison
+from armlift.days import DAY_MS, Calendar, utc_text
+from armlift.decisions import Decision, of_run
+from armlift.errors import StoreError
+from armlift.report import Report, make_report, report_of, time_of_report
+from armlift.runs import Run, find
+from armlift.snapshots import Snapshot, hash_of, identify, keep
+from armlift.store.database import reading, writing
+from armlift.store.tables import expired
+from armlift.verdict import Ruling, Verdict
+
+T = TypeVar("T")
+GIVEN = ("snapshot", "decisions")
+"""What a report is given after it is computed."""
+MOVING = "arrived/2"
+"""The watermark, which every event moves on; nothing but the check of lateness rests on it."""
+
+
+def take_report(
+    engine: Engine,
+    run: Run,
+    calendar: Calendar,
+    *,
+    as_of: int | None = None,
+    clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+) -> Report:
+    """Make a run's report and store its snapshot, unless there is one that rests on the same already."""
+    report = make_report(engine, run, calendar, as_of=as_of)
+    at = time_of_report(run, as_of)
+    aggregates = {"run": run._asdict(), "timezone": calendar.timezone, "answers": report.answers}
+    identity = identify(as_of=at, version=__version__, sql=report.sql, aggregates=aggregates)
+    with writing(engine) as connection:
+        report = replace(report, snapshot=identity, decisions=of_run(connection, run.run))
+        snapshot = Snapshot(
+            id=identity,
+            run=run.run,
+            experiment=run.experiment,
+            as_of=at,
+            created=clock(),
+            version=__version__,
+            definition_hash=hash_of(run.definition),
+            sql=report.sql,
+            aggregates=aggregates,
+            report=report.as_dict(),
+        )
+        keep(connection, snapshot)
+    return report
+
+
+def stored_report(snapshot: Snapshot) -> Report:
+    """Give a snapshot's report as it was, for whatever shows reports; nothing is computed."""
+    run, document = Run(**snapshot.aggregates["run"]), snapshot.report
+    experiment, metrics = run.parsed()
+    verdict = {**document["verdict"], "trace": [_made(Ruling, one) for one in document["verdict"]["trace"]]}
+    return Report(
+        run=run,
+        experiment=experiment,
+        metrics=metrics,
+        as_of=document["as_of"],
+        resolution=document["resolution"],
+        verdict=_made(Verdict, verdict),
+        sentence=document["verdict"]["sentence"],
+        comparisons=[_made(Comparison, one) for one in document["comparisons"]],
+        checks=[_made(Check, one) for one in document["checks"]],
+        dropped=document["dropped"],
+        sql=snapshot.sql,
+        answers=snapshot.aggregates["answers"],
+        snapshot=snapshot.id,
+        decisions=[_made(Decision, one) for one in document["decisions"]],
+    )
+
+
+def _made(kind: type[T], document: Mapping[str, Any]) -> T:
+    """Make a result of its JSON; what another version did not know is None, what it alone knew is dropped."""
+    names = [one.name for one in fields(kind)] if is_dataclass(kind) else list(kind._fields)  # type: ignore[attr-defined]
+    return kind(**{name: document.get(name) for name in names})
+
+
+class Verification(NamedTuple):
+    """What differs when a snapshot's report is made again, each in a line; nothing where it is equal.
+
+    `report` is computed from the stored aggregates alone, `aggregates` are asked of the database again.
+    `causes` says what may have led to differences.
+    """
+
+    report: list[str]
+    aggregates: list[str]
+    causes: list[str]
+
+    @property
+    def equal(self) -> bool:
+        """Tell whether all is equal, bit for bit."""
+        return not self.report and not self.aggregates
+
+
+def verify(engine: Engine, snapshot: Snapshot) -> Verification:
+    """Make a snapshot's report again: from its aggregates, and these from the database as of its time."""
+    kept, calendar = snapshot.aggregates, Calendar(snapshot.aggregates["timezone"])
+    run = Run(**kept["run"])
+    try:
+        again = report_of(run, calendar, snapshot.as_of, Answers(kept["answers"], sql=snapshot.sql))
+        report = _differences(_computed(snapshot.report), _computed(again.as_dict()))
+    except StoreError as error:
+        report = [str(error)]
+    fresh = make_report(engine, run, calendar, as_of=snapshot.as_of)
+    with reading(engine) as connection:
+        found = find(connection, run.run)
+        now = {"run": None if found is None else found._asdict(), "answers": fresh.answers}
+        aggregates = _differences({"run": kept["run"], "answers": kept["answers"]}, now)
+        aggregates = [one for one in aggregates if not one.startswith(f"answers/{MOVING}:")]
+        causes = _causes(connection, snapshot, fresh) if report or aggregates else []
+    return Verification(report, aggregates, causes)
+
+
+def _computed(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if key not in GIVEN}
+
+
+def _causes(connection: Connection, snapshot: Snapshot, fresh: Report) -> list[str]:
+    """Say what happened since a snapshot that may have changed its numbers."""
+    found, before, now = [], snapshot.aggregates["answers"], fresh.answers
+    if snapshot.version != __version__:
+        found.append(f"armlift {snapshot.version} made the snapshot, this is {__version__}")
+    if snapshot.sql != fresh.sql:
+        found.append("the SQL that asks for units' totals is another than the stored one")
+    events, late = (
+        (now.get("arrived") or [0] * 3)[place] - (before.get("arrived") or [0] * 3)[place] for place in (0, 1)
+    )
+    if events:
+        found.append(f"events of those days that arrived since: {events}, of them late: {late}")
+    merged = now.get("merged_ids", [0])[0] - before.get("merged_ids", [0])[0]
+    if merged:
+        found.append(f"ids merged since: {merged}")
+    for table, until in connection.execute(select(expired.c.table, expired.c.before)):
+        found.append(f"rows of {table} from before {utc_text(until * DAY_MS)[:10]} were deleted")
+    return found
+
+
+def _differences(before: object, now: object) -> list[str]:
+    """Compare two documents leaf by leaf, as JSON writes them."""
+    old, new = (dict(_leaves(json.loads(json.dumps(one)))) for one in (before, now))
+    missing = "nothing"
+    return [
+        f"{path}: was {old.get(path, missing)}, is {new.get(path, missing)}"
+        for path in dict.fromkeys([*old, *new])
+        if old.get(path) != new.get(path)
+    ]
+
+
+def _leaves(document: object, path: str = "") -> Iterator[tuple[str, str]]:
+    """Give each value of a document as JSON, by its path."""
+    if isinstance(document, dict | list) and document:
+        parts = document.items() if isinstance(document, dict) else enumerate(document)
+        for key, value in parts:
+            yield from _leaves(value, f"{path}/{key}" if path else str(key))
+    else:
+        yield path, json.dumps(document)

@@ -1,0 +1,68 @@
+"""Snapshots: reports as they were given, with everything their numbers were computed from."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from armlift.errors import InputError
+from armlift.hashing import digest
+from armlift.store.tables import snapshots
+
+
+class Snapshot(NamedTuple):
+    """A row of `snapshots`; times are UTC milliseconds.
+
+    `aggregates` holds {"run": ..., "timezone": ..., "answers": ...}, see `Answers`; `report` is the report's
+    JSON document as it was first given.
+    """
+
+    id: str
+    run: str
+    experiment: str
+    as_of: int
+    created: int
+    version: str
+    definition_hash: str
+    sql: str
+    aggregates: Mapping[str, Any]
+    report: Mapping[str, Any]
+
+
+def identify(*, as_of: int, version: str, sql: str, aggregates: Mapping[str, Any]) -> str:
+    """Name a snapshot by what its report rests on: 16 hexadecimal digits."""
+    return hash_of({"as_of": as_of, "version": version, "sql": sql, "aggregates": aggregates})[:16]
+
+
+def hash_of(document: object) -> str:
+    """Hash plain data, whatever the order of its keys: 32 hexadecimal digits."""
+    return digest(json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False))
+
+
+def keep(connection: Connection, snapshot: Snapshot) -> None:
+    """Store a snapshot; one that is there already stays as it is."""
+    postgres = connection.dialect.name == "postgresql"
+    statement = postgresql.insert(snapshots) if postgres else sqlite.insert(snapshots)
+    connection.execute(statement.values(snapshot._asdict()).on_conflict_do_nothing())
+
+
+def find(connection: Connection, identity: str) -> Snapshot | None:
+    """Read one snapshot."""
+    row = connection.execute(select(snapshots).where(snapshots.c.id == identity)).first()
+    return Snapshot(*row) if row else None
+
+
+def named(connection: Connection, identity: str, experiment: str | None = None) -> Snapshot:
+    """Give the snapshot of this id, and of an experiment where one is named; raises InputError."""
+    found = find(connection, identity)
+    if found is None:
+        raise InputError(
+            f"--snapshot {identity!r} is not known; `armlift report {experiment or 'EXPERIMENT'}` makes one"
+        )
+    if experiment is not None and found.experiment != experiment:
+        raise InputError(
+            f"--snapshot {identity} is of experiment {found.experiment!r}, must be of {experiment!r}"
+        )
+    return found
