@@ -77,8 +77,9 @@ class UnitTotals:
         self._rows = _table(connection, "unit_totals", (*_STRATUM_FIRST, "unit_id"), _ROW_COLUMNS)
         postgresql = connection.dialect.name == "postgresql"
         if postgresql:
-            # Enough to hash a million units at once: rows then stay in the order of the key.
+            # Rows stay in the order of the key where joins are by hash, a million units at once.
             connection.execute(text("SET LOCAL work_mem = '256MB'"))
+            connection.execute(text("SET LOCAL enable_mergejoin = off"))
         asked = [
             (self._units, _units(question)),
             (self._rows, self._of_old_units(_totals(question, self._units, ordered=postgresql))),

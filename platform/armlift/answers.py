@@ -93,6 +93,31 @@ class Answers:
         question = f"share_at_most/{metric}/{float(value)!r}"
         return self._strata(question, lambda s: s.totals.share_at_most(metric, value))
 
+    def by_age(self, metric: str) -> dict[int, ByStratum]:
+        """Give a metric's aggregates of single days, by days since first exposure and stratum."""
+
+        def write(found: Mapping[int, ByStratum]) -> list[dict[str, Any]]:
+            return [
+                {"age": age, **s._asdict(), **_written(a)}
+                for age, some in found.items()
+                for s, a in some.items()
+            ]
+
+        found: dict[int, ByStratum] = {}
+        for one in self._give(f"by_age/{metric}", lambda s: s.totals.by_age(metric), write):
+            stratum = Stratum(one["arm"], one["generation"], one["phase"])
+            found.setdefault(one["age"], {})[stratum] = _read(one)
+        return found
+
+    def slopes(self, metric: str, days: int) -> ByStratum:
+        """Give aggregates of each unit's own slope a day of a metric, by stratum."""
+        return self._strata(f"slopes/{metric}/{days}", lambda s: s.totals.slopes(metric, days))
+
+    def arrivals(self) -> dict[int, int]:
+        """Count the units by the day of their first exposure."""
+        kept = self._give("arrivals", lambda s: s.totals.arrivals(), lambda n: [[*one] for one in n.items()])
+        return dict(kept)
+
     def pairs(self, metric: str, arm: str, control: str) -> Aggregates:
         """Give a metric's aggregates of the units that met both arms."""
         question = f"pairs/{metric}/{arm}/{control}"

@@ -4,7 +4,7 @@ A lift by days since first exposure compares other units on every day. Whether i
 that all have the same number of days: each one's own slope over them, compared between the arms.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -69,12 +69,14 @@ class Novelty:
     p_adjusted: float | None
 
 
-def novelties(experiment: Experiment, metrics: Metrics, ages: Ages, as_of_day: int) -> list[Novelty]:
-    """Look at the primary metrics that add up over days."""
+def novelties(
+    experiment: Experiment, metrics: Metrics, names: Sequence[str], ages: Ages, as_of_day: int
+) -> list[Novelty]:
+    """Look at some metrics, those that add up over days."""
     rules = Rules(alpha=experiment.analysis.alpha, min_units=experiment.analysis.minimum_units)
     span = _span(ages.arrivals(), as_of_day)
     found: list[tuple[str, str, tuple[Day, ...], Effect]] = []
-    for name in experiment.metrics.primary:
+    for name in names:
         kind = metrics[name].kind
         if kind not in ("mean", "proportion", "ratio"):
             continue

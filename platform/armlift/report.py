@@ -16,6 +16,7 @@ from armlift.decisions import Decision
 from armlift.evidence import Evidence
 from armlift.experiment import Experiment
 from armlift.metric import Metric, Metrics
+from armlift.novelty import Novelty, novelties
 from armlift.runs import LIVE, Run
 from armlift.sentence import sentence
 from armlift.stats.power import minimum_detectable
@@ -46,6 +47,7 @@ class Report:
     answers: Mapping[str, Any] = field(default_factory=dict)
     snapshot: str | None = None
     decisions: Sequence[Decision] = ()
+    novelty: Sequence[Novelty] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Give the report as plain data."""
@@ -72,6 +74,7 @@ class Report:
             },
             "comparisons": [asdict(one) for one in self.comparisons],
             "checks": [one._asdict() for one in self.checks],
+            "novelty": [{**asdict(one), "days": [asdict(day) for day in one.days]} for one in self.novelty],
             "dropped": dict(self.dropped),
         }
 
@@ -121,9 +124,16 @@ def report_of(run: Run, calendar: Calendar, at: int, answers: Answers) -> Report
         comparisons=[one.comparison for one in found],
         checks=checks,
         dropped={**run.dropped, **{f"unit_{reason}": count for reason, count in left_out.items()}},
+        novelty=novelties(experiment, metrics, _told(run, experiment, found), answers, question.as_of_day),
         sql=answers.sql,
         answers=answers.kept,
     )
+
+
+def _told(run: Run, experiment: Experiment, found: Sequence[Found]) -> list[str]:
+    """Name the primary metrics that can be compared, where a unit meets one arm."""
+    told = {one.comparison.metric for one in found if one.comparison.p_value is not None}
+    return [] if run.paired else [name for name in experiment.metrics.primary if name in told]
 
 
 def _question(run: Run, calendar: Calendar, at: int) -> Question:

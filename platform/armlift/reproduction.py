@@ -15,6 +15,7 @@ from armlift.comparisons import Comparison
 from armlift.days import DAY_MS, Calendar, utc_text
 from armlift.decisions import Decision, of_run
 from armlift.errors import StoreError
+from armlift.novelty import Day, Novelty
 from armlift.report import Report, make_report, report_of, time_of_report
 from armlift.runs import Run, find
 from armlift.snapshots import Snapshot, hash_of, identify, keep
@@ -76,6 +77,7 @@ def stored_report(snapshot: Snapshot) -> Report:
         comparisons=[_made(Comparison, one) for one in document["comparisons"]],
         checks=[_made(Check, one) for one in document["checks"]],
         dropped=document["dropped"],
+        novelty=[_novelty(one) for one in document["novelty"]],
         sql=snapshot.sql,
         answers=snapshot.aggregates["answers"],
         snapshot=snapshot.id,
@@ -87,6 +89,10 @@ def _made(kind: type[T], document: Mapping[str, Any]) -> T:
     """Make a result of its JSON; what another version did not know is None, what it alone knew is dropped."""
     names = [one.name for one in fields(kind)] if is_dataclass(kind) else list(kind._fields)  # type: ignore[attr-defined]
     return kind(**{name: document.get(name) for name in names})
+
+
+def _novelty(document: Mapping[str, Any]) -> Novelty:
+    return _made(Novelty, {**document, "days": tuple(_made(Day, day) for day in document["days"])})
 
 
 class Verification(NamedTuple):

@@ -8,6 +8,7 @@ from armlift.check import Check
 from armlift.errors import InputError
 from armlift.rendering.forest_plot import figure
 from armlift.rendering.markup import Markup, heads, join, numbers, scrolling, tag, titled
+from armlift.rendering.novelty_section import novelty_section
 from armlift.rendering.tables import comparisons, left_out, origin
 from armlift.rendering.verdict_section import verdict_section
 from armlift.rendering.words import count, percent, plain
@@ -68,6 +69,7 @@ def render(report: Report) -> str:
             _checks(report),
             titled(f"Lift against {report.experiment.control}", figure(report), name="lift"),
             comparisons(report),
+            novelty_section(report),
             left_out(report),
             origin(report),
         ),

@@ -59,6 +59,13 @@ def interval_of(one: Comparison) -> str:
     return f"{signed(one.lift_low)} to {signed(one.lift_high)}"
 
 
+def always_of(one: Comparison) -> str:
+    """Write the interval that holds at every look; a hyphen where it is not known."""
+    if one.always_low is None or one.always_high is None:
+        return "-"
+    return f"{signed(one.always_low)} to {signed(one.always_high)}"
+
+
 def traits(one: Comparison, metric: Metric) -> str:
     """Say which way is better, and of a guardrail where its margin ends."""
     way = "higher is better" if metric.direction == "increase" else "lower is better"

@@ -7,7 +7,7 @@ from armlift.comparisons import Comparison
 from armlift.days import utc_text
 from armlift.metric import Metric, time_of
 from armlift.rendering.markup import Markup, heads, join, numbers, scrolling, tag, titled
-from armlift.rendering.reading import STATUSES, interval_name, interval_of, name_of, read, traits
+from armlift.rendering.reading import STATUSES, always_of, interval_name, interval_of, name_of, read, traits
 from armlift.rendering.words import count, plain, signed
 from armlift.report import Report
 from armlift.stats.results import ASSUMPTIONS
@@ -37,13 +37,14 @@ LEFT_OUT = {
     "unit_several_arms": "units that met several arms; they count in no figure",
 }
 TOO_YOUNG = "unit_too_young_"
+ALWAYS = "Always-valid interval"
 FIGURES = ("Units", "Control units", "Mean", "Control mean", "Lift", "p", "Adjusted p")
 
 
 def comparisons(report: Report) -> Markup:
     """Write every comparison with all its numbers, a group of rows a metric, and what its words mean."""
     interval = interval_name(report)
-    columns = ("Arm", *FIGURES[:5], interval, "Reading", *FIGURES[5:], "Method", "Status")
+    columns = ("Arm", *FIGURES[:5], interval, ALWAYS, "Reading", *FIGURES[5:], "Method", "Status")
     groups = [
         _group(report, report.metrics[name], list(rows))
         for name, rows in groupby(report.comparisons, key=lambda one: one.metric)
@@ -53,7 +54,7 @@ def comparisons(report: Report) -> Markup:
         caption = f"SYNTHETIC DATA. {caption}"
     table = scrolling(
         caption,
-        heads(*columns, numbers=frozenset({*FIGURES, interval})),
+        heads(*columns, numbers=frozenset({*FIGURES, interval, ALWAYS})),
         *groups,
         class_="comparisons",
     )
@@ -69,13 +70,13 @@ def _group(report: Report, metric: Metric, rows: Sequence[Comparison]) -> Markup
     notes += [f"p adjusted by {ADJUSTMENTS.get(first.adjusted, first.adjusted)}"] if first.adjusted else []
     said = tag("span", "; ".join(note for note in notes if note))
     title = tag("div", f"{first.metric} ", said, class_="pinned")
-    title = tag("th", title, scope="rowgroup", colspan=str(len(FIGURES) + 5))
+    title = tag("th", title, scope="rowgroup", colspan=str(len(FIGURES) + 6))
     body = [tag("tr", title, class_="group")]
     for one in rows:
         reading = read(one, metric, alpha)
         cells = join(
             numbers(count(one.units), count(one.control_units), plain(one.mean), plain(one.control_mean)),
-            numbers(signed(one.lift), interval_of(one)),
+            numbers(signed(one.lift), interval_of(one), always_of(one)),
             tag("td", reading.words, class_=f"reading {reading.effect}"),
             numbers(plain(one.p_value), plain(one.p_adjusted)),
             tag("td", one.method or "-"),

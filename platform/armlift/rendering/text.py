@@ -8,6 +8,7 @@ from rich.text import Text
 
 from armlift.check import Check
 from armlift.comparisons import Comparison
+from armlift.rendering.novelty_section import slope_of
 from armlift.rendering.words import (
     OUTCOMES,
     VERDICTS,
@@ -92,6 +93,14 @@ def _print_comparisons(report: Report, out: Console) -> None:
         out.print(Text(_ROW.format(*control, "", "control", "", "").rstrip()))
         for one in rows:
             out.print(Text(_ROW.format(*_cells(one)).rstrip(), style="" if one.status == "ok" else "dim"))
+            if one.always_low is not None and one.always_high is not None:
+                always = f"{signed(one.always_low)} .. {signed(one.always_high)}"
+                out.print(
+                    Text(_ROW.format("  always valid", "", "", "", always, "", "").rstrip(), style="dim")
+                )
+    for changing in report.novelty:
+        if changing.p_adjusted is not None and changing.p_adjusted < report.experiment.analysis.alpha:
+            out.print(Text(fill(f"{changing.metric}, {changing.arm}: {slope_of(changing)}", out.width)))
 
 
 def _print_verdict(verdict: Verdict, out: Console) -> None:
