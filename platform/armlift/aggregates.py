@@ -77,14 +77,17 @@ class UnitTotals:
         self._rows = _table(connection, "unit_totals", (*_STRATUM_FIRST, "unit_id"), _ROW_COLUMNS)
         postgresql = connection.dialect.name == "postgresql"
         if postgresql:
-            # Rows stay in the order of the key where joins are by hash, a million units at once.
+            # Enough to hash a million units at once.
             connection.execute(text("SET LOCAL work_mem = '256MB'"))
-            connection.execute(text("SET LOCAL enable_mergejoin = off"))
         asked = [
             (self._units, _units(question)),
             (self._rows, self._of_old_units(_totals(question, self._units, ordered=postgresql))),
         ]
         self.sql = ";\n".join(self._fill(table, query) for table, query in asked)
+        if postgresql:
+            # By hash, rows are added in the order they were written in; a sort does not keep it.
+            connection.execute(text("SET LOCAL enable_mergejoin = off"))
+            connection.execute(text("SET LOCAL enable_sort = off"))
         self._caps = {name: cap for name in metrics if (cap := self._cap(name)) is not None}
         self._old_units: dict[_Time, dict[tuple[Any, ...], int]] = {}
         self._found: dict[tuple[str, ...], dict[str, dict[Stratum, Aggregates]]] = {}

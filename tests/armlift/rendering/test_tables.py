@@ -20,24 +20,58 @@ def cells(rows: list[Element]) -> list[list[str]]:
 def test_every_comparison_is_there_with_all_its_numbers(report: Report) -> None:
     root = ElementTree.fromstring(comparisons(report))
     assert [said(cell) for cell in root.iterfind(".//thead/tr/th")] == [
-        *("Arm", "Units", "Control units", "Mean", "Control mean", "Lift", "95% interval", "Reading"),
+        *("Arm", "Units", "Control units", "Mean", "Control mean", "Lift", "95% interval"),
+        *("Always-valid interval", "Reading"),
         *("p", "Adjusted p", "Method", "Status"),
     ]
     rows = [row for row in root.iterfind(".//tbody/tr") if row.get("class") != "group"]
     counts = ["1,215", "1,226", "0.4051", "0.3987"]
     assert cells(rows) == [
-        ["covisitation", *counts, "+3.10%", "+1.20% to +5.00%", "better", "0.001", "0.002", "ratio", "ok"],
-        ["random", *counts, "-2.00%", "-5.00% to +1.10%", "may be 0", "0.21", "0.215", "ratio", "ok"],
-        ["covisitation", *counts, "+8.00%", "-40.0% to +90.0%", "may be 0", "0.7", "0.71", "ratio", "ok"],
-        ["random", *counts, "-", "-", "too few", "-", "-", "ratio", "too_few"],
-        ["covisitation", *counts, "+0.00%", "-", "zero variance", "-", "-", "proportion", "zero_variance"],
-        ["random", *counts, "-", "-", "not estimable", "-", "-", "proportion", "not_estimable"],
         [
-            *("covisitation", *counts, "+1.00%", "-1.00% to +3.00%", "may be 0, within its margin"),
+            "covisitation",
+            *counts,
+            "+3.10%",
+            "+1.20% to +5.00%",
+            "-",
+            "better",
+            "0.001",
+            "0.002",
+            "ratio",
+            "ok",
+        ],
+        ["random", *counts, "-2.00%", "-5.00% to +1.10%", "-", "may be 0", "0.21", "0.215", "ratio", "ok"],
+        [
+            "covisitation",
+            *counts,
+            "+8.00%",
+            "-40.0% to +90.0%",
+            "-",
+            "may be 0",
+            "0.7",
+            "0.71",
+            "ratio",
+            "ok",
+        ],
+        ["random", *counts, "-", "-", "-", "too few", "-", "-", "ratio", "too_few"],
+        [
+            "covisitation",
+            *counts,
+            "+0.00%",
+            "-",
+            "-",
+            "zero variance",
+            "-",
+            "-",
+            "proportion",
+            "zero_variance",
+        ],
+        ["random", *counts, "-", "-", "-", "not estimable", "-", "-", "proportion", "not_estimable"],
+        [
+            *("covisitation", *counts, "+1.00%", "-1.00% to +3.00%", "-", "may be 0, within its margin"),
             *("0.33", "-", "ratio", "ok"),
         ],
         [
-            *("random", *counts, "+9.00%", "+6.00% to +12.0%", "worse, past its margin"),
+            *("random", *counts, "+9.00%", "+6.00% to +12.0%", "-", "worse, past its margin"),
             *("2.5e-07", "-", "ratio", "ok"),
         ],
     ]
@@ -52,14 +86,16 @@ def test_a_row_names_each_metric(report: Report) -> None:
         "likers secondary; higher is better; p adjusted by Benjamini-Hochberg",
         "hate_rate guardrail; lower is better, margin +5.00%",
     ]
-    assert {cell.get("colspan") for row in groups for cell in row} == {"12"}
+    assert {cell.get("colspan") for row in groups for cell in row} == {"13"}
 
 
 def test_what_is_unknown_is_a_hyphen(report: Report) -> None:
     unknown = replace(report.comparisons[3], mean=None, control_mean=None, method=None, units=0)
     root = ElementTree.fromstring(comparisons(replace(report, comparisons=[unknown])))
     row = root.findall(".//tbody/tr")[1]
-    assert cells([row]) == [["random", "0", "1,226", "-", "-", "-", "-", "too few", "-", "-", "-", "too_few"]]
+    assert cells([row]) == [
+        ["random", "0", "1,226", "-", "-", "-", "-", "-", "too few", "-", "-", "-", "too_few"]
+    ]
 
 
 def test_methods_and_statuses_that_occur_are_explained(report: Report) -> None:
