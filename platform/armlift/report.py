@@ -13,6 +13,7 @@ from armlift.days import Calendar
 from armlift.evidence import Evidence
 from armlift.experiment import Experiment
 from armlift.metric import Metric, Metrics
+from armlift.planning import progress
 from armlift.runs import LIVE, Run
 from armlift.sentence import sentence
 from armlift.stats.power import minimum_detectable
@@ -75,6 +76,7 @@ def make_report(engine: Engine, run: Run, calendar: Calendar, *, as_of: int | No
         found = compare_arms(run, experiment, metrics, totals)
         matched = _matched(connection, run, question)
         checks = make_checks(connection, run, experiment, totals, question, calendar)
+        plan = progress(run, experiment, metrics, found, totals, question, calendar)
         left_out = totals.left_out() | {
             f"too_young_{metric}": count for metric, count in totals.too_young().items()
         }
@@ -86,6 +88,8 @@ def make_report(engine: Engine, run: Run, calendar: Calendar, *, as_of: int | No
         differing=resolution["differing_requests"],
         matched=matched,
         alpha=experiment.analysis.alpha,
+        smallest_lift=experiment.analysis.smallest_lift,
+        **plan._asdict(),
     )
     verdict = judge(evidence, trust)
     return Report(

@@ -16,6 +16,7 @@ from armlift.commands.options import (
     open_lab,
     open_stream,
     say,
+    stored_run,
     write_json,
 )
 from armlift.commands.progress import progress_bar, training_progress
@@ -77,7 +78,6 @@ def report(
     """Report a run again."""
     from armlift.errors import InputError
     from armlift.report import make_report
-    from armlift.runs import latest
     from armlift.store.database import open_database
 
     check_html(html)
@@ -87,18 +87,7 @@ def report(
         at = opened.calendar.parse(as_of) if as_of is not None else None
     except InputError as error:
         raise InputError(f"--as-of: {error}") from error
-    with engine.connect() as connection:
-        try:
-            found = latest(connection, experiment, run)
-        except InputError:
-            # What the lab does not know may have runs; where there is none, it is the name that is wrong.
-            if run is None:
-                opened.experiment(experiment)
-            raise
-    if not found.finished:
-        raise InputError(
-            f"run {found.run} of {experiment!r} was broken off; start its replay again to finish it"
-        )
+    found = stored_run(opened, engine, experiment, run)
     show(make_report(engine, found, opened.calendar, as_of=at), as_json=as_json, html=html)
 
 
