@@ -108,8 +108,8 @@ def whale(rng: np.random.Generator, n: int) -> Array:
     return values
 
 
-def lognormal(rng: np.random.Generator, n: int) -> Array:
-    return rng.lognormal(0.0, 3.0, n)
+def lognormal(sigma: float) -> Draw:
+    return lambda rng, n: rng.lognormal(0.0, sigma, n)
 
 
 @pytest.mark.parametrize(
@@ -117,14 +117,16 @@ def lognormal(rng: np.random.Generator, n: int) -> Array:
     [
         (exponential, 2000, (1.0, 1.0), "sound"),
         (whale, 2000, (1.0, 1.0), "too_seldom"),
-        (lognormal, 100, (1.0, 1.0), "too_seldom"),
-        (lognormal, 400, (1.0, 9.0), "too_often"),
+        (lognormal(3.0), 100, (1.0, 1.0), "too_seldom"),
+        (lognormal(2.0), 400, (1.0, 9.0), "too_often"),
     ],
 )
 def test_heavy_tails_are_found(draw: Draw, units: int, weights: tuple[float, float], verdict: str) -> None:
-    asked = experiment(weights=weights)
-    told = [checked(draw(np.random.default_rng(seed), units), asked, 300).verdict for seed in range(3)]
-    assert told == [verdict] * 3
+    """Most draws of few units with heavy tails have one that outweighs the others; some have two or three."""
+    asked, opposite = experiment(weights=weights), {"too_often": "too_seldom", "too_seldom": "too_often"}
+    told = Counter(checked(draw(np.random.default_rng(n), units), asked).verdict for n in range(6))
+    assert told[verdict] >= 4
+    assert told[opposite.get(verdict, "uneven")] == 0
 
 
 def test_a_cap_mends_a_whale() -> None:

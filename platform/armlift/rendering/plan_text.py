@@ -8,7 +8,8 @@ from armlift.planning import Aim, Plan
 from armlift.rendering.words import count, plain
 
 WIDTH = 80
-_ROW = "  {:<14}{:>9}{:>8}{:>9}{:>8}{:>11}{:>9}  {}"
+_ROW = "  {:<13}{:>8}{:>8}{:>9}{:>7}{:>10}{:>7}  {}"
+_LONG = 10_000_000
 
 
 def text_of(plans: Sequence[Plan], aim: Aim, alpha: float, per_day: str) -> Iterator[str]:
@@ -20,7 +21,7 @@ def text_of(plans: Sequence[Plan], aim: Aim, alpha: float, per_day: str) -> Iter
     yield from wrap(head, WIDTH)
     later = "" if aim.days is None else f"in {aim.days} d"
     yield ""
-    yield _ROW.format("", "units", "detects", later, "lift", "needs", "reached", "days left").rstrip()
+    yield _ROW.format("", "units", "detects", later, "lift", "needs", "enough", "days left").rstrip()
     metric = None
     for one in plans:
         if one.metric != metric:
@@ -37,19 +38,23 @@ def _control(one: Plan) -> str:
 
 
 def _cells(one: Plan, aim: Aim) -> tuple[str, ...]:
-    units = count(one.units) if one.units else "-"
+    units = _units(one.units or None)
     if one.units_needed is None and one.smallest_lift is None:
-        return (one.arm[:14], units, "-", "-" if aim.days else "", _share(one.lift), "-", "-", one.status)
+        return (one.arm[:13], units, "-", "-" if aim.days else "", _share(one.lift), "-", "-", one.status)
     return (
-        one.arm[:14],
+        one.arm[:13],
         units,
         _share(one.smallest_lift),
         _share(one.smallest_later) if aim.days is not None else "",
         _share(one.lift),
-        "-" if one.units_needed is None else count(one.units_needed),
+        _units(one.units_needed),
         {True: "yes", False: "no", None: "-"}[one.reached],
         _days(one.wait),
     )
+
+
+def _units(value: int | None) -> str:
+    return "-" if value is None else count(value) if value < _LONG else f"{value:.3g}"
 
 
 def _share(value: float | None) -> str:
