@@ -22,7 +22,14 @@ from armlift.store.database import open_database
 from armlift.training import Trainer
 from armlift.yamlfile import read_yaml
 
-DOCUMENTS = ("README.md", "docs/definitions.md", "docs/replay.md", "docs/data.md", "docs/operations.md")
+DOCUMENTS = (
+    "README.md",
+    "docs/definitions.md",
+    "docs/replay.md",
+    "docs/data.md",
+    "docs/operations.md",
+    "docs/planning.md",
+)
 ARMLIFT = Path(sys.executable).parent / "armlift"
 SMALL_LOG = GeneratorSettings(
     users=30, videos=60, days=2, sessions_per_day=2, rows_per_session=5, random_share=1

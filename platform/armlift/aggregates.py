@@ -1,4 +1,4 @@
-"""Aggregates over units, computed in the database: only they leave it.
+"""Aggregates over units, computed in the database: only they leave it, but for a check that asks for `each`.
 
 Two temporary tables hold what is asked: the units that count, and what they did, one row for each metric in
 which a unit did anything. Sums run over the second one; units that did nothing are added in closed form, so
@@ -9,6 +9,7 @@ order they are written in: sums are the same, bit for bit, in every database.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -36,10 +37,10 @@ from sqlalchemy import (
 )
 
 from armlift.aliases import unit_of
-from armlift.effects import BEFORE, PAST, parts_of
+from armlift.effects import BEFORE, PAST, Place, parts_of
 from armlift.metric import Metric, window_of
 from armlift.moments import Filled, aggregates_by, aggregates_of
-from armlift.stats.aggregates import Aggregates
+from armlift.stats.aggregates import Aggregates, Array
 from armlift.store.tables import exposures, unit_days
 
 
@@ -95,6 +96,13 @@ class UnitTotals:
     def counts(self) -> dict[Stratum, int]:
         """Count the units of each stratum."""
         return {Stratum(*key): n for key, n in sorted(self._unit_counts(true()).items())}
+
+    def arrivals(self) -> dict[int, int]:
+        """Count new units by the day of their first exposure, whichever arm they met."""
+        u = self._units.c
+        first = select(func.min(u.since_day).label("day")).group_by(u.unit_id).subquery()
+        rows = self._connection.execute(select(first.c.day, func.count()).group_by(first.c.day))
+        return {row[0]: row[1] for row in sorted(rows)}
 
     def carriers(self, metric: str) -> dict[str, int]:
         """Count each arm's units with a denominator: those that a ratio rests on."""
@@ -231,13 +239,6 @@ class UnitTotals:
         found = aggregates_by(self._connection, of_unit, true(), keys, values, filled)
         return {Stratum(*key[1:]): aggregates for key, aggregates in found.items()}
 
-    def arrivals(self) -> dict[int, int]:
-        """Count the units by the day of their first exposure."""
-        found: dict[int, int] = {}
-        for *_, since_day, n in self._units_by_day():
-            found[since_day] = found.get(since_day, 0) + n
-        return dict(sorted(found.items()))
-
     def _units_by_day(self) -> list[tuple[Any, ...]]:
         u = self._units.c
         keys = (u.arm, u.generation, u.phase, u.since_day)
@@ -257,6 +258,27 @@ class UnitTotals:
             .order_by(u.unit_id, d.day)
             .subquery("days")
         )
+
+    def each(self, metric: str, arms: Sequence[str]) -> tuple[list[str], list[Place], Array]:
+        """Give each unit of some arms: its id, its stratum, and its values over `parts_of` a metric.
+
+        These are single units, not aggregates: for checks that split the same units again and again.
+        """
+        u, r, one = self._units, self._rows, self._metrics[metric]
+        parts = parts_of(one)
+        values = [func.coalesce(self._value(r, part), 0.0) for part in parts]
+        same = (*(r.c[name] == u.c[name] for name in ("arm", "generation", "phase", "unit_id")),)
+        query = (
+            select(u.c.unit_id, u.c.generation, u.c.phase, *values)
+            .select_from(u.outerjoin(r, and_(r.c.metric == metric, *same)))
+            .where(u.c.arm.in_(arms), self._old(u, one))
+            .order_by(u.c.unit_id, u.c.arm)
+        )
+        if "den" in parts:
+            query = query.where(r.c.den != 0)
+        rows = self._connection.execute(query).all()
+        found = np.array([row[3:] for row in rows], dtype=np.float64).reshape(len(rows), len(parts))
+        return [row[0] for row in rows], [(row[1], row[2]) for row in rows], found
 
     def pairs(self, metric: str, arm: str, control: str) -> Aggregates:
         """Give a metric's aggregates over (num, den, control_num, control_den) of the units that met both.

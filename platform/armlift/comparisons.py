@@ -80,7 +80,7 @@ def compare_arms(run: Run, experiment: Experiment, metrics: Metrics, totals: Ans
     plan = experiment.analysis
     rules = Rules(alpha=plan.alpha, min_units=plan.minimum_units)
     asked = [
-        (name, role, arm, _obstacle(run, metrics[name]))
+        (name, role, arm, obstacle_of(run, metrics[name]))
         for name, role in experiment.metrics.roles.items()
         for arm in experiment.challengers
     ]
@@ -184,7 +184,7 @@ def _paired(name: str, metric: Metric, arm: str, control: str, totals: Answers, 
     return Compared(effect)
 
 
-def _obstacle(run: Run, metric: Metric) -> str | None:
+def obstacle_of(run: Run, metric: Metric) -> str | None:
     """Say why a metric cannot be read off this run at all."""
     known = {IMPRESSION_KIND, *list(run.log["kinds"])}  # type: ignore[call-overload]
     parts = measures(metric).values()

@@ -17,6 +17,7 @@ from armlift.evidence import Evidence
 from armlift.experiment import Experiment
 from armlift.metric import Metric, Metrics
 from armlift.novelty import Novelty, novelties
+from armlift.planning import progress
 from armlift.runs import LIVE, Run
 from armlift.sentence import sentence
 from armlift.stats.power import minimum_detectable
@@ -100,6 +101,7 @@ def report_of(run: Run, calendar: Calendar, at: int, answers: Answers) -> Report
     found = compare_arms(run, experiment, metrics, answers)
     matched = answers.ask("matched", lambda connection: _matched(connection, run, question))
     checks = make_checks(run, experiment, answers, question, calendar)
+    plan = progress(run, experiment, metrics, found, answers, question, calendar)
     left_out = answers.left_out() | {
         f"too_young_{metric}": count for metric, count in answers.too_young().items()
     }
@@ -111,6 +113,8 @@ def report_of(run: Run, calendar: Calendar, at: int, answers: Answers) -> Report
         differing=resolution["differing_requests"],
         matched=matched,
         alpha=experiment.analysis.alpha,
+        smallest_lift=experiment.analysis.smallest_lift,
+        **plan._asdict(),
     )
     verdict = judge(evidence, trust)
     return Report(

@@ -33,7 +33,7 @@ class Trust(NamedTuple):
     `differing` is None and `matched` empty where there is nothing to match. `planned` says whether the
     planned units are reached (None: none were planned), `power_reached` whether the units there are suffice
     to detect `smallest_lift`, the smallest lift of interest (a fraction), and `days_left` in how many days
-    they will.
+    the units will be there that are missing for either.
     """
 
     checks: Sequence[Checked]

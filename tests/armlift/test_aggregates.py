@@ -366,6 +366,58 @@ def test_pairs_equal_numpy(engine: Engine, day: int) -> None:
             check(totals.pairs(name, "a", "b"), ("num", "den", "control_num", "control_den"), rows)
 
 
+ADJUSTED = METRICS.validate_python(
+    {
+        "clicks": {"kind": "mean", "of": {"event": "click"}, "cuped": "14d", "winsorise": 0.9},
+        "clicked": {"kind": "proportion", "of": {"event": "click"}},
+        LONG: {
+            "kind": "ratio", "cuped": "14d",
+            "numerator": {"event": "click"}, "denominator": {"event": "impression"},
+        },
+        "early": METRICS_ASKED["early"],
+    }
+)  # fmt: skip
+
+
+def test_units_by_themselves_make_the_aggregates(engine: Engine) -> None:
+    world = random_world(6, paired=False)
+    for number in range(0, 300, 3):  # a third has a past in the ratio too
+        world.count(f"u{number}", "a", 0, LONG, 2, 5, side="pre")
+    store(engine, world)
+    asked = question(DAYS - 1, paired=False)
+    with engine.connect() as connection:
+        totals = UnitTotals(connection, asked, ADJUSTED)
+        for name, metric in ADJUSTED.items():
+            wanted = totals.by_stratum(name)
+            units, places, values = totals.each(name, ["a", "b"])
+            assert units == sorted(set(units))
+            for arm in "ab":
+                mine, strata, own = totals.each(name, [arm])
+                assert mine
+                assert {*mine} <= {*units}
+                for place in sorted(set(strata)):
+                    inside = [one == place for one in strata]
+                    check(wanted.pop(Stratum(arm, *place)), parts_of(metric), own[inside])
+            assert not wanted
+            assert len(units) == len(places) == len(values)
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_arrivals_count_each_unit_once(engine: Engine, paired: bool) -> None:
+    world = random_world(7, paired=paired)
+    store(engine, world)
+    asked = question(DAYS - 1, paired=paired)
+    counted = {unit for units in expected(world, asked).strata.values() for unit in units}
+    first: dict[str, int] = {}
+    for one in world.exposures:
+        if (one["run"], one["experiment"]) == ("r1", "demo") and one["unit_id"] in counted:
+            first[one["unit_id"]] = min(one["day"], first.get(one["unit_id"], DAYS))
+    with engine.connect() as connection:
+        found = UnitTotals(connection, asked, METRICS_ASKED).arrivals()
+    assert found == dict(sorted(Counter(first.values()).items()))
+    assert sum(found.values()) == len(counted)
+
+
 def test_a_unit_without_events_counts_as_zero(engine: Engine) -> None:
     world = World()
     for unit in ("u1", "u2", "u3"):

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from armlift.lab import Lab
+    from armlift.runs import Run
     from armlift.streams.stream import EventStream
 
 LabOption = Annotated[
@@ -42,6 +45,26 @@ def open_stream(lab: "Lab") -> "EventStream":
     if kafka.ca_file:
         kafka = kafka.model_copy(update={"ca_file": str(lab.folder / kafka.ca_file)})
     return KafkaStream(url, kafka)
+
+
+def stored_run(lab: "Lab", engine: "Engine", experiment: str, run: str | None) -> "Run":
+    """Give a finished run of an experiment, the newest when none is named."""
+    from armlift.errors import InputError
+    from armlift.runs import latest
+
+    with engine.connect() as connection:
+        try:
+            found = latest(connection, experiment, run)
+        except InputError:
+            # What the lab does not know may have runs; where there is none, it is the name that is wrong.
+            if run is None:
+                lab.experiment(experiment)
+            raise
+    if not found.finished:
+        raise InputError(
+            f"run {found.run} of {experiment!r} was broken off; start its replay again to finish it"
+        )
+    return found
 
 
 def check_html(html: Path | None) -> None:

@@ -16,6 +16,7 @@ from armlift.commands.options import (
     open_lab,
     open_stream,
     say,
+    stored_run,
     write_json,
 )
 from armlift.commands.progress import progress_bar, training_progress
@@ -119,24 +120,12 @@ def report(
 def _report(lab: "Lab", engine: "Engine", experiment: str, run: str | None, as_of: str | None) -> "Report":
     from armlift.errors import InputError
     from armlift.reproduction import take_report
-    from armlift.runs import latest
 
     try:
         at = lab.calendar.parse(as_of) if as_of is not None else None
     except InputError as error:
         raise InputError(f"--as-of: {error}") from error
-    with engine.connect() as connection:
-        try:
-            found = latest(connection, experiment, run)
-        except InputError:
-            # What the lab does not know may have runs; where there is none, it is the name that is wrong.
-            if run is None:
-                lab.experiment(experiment)
-            raise
-    if not found.finished:
-        raise InputError(
-            f"run {found.run} of {experiment!r} was broken off; start its replay again to finish it"
-        )
+    found = stored_run(lab, engine, experiment, run)
     return take_report(engine, found, lab.calendar, as_of=at)
 
 

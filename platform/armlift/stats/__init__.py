@@ -7,7 +7,9 @@ interval; Fabijan et al. (KDD 2019), sample ratio mismatch; Holm (1979) and Benj
 multiplicity; Waudby-Smith et al. (2024), always-valid intervals; Lan & DeMets (1983), group-sequential
 boundaries; Gelman et al. (2013), normal priors; Lindon & Malek (NeurIPS 2022), the sequential sample ratio
 check; Deng, Xu, Kohavi & Walker (WSDM 2013), covariates from before exposure; Miratrix, Sekhon & Yu (2013),
-post-stratification; Cohen (1988), power; Efron & Thisted (1976), the arrival of new units. Import from the
+post-stratification; Cohen (1988), power; Efron & Thisted (1976), the arrival of new units; Kolmogorov
+(1933) and Smirnov (1948), uniform p-values. Import from the
 modules: `aggregates`, `results`, `means`, `ratios`, `paired`, `quantiles`, `cuped`, `strata`, `srm`,
-`multiplicity`, `power`, `arrival`, `intervals`, `always_valid`, `group_sequential`, `bayesian`.
+`multiplicity`, `power`, `arrival`, `intervals`, `always_valid`, `group_sequential`, `bayesian`,
+`uniformity`.
 """
