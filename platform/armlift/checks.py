@@ -6,9 +6,10 @@ from sqlalchemy import Connection, case, func, or_, select
 
 from armlift.aggregates import Question, Stratum, UnitTotals
 from armlift.days import Calendar
+from armlift.events import IMPRESSION_KIND
 from armlift.experiment import Experiment
 from armlift.lateness import arrived
-from armlift.runs import LIVE, Run
+from armlift.runs import IMPORTED, LIVE, Run
 from armlift.splitter import generations
 from armlift.stats import srm
 from armlift.stats.results import CheckStatus
@@ -52,6 +53,10 @@ def make_checks(
 
 
 def _random_exposure(run: Run) -> Check:
+    if run.mode == IMPORTED:
+        return Check(
+            "random_exposure", "not_applicable", None, "no log was replayed: arms chose what was shown"
+        )
     rows, random = run.resolution["rows"], run.resolution["random_rows"]
     share = None if random is None or not rows else random / rows
     status: CheckStatus = "ok" if share == 1.0 else "warn"
@@ -106,6 +111,8 @@ def _unshown(connection: Connection, run: Run, question: Question) -> Check:
         return Check("event_loss", "not_applicable", None, "every unit meets every arm")
     if run.mode == "match":
         return Check("event_loss", "not_applicable", None, "not every request has an impression that counts")
+    if run.mode == IMPORTED and IMPRESSION_KIND not in list(run.log["kinds"]):  # type: ignore[call-overload]
+        return Check("event_loss", "not_applicable", None, "no impressions were imported")
     e, i = exposures.c, impressions.c
     shown = select(i.unit_id).where(i.run == run.run, i.unit_id == e.unit_id, i.ts >= e.ts).exists()
     of_run = (e.run == run.run, e.experiment == question.experiment, e.ts <= question.as_of)
@@ -124,7 +131,10 @@ def _unshown(connection: Connection, run: Run, question: Question) -> Check:
 def _late(connection: Connection, run: Run, question: Question, calendar: Calendar) -> Check:
     """Check that events arrived in time, and that the days asked for are complete."""
     if run.mode != LIVE:
-        return Check("lateness", "not_applicable", None, "the events of a replay are as old as its log")
+        told = "the events of a replay are as old as its log"
+        if run.mode == IMPORTED:
+            told = "events were imported when the experiment was over"
+        return Check("lateness", "not_applicable", None, told)
     found = arrived(connection, run.run, question.as_of_day)
     if found is None:
         return Check("lateness", "no_data", None, "no event has arrived")

@@ -13,7 +13,7 @@ from armlift.days import Calendar
 from armlift.evidence import Evidence
 from armlift.experiment import Experiment
 from armlift.metric import Metric, Metrics
-from armlift.runs import LIVE, Run
+from armlift.runs import IMPORTED, LIVE, Run
 from armlift.sentence import sentence
 from armlift.stats.power import minimum_detectable
 from armlift.store.tables import impressions
@@ -73,7 +73,7 @@ def make_report(engine: Engine, run: Run, calendar: Calendar, *, as_of: int | No
     with engine.connect() as connection:
         totals = UnitTotals(connection, question, metrics)
         found = compare_arms(run, experiment, metrics, totals)
-        matched = _matched(connection, run, question)
+        matched = {} if run.mode == IMPORTED else _matched(connection, run, question)
         checks = make_checks(connection, run, experiment, totals, question, calendar)
         left_out = totals.left_out() | {
             f"too_young_{metric}": count for metric, count in totals.too_young().items()
@@ -86,6 +86,7 @@ def make_report(engine: Engine, run: Run, calendar: Calendar, *, as_of: int | No
         differing=resolution["differing_requests"],
         matched=matched,
         alpha=experiment.analysis.alpha,
+        data="data" if run.mode == IMPORTED else "log",
     )
     verdict = judge(evidence, trust)
     return Report(
@@ -149,7 +150,7 @@ def _resolution(
     known = [value for value in mde.values() if value is not None]
     return {
         "differing_requests": counts["differing"] / compared if compared else None,
-        "matched": min(matched.values()),
+        "matched": min(matched.values(), default=None),
         "mde": max(known) if len(known) == len(mde) else None,
         "compared_requests": compared,
         "by_arm": {
@@ -157,7 +158,7 @@ def _resolution(
                 "differing_requests": counts["differing_by_arm"][arm] / compared
                 if compared and arm != experiment.control
                 else None,
-                "matched": matched[arm],
+                "matched": matched.get(arm),
                 "mde": mde.get(arm),
             }
             for arm in experiment.arms

@@ -97,7 +97,8 @@ def report(
             raise
     if not found.finished:
         raise InputError(
-            f"run {found.run} of {experiment!r} was broken off; start its replay again to finish it"
+            f"run {found.run} of {experiment!r} was broken off; start its "
+            f"{'replay' if found.replayed else 'import'} again to finish it"
         )
     show(make_report(engine, found, opened.calendar, as_of=at), as_json=as_json, html=html)
 

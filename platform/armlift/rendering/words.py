@@ -1,5 +1,6 @@
 """How reports write numbers and verdicts: the same in the terminal, in HTML and on pages."""
 
+from armlift.runs import Run
 from armlift.verdict import Verdict
 
 VERDICTS = {
@@ -10,6 +11,12 @@ VERDICTS = {
     "cannot_tell": "cannot tell",
 }
 OUTCOMES = {"passed": "passed", "decided": "decided", "not_asked": "not asked"}
+
+
+def kind_of(run: Run) -> str:
+    """Say in a few words how a run was made."""
+    asked = f"{run.mode}, k = {run.k}" if run.k else run.mode
+    return f"{asked}, {'paired' if run.paired else 'split by unit'}"
 
 
 def further_reasons(verdict: Verdict) -> list[str]:
