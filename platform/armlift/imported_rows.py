@@ -18,7 +18,7 @@ NO_VERSION = "-"
 _EARLIEST = 946_684_800_000
 """2000-01-01: numbers that tell an earlier time are in another unit than was said."""
 _SCALES: Mapping[Epoch, tuple[int, int]] = {"s": (1000, 1), "ms": (1, 1), "us": (1, 1000), "ns": (1, 10**6)}
-_LONGEST = 200
+_LONGEST, _MOST = 200, 2**63 - 1
 _TRUE, _FALSE = ("true", "1", "t", "yes"), ("false", "0", "f", "no")
 
 Checks = list[tuple[str, pl.Expr]]
@@ -128,7 +128,7 @@ class Reader(NamedTuple):
         if scaled is None:
             whole = numbers.cast(pl.Int64, strict=False)
             # What overflows is no time; multiplying it would wrap round.
-            whole = whole.set(~whole.is_between(0, LATEST * over // times), None)
+            whole = whole.set(~whole.is_between(0, min(LATEST * over // times, _MOST)), None)
             scaled = whole * times // over
         return scaled.set(~scaled.is_between(_EARLIEST, LATEST), None).cast(pl.Int64, strict=False)
 

@@ -97,15 +97,14 @@ class DuckDbTable(NamedTuple):
 
     def columns(self) -> list[str]:
         """List the columns."""
-        return self._read("*", "WHERE 1 = 0")[0]
+        return next(self._read("*", "WHERE 1 = 0")).columns
 
     def batches(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
         """Give the rows in the order in which the database does."""
-        names, cursor = self._read(", ".join(map(_quoted, columns)))
-        while rows := cursor.fetchmany(BATCH):
-            yield _frame(rows, names)
+        return (batch for batch in self._read(", ".join(map(_quoted, columns))) if len(batch))
 
-    def _read(self, columns: str, rest: str = "") -> tuple[list[str], Any]:
+    def _read(self, columns: str, rest: str = "") -> Iterator[pl.DataFrame]:
+        """Give batches of rows, the last one empty."""
         try:
             import duckdb
         except ModuleNotFoundError as error:
@@ -115,10 +114,14 @@ class DuckDbTable(NamedTuple):
         if not Path(self.path).is_file():
             raise InputError(f"{self.path}: there is no such file")
         try:
-            cursor = duckdb.connect(self.path, read_only=True).execute(_query(columns, self.asked, rest))
+            with duckdb.connect(self.path, read_only=True) as connection:
+                found = connection.execute(_query(columns, self.asked, rest))
+                names = [one[0] for one in found.description or ()]
+                while rows := found.fetchmany(BATCH):
+                    yield _frame(rows, names)
+                yield _frame([], names)
         except duckdb.Error as error:
             raise InputError(f"{self.name}: cannot be read: {_line(error)}") from error
-        return [one[0] for one in cursor.description or ()], cursor
 
 
 class DatabaseTable(NamedTuple):
@@ -163,10 +166,10 @@ class DatabaseTable(NamedTuple):
             if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
                 raise InputError(f"{self.name}: there is no file {url.database}")
             return create_engine(url)
-        except (ArgumentError, ValueError) as error:  # whose text may hold a part of the password
-            raise InputError(f"{self.name}: is not a database's URL, must be like sqlite:///FILE") from error
         except (NoSuchModuleError, ModuleNotFoundError) as error:
             raise InputError(f"{self.name}: cannot be opened: {_line(error)}") from error
+        except (ArgumentError, ValueError) as error:  # whose text may hold a part of the password
+            raise InputError(f"{self.name}: is not a database's URL, must be like sqlite:///FILE") from error
 
 
 def _query(columns: str, asked: str, rest: str) -> str:
