@@ -7,10 +7,11 @@ from armlift.answers import Answers
 from armlift.check import Check, level
 from armlift.comparisons import compare_before
 from armlift.days import Calendar
+from armlift.events import IMPRESSION_KIND
 from armlift.experiment import Experiment
 from armlift.lateness import Arrived, arrived
 from armlift.model_checks import stale_model, symbiosis
-from armlift.runs import LIVE, Run
+from armlift.runs import IMPORTED, LIVE, Run
 from armlift.splitter import generations
 from armlift.stats import srm
 from armlift.stats.results import CheckStatus
@@ -51,6 +52,10 @@ def make_checks(
 def _random_exposure(run: Run) -> Check:
     if run.mode == LIVE:
         return Check("random_exposure", "not_applicable", None, "the splitter chose what units met")
+    if run.mode == IMPORTED:
+        return Check(
+            "random_exposure", "not_applicable", None, "no log was replayed: arms chose what was shown"
+        )
     rows, random = run.resolution["rows"], run.resolution["random_rows"]
     share = None if random is None or not rows else random / rows
     status: CheckStatus = "ok" if share == 1.0 else "warn"
@@ -139,6 +144,8 @@ def _unshown(run: Run, answers: Answers, question: Question) -> Check:
         return Check("event_loss", "not_applicable", None, "every unit meets every arm")
     if run.mode == "match":
         return Check("event_loss", "not_applicable", None, "not every request has an impression that counts")
+    if run.mode == IMPORTED and IMPRESSION_KIND not in list(run.log["kinds"]):  # type: ignore[call-overload]
+        return Check("event_loss", "not_applicable", None, "no impressions were imported")
     units, unshown = answers.ask("unshown", lambda connection: _count_unshown(connection, run, question))
     share = unshown / units if units else None
     return Check(
@@ -163,11 +170,14 @@ def _count_unshown(connection: Connection, run: Run, question: Question) -> tupl
 def _late(run: Run, answers: Answers, question: Question, calendar: Calendar) -> Check:
     """Check that events arrived in time, and that the days asked for are complete."""
     if run.mode != LIVE:
-        return Check("lateness", "not_applicable", None, "the events of a replay are as old as its log")
-    told = answers.ask("arrived", lambda connection: arrived(connection, run.run, question.as_of_day))
-    if told is None:
+        told = "the events of a replay are as old as its log"
+        if run.mode == IMPORTED:
+            told = "events were imported when the experiment was over"
+        return Check("lateness", "not_applicable", None, told)
+    counted = answers.ask("arrived", lambda connection: arrived(connection, run.run, question.as_of_day))
+    if counted is None:
         return Check("lateness", "no_data", None, "no event has arrived")
-    found = Arrived(*told)
+    found = Arrived(*counted)
     share = found.late / found.events
     today = calendar.day(found.watermark)
     complete = calendar.show(calendar.start_of(today - 1))[:10]

@@ -18,7 +18,7 @@ from armlift.experiment import Experiment
 from armlift.metric import Metric, Metrics
 from armlift.novelty import Novelty, novelties
 from armlift.planning import progress
-from armlift.runs import LIVE, Run
+from armlift.runs import IMPORTED, LIVE, Run
 from armlift.sentence import sentence
 from armlift.stats.power import minimum_detectable
 from armlift.store.database import reading
@@ -99,7 +99,11 @@ def report_of(run: Run, calendar: Calendar, at: int, answers: Answers) -> Report
     experiment, metrics = run.parsed()
     question = _question(run, calendar, at)
     found = compare_arms(run, experiment, metrics, answers)
-    matched = answers.ask("matched", lambda connection: _matched(connection, run, question))
+    matched = (
+        {}
+        if run.mode == IMPORTED
+        else answers.ask("matched", lambda connection: _matched(connection, run, question))
+    )
     checks = make_checks(run, experiment, answers, question, calendar)
     plan = progress(run, experiment, metrics, found, answers, question, calendar)
     left_out = answers.left_out() | {
@@ -115,6 +119,7 @@ def report_of(run: Run, calendar: Calendar, at: int, answers: Answers) -> Report
         alpha=experiment.analysis.alpha,
         smallest_lift=experiment.analysis.smallest_lift,
         **plan._asdict(),
+        data="data" if run.mode == IMPORTED else "log",
     )
     verdict = judge(evidence, trust)
     return Report(
@@ -190,7 +195,7 @@ def _resolution(
     known = [value for value in mde.values() if value is not None]
     return {
         "differing_requests": counts["differing"] / compared if compared else None,
-        "matched": min(matched.values()),
+        "matched": min(matched.values(), default=None),
         "mde": max(known) if len(known) == len(mde) else None,
         "compared_requests": compared,
         "by_arm": {
@@ -198,7 +203,7 @@ def _resolution(
                 "differing_requests": counts["differing_by_arm"][arm] / compared
                 if compared and arm != experiment.control
                 else None,
-                "matched": matched[arm],
+                "matched": matched.get(arm),
                 "mde": mde.get(arm),
             }
             for arm in experiment.arms

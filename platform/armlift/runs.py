@@ -1,4 +1,4 @@
-"""Runs: each replay's identity, what it was run with, and what became of it."""
+"""Runs: each one's identity, what it was run with, and what became of it."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,9 @@ from armlift.rollup import Subject
 from armlift.store.tables import runs
 
 LIVE = "live"
-"""The mode of a run whose events happen now; every other mode is a replay."""
+"""The mode of a run whose events happen now."""
+IMPORTED = "imported"
+"""The mode of a run whose experiment was run elsewhere, and is over; every other mode is a replay."""
 
 
 class Run(NamedTuple):
@@ -39,6 +41,11 @@ class Run(NamedTuple):
     def finished(self) -> bool:
         """Tell whether the run came to its end."""
         return self.state == "finished"
+
+    @property
+    def replayed(self) -> bool:
+        """Tell whether the run replayed a log."""
+        return self.mode not in (LIVE, IMPORTED)
 
     def parsed(self) -> tuple[Experiment, Metrics]:
         """Give the experiment and the metrics as they were."""

@@ -96,7 +96,8 @@ def _untold(rule: str, found: Sequence[Case], trust: Trust) -> str:
         return _unmeasured(primary[0]) if primary else "nothing was measured"
     if rule == "random_exposure":
         return "users met what the log's own policy chose for them, which may have made the lift"
-    return f"{_open(found[0])}, and a log does not grow"
+    does = "a log does" if trust.data == "log" else f"the {trust.data} do"
+    return f"{_open(found[0])}, and {does} not grow"
 
 
 def _broken(trust: Trust) -> str:

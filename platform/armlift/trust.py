@@ -33,7 +33,8 @@ class Trust(NamedTuple):
     `differing` is None and `matched` empty where there is nothing to match. `planned` says whether the
     planned units are reached (None: none were planned), `power_reached` whether the units there are suffice
     to detect `smallest_lift`, the smallest lift of interest (a fraction), and `days_left` in how many days
-    the units will be there that are missing for either.
+    the units will be there that are missing for either. `data` is the word for what a run that is over
+    rests on.
     """
 
     checks: Sequence[Checked]
@@ -45,6 +46,7 @@ class Trust(NamedTuple):
     power_reached: bool | None = None
     days_left: int | None = None
     smallest_lift: float | None = None
+    data: str = "log"
 
     @property
     def early(self) -> bool:
@@ -55,7 +57,7 @@ class Trust(NamedTuple):
     def intervals(self) -> str:
         """Say which intervals decide, and why."""
         if self.replay:
-            return "intervals at the end of the log, which was fixed beforehand"
+            return f"intervals at the end of the {self.data}, which was fixed beforehand"
         if self.planned:
             return "intervals at the planned number of units"
         unplanned = "no number of units was planned" if self.planned is None else "the plan is not fulfilled"

@@ -142,8 +142,9 @@ def _random_exposure(found: Sequence[Case], trust: Trust) -> Answer:
     biased = _biased(trust)
     if biased:
         return Answer("cannot_tell", biased[0], [*biased, *_words(found)])
+    logged = trust.replay and trust.data == "log"
     return Answer(
-        None, "the log was shown at random" if trust.replay else "not a replay: arms chose what was shown"
+        None, "the log was shown at random" if logged else "not a replay: arms chose what was shown"
     )
 
 
@@ -191,7 +192,7 @@ def _no_lift(found: Sequence[Case], trust: Trust) -> Answer:
 
 def _more_data(found: Sequence[Case], trust: Trust) -> Answer:
     if trust.replay:
-        return Answer("cannot_tell", "nothing is sure, and the log will not grow", _words(found))
+        return Answer("cannot_tell", f"nothing is sure, and the {trust.data} will not grow", _words(found))
     if trust.days_left is None:
         return Answer("keep_running", "nothing is sure yet; more units may settle it", _words(found))
     days = f"{trust.days_left} {'day' if trust.days_left == 1 else 'days'}"

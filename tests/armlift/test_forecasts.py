@@ -5,6 +5,7 @@ from typing import cast
 import pytest
 
 from armlift.aggregates import Question
+from armlift.answers import Answers
 from armlift.days import DAY_MS, Calendar
 from armlift.forecasts import arrivals_of, units_after, wait
 from armlift.stats.arrival import days_left
@@ -26,7 +27,7 @@ class Came:
 def arrivals(by_day: dict[int, int], as_of: int, zone: str = "Asia/Shanghai") -> list[int]:
     calendar = Calendar(zone)
     question = Question("r", "e", False, as_of, calendar.day(as_of))
-    return arrivals_of(cast(UnitTotals, Came(by_day)), question, calendar)
+    return arrivals_of(cast(Answers, Came(by_day)), question, calendar)
 
 
 def test_days_begin_with_the_first_unit_and_end_with_the_last_complete_day() -> None:

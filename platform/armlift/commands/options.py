@@ -62,7 +62,8 @@ def stored_run(lab: "Lab", engine: "Engine", experiment: str, run: str | None) -
             raise
     if not found.finished:
         raise InputError(
-            f"run {found.run} of {experiment!r} was broken off; start its replay again to finish it"
+            f"run {found.run} of {experiment!r} was broken off; start its "
+            f"{'replay' if found.replayed else 'import'} again to finish it"
         )
     return found
 

@@ -11,7 +11,7 @@ from armlift.rendering.markup import Markup, heads, join, numbers, scrolling, ta
 from armlift.rendering.novelty_section import novelty_section
 from armlift.rendering.tables import comparisons, left_out, origin
 from armlift.rendering.verdict_section import verdict_section
-from armlift.rendering.words import count, percent, plain
+from armlift.rendering.words import count, kind_of, percent, plain
 from armlift.report import Report
 from armlift.trust import LEAST_DIFFERING, LEAST_MATCHED
 
@@ -99,8 +99,7 @@ def _banner() -> Markup:
 
 def _header(report: Report, title: str) -> Markup:
     run, described = report.run, report.experiment.description
-    pairing = "paired" if run.paired else "split by unit"
-    facts = f"Run {run.run} · {run.mode}, k = {run.k}, {pairing} · as of {report.as_of}"
+    facts = f"Run {run.run} · {kind_of(run)} · as of {report.as_of}"
     paragraph = tag("p", described) if described else ""
     return tag("header", tag("h1", title), paragraph, tag("p", facts, class_="facts"))
 
@@ -118,8 +117,16 @@ def _bias(check: Check) -> Markup:
 
 def _resolution(report: Report) -> Markup:
     found, first = report.resolution, report.experiment.metrics.primary[0]
+    detectable = _card(
+        "Smallest detectable lift",
+        percent(found["mde"]),
+        f"Of {first}; a lift of this size is found in 80% of such runs, a smaller one less often.",
+    )
+    title = "Resolution: what this run can tell apart"
+    if found["matched"] is None:
+        return titled(title, tag("dl", detectable, class_="cards"), name="resolution")
     return titled(
-        "Resolution: what this run can tell apart",
+        title,
         tag(
             "dl",
             _card(
@@ -134,11 +141,7 @@ def _resolution(report: Report) -> Markup:
                 "Of the arm that has fewest. Only what the log shows and the arm chose counts; below "
                 f"{LEAST_MATCHED} nothing can be told.",
             ),
-            _card(
-                "Smallest detectable lift",
-                percent(found["mde"]),
-                f"Of {first}; a lift of this size is found in 80% of such runs, a smaller one less often.",
-            ),
+            detectable,
             class_="cards",
         ),
         _by_arm(report),

@@ -16,6 +16,7 @@ ADJUSTMENTS = {"holm": "Holm", "benjamini_hochberg": "Benjamini-Hochberg"}
 MODES = {
     "rerank": "each arm orders what the log showed in a session; the outcomes of its first k items count",
     "match": "each arm recalls k items by itself; the outcomes of those the log showed too count",
+    "imported": "the experiment was run elsewhere; exposures and events were imported when it was over",
 }
 LEFT_OUT = {
     "duplicate": "rows equal to an earlier one in every column; dropped",
@@ -35,6 +36,26 @@ LEFT_OUT = {
     "request_outside": "requests of units outside the traffic share; not asked",
     "unit_forced": "units with a forced arm; they count in no figure",
     "unit_several_arms": "units that met several arms; they count in no figure",
+    "exposure_blank_unit": "exposures without a unit; dropped",
+    "exposure_bad_unit": "exposures of a unit whose name is over 200 characters or holds a NUL; dropped",
+    "exposure_blank_time": "exposures without a time; dropped",
+    "exposure_bad_time": "exposures whose time is none that can be; dropped",
+    "exposure_blank_arm": "exposures without an arm; dropped",
+    "exposure_unknown_arm": "exposures to an arm that the experiment does not have; dropped",
+    "exposure_before_first_phase": "exposures before the experiment's first phase; dropped",
+    "exposure_bad_phase": "exposures in a phase that the experiment does not have; dropped",
+    "exposure_bad_forced": "exposures of which `forced` is neither true nor false; dropped",
+    "exposure_bad_version": "exposures to a version whose name is too long or holds a NUL; dropped",
+    "event_blank_unit": "events without a unit; dropped",
+    "event_bad_unit": "events of a unit whose name is over 200 characters or holds a NUL; dropped",
+    "event_blank_time": "events without a time; dropped",
+    "event_bad_time": "events whose time is none that can be; dropped",
+    "event_blank_kind": "events without a kind; dropped",
+    "event_unknown_kind": "events of a kind that the lab does not declare; dropped",
+    "event_blank_value": "events without a value, of a kind whose values a metric asks for; dropped",
+    "event_bad_value": "events whose value is not a number, or not finite; dropped",
+    "event_expired": "events of days that retention has deleted from the database; dropped",
+    "event_unit_not_exposed": "events of units that were never exposed; they count in no figure",
 }
 TOO_YOUNG = "unit_too_young_"
 ALWAYS = "Always-valid interval"
@@ -145,8 +166,7 @@ def _run_facts(report: Report) -> list[tuple[str, str]]:
         ("Experiment", run.experiment),
         ("Mode", f"{run.mode}: {MODES[run.mode]}" if run.mode in MODES else run.mode),
         ("Units", "paired: every unit meets every arm" if run.paired else "split: every unit meets one arm"),
-        ("k (items in a slate)", str(run.k)),
-        ("Seed", str(run.seed)),
+        *([("k (items in a slate)", str(run.k)), ("Seed", str(run.seed))] if run.k else []),
         ("As of", report.as_of),
         ("Snapshot", report.snapshot or "not stored"),
         ("Alpha", f"{report.experiment.analysis.alpha:g}, two-sided"),

@@ -15,6 +15,7 @@ from armlift.rendering.words import (
     count,
     decided,
     further_reasons,
+    kind_of,
     percent,
     plain,
     probability,
@@ -31,8 +32,7 @@ def print_report(report: Report, console: Console | None = None) -> None:
     """Print a report: the verdict's sentence, resolution, checks, comparisons, and the verdict's rules."""
     out = console or Console(highlight=False)
     run = report.run
-    pairing = "paired" if run.paired else "split by unit"
-    out.print(Text(f"{run.experiment}, run {run.run}: {run.mode}, k = {run.k}, {pairing}", style="bold"))
+    out.print(Text(f"{run.experiment}, run {run.run}: {kind_of(run)}", style="bold"))
     if run.synthetic:
         out.print(
             Text("SYNTHETIC DATA: the log was generated, its figures say nothing of real users", "yellow")
@@ -52,6 +52,10 @@ def print_report(report: Report, console: Console | None = None) -> None:
 
 def _print_resolution(report: Report, out: Console) -> None:
     resolution = report.resolution
+    if resolution["matched"] is None:
+        said = f"  smallest detectable lift {percent(resolution['mde'])}"
+        out.print(Text.assemble("\n", ("Resolution", "bold"), said))
+        return
     out.print(
         Text.assemble(
             "\n",
@@ -85,10 +89,11 @@ def _print_comparisons(report: Report, out: Console) -> None:
     interval = f"{100 * (1 - report.experiment.analysis.alpha):g}% interval"
     out.print(Text("\nLift against the control", style="bold"))
     out.print(Text(_ROW.format("", "units", "mean", "lift", interval, "p", "adj. p"), style="dim"))
-    for metric, group in groupby(report.comparisons, key=lambda one: one.metric):
+    for (metric, segment), group in groupby(report.comparisons, key=lambda one: (one.metric, one.segment)):
         rows = list(group)
         first = rows[0]
-        out.print(Text(f"{metric} ({first.role})", style="bold"))
+        where = "" if segment is None else f", {segment}"
+        out.print(Text(f"{metric} ({first.role}){where}", style="bold"))
         control = (f"  {first.control}", count(first.control_units), plain(first.control_mean))
         out.print(Text(_ROW.format(*control, "", "control", "", "").rstrip()))
         for one in rows:

@@ -2,6 +2,7 @@
 
 from armlift.days import utc_text
 from armlift.decisions import Decision
+from armlift.runs import Run
 from armlift.verdict import Verdict
 
 VERDICTS = {
@@ -12,6 +13,12 @@ VERDICTS = {
     "cannot_tell": "cannot tell",
 }
 OUTCOMES = {"passed": "passed", "decided": "decided", "not_asked": "not asked"}
+
+
+def kind_of(run: Run) -> str:
+    """Say in a few words how a run was made."""
+    asked = f"{run.mode}, k = {run.k}" if run.k else run.mode
+    return f"{asked}, {'paired' if run.paired else 'split by unit'}"
 
 
 def further_reasons(verdict: Verdict) -> list[str]:
