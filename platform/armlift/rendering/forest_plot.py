@@ -74,8 +74,8 @@ def figure(report: Report) -> Markup:
         for effect, drawn, text in samples
     )
     caption = (
-        f"Points are lifts, bars their {interval_name(report)}s. Beyond chance: the p-value, adjusted for "
-        f"several comparisons (of guardrails as it is), is below {report.experiment.analysis.alpha:g}."
+        f"Points are lifts, bars their {interval_name(report)}s. Beyond chance: the p-value is below "
+        f"{report.experiment.analysis.alpha:g}. Both are adjusted for several comparisons, but of guardrails."
     )
     return tag(
         "figure",

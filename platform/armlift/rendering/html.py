@@ -25,8 +25,12 @@ BADGES = {
 CHECKS = {
     "random_exposure": "Random exposure",
     "srm": "Sample ratio",
+    "srm_always_valid": "Sample ratio, at every look",
     "several_exposures": "Units in several arms",
+    "pre_exposure_bias": "Alike before exposure",
     "event_loss": "Exposed units without impressions",
+    "stale_model": "Age of the models",
+    "symbiosis": "Arms learning from each other",
 }
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 BY_ARM = ("Matched impressions", "Requests with another slate", "Smallest detectable lift")

@@ -363,7 +363,7 @@ BAD_METRICS = {
         "  kind: ratio\n",
         "",
         3,
-        "click_rate.kind: is missing, must be one of mean, proportion, ratio",
+        "click_rate.kind: is missing, must be one of mean, proportion, quantile, ratio, retention",
     ),
     "unknown event": (
         "numerator: {event: click}",
@@ -382,7 +382,7 @@ BAD_METRICS = {
         "  numerator: {event: click}",
         "  of: {event: click}",
         6,
-        "click_rate.of: unknown key, must be one of denominator, description, direction, kind, margin,",
+        "click_rate.of: unknown key, must be one of cuped, denominator, description, direction, kind,",
     ),
     "bounds": (
         "numerator: {event: click}",
