@@ -90,6 +90,7 @@ class UnitTotals:
             connection.execute(text("SET LOCAL enable_mergejoin = off"))
             connection.execute(text("SET LOCAL enable_sort = off"))
         self._caps = {name: cap for name in metrics if (cap := self._cap(name)) is not None}
+        self._ages: dict[str, Table] = {}
         self._old_units: dict[_Time, dict[tuple[Any, ...], int]] = {}
         self._found: dict[tuple[str, ...], dict[str, dict[Stratum, Aggregates]]] = {}
 
@@ -234,9 +235,9 @@ class UnitTotals:
             if since_day + days - 1 <= self._question.as_of_day:
                 counts[tuple(stratum)] = counts.get(tuple(stratum), 0) + n
         values = {"num": of_unit.c.num}
-        keys = [of_unit.c[name] for name in _STRATUM_FIRST]
+        unit_keys = [of_unit.c[name] for name in _STRATUM_FIRST]
         filled = {metric: Filled(counts, {})}
-        found = aggregates_by(self._connection, of_unit, true(), keys, values, filled)
+        found = aggregates_by(self._connection, of_unit, true(), unit_keys, values, filled)
         return {Stratum(*key[1:]): aggregates for key, aggregates in found.items()}
 
     def _units_by_day(self) -> list[tuple[Any, ...]]:
@@ -244,20 +245,13 @@ class UnitTotals:
         keys = (u.arm, u.generation, u.phase, u.since_day)
         return [tuple(row) for row in self._connection.execute(select(*keys, func.count()).group_by(*keys))]
 
-    def _days(self, metric: str) -> Subquery:
-        """Select a metric's days since first exposure, in one order."""
-        d, u, q = unit_days.c, self._units.c, self._question
-        return (
-            select(
-                *(d.metric, u.arm, u.generation, u.phase, u.unit_id, u.since_day, d.num, d.den),
-                (d.day - u.since_day).label("age"),
-            )
-            .join_from(self._units, unit_days, and_(d.unit_id == u.unit_id, d.arm == u.arm))
-            .where(d.run == q.run, d.experiment == q.experiment, d.metric == metric)
-            .where(d.side == "post", d.day <= q.as_of_day)
-            .order_by(u.unit_id, d.day)
-            .subquery("days")
-        )
+    def _days(self, metric: str) -> Table:
+        """Gather a metric's days since first exposure, in one order, as a temporary table."""
+        if metric not in self._ages:
+            days = _table(self._connection, f"unit_ages_{len(self._ages)}", _AGE_KEY, _AGE_COLUMNS)
+            self._fill(days, _ages(self._question, metric, self._units))
+            self._ages[metric] = days
+        return self._ages[metric]
 
     def each(self, metric: str, arms: Sequence[str]) -> tuple[list[str], list[Place], Array]:
         """Give each unit of some arms: its id, its stratum, and its values over `parts_of` a metric.
@@ -312,7 +306,7 @@ class UnitTotals:
         compiled = query.compile(dialect=self._connection.dialect, compile_kwargs={"literal_binds": True})
         names = [column.name for column in table.c]
         self._connection.execute(insert(table).from_select(names, query))
-        if self._connection.dialect.name == "postgresql" and (self._question.paired or table is self._units):
+        if self._connection.dialect.name == "postgresql":
             # It never counts temporary tables by itself, and would join units in quadratic time.
             self._connection.execute(text(f"ANALYZE {table.name}"))
         return str(compiled)
@@ -409,6 +403,16 @@ _ROW_COLUMNS = {
     "metric": String,
     **_STRATUM_COLUMNS,
     **dict.fromkeys(("num", "den", *BEFORE, PAST), Float),
+}
+
+
+_AGE_KEY = (*_STRATUM_FIRST, "age", "unit_id")
+_AGE_COLUMNS = {
+    "metric": String,
+    **_STRATUM_COLUMNS,
+    "since_day": Integer,
+    "age": Integer,
+    **dict.fromkeys(("num", "den"), Float),
 }
 
 
@@ -514,3 +518,16 @@ def _totals(question: Question, units: Table, *, ordered: bool) -> Select[Any]:
     )
     found = found.join_from(sums, units, and_(u.unit_id == s.unit_id, u.arm == s.arm))
     return found if ordered else found.order_by(s.metric, s.arm, u.generation, u.phase, s.unit_id)
+
+
+def _ages(question: Question, metric: str, units: Table) -> Select[Any]:
+    """Select what the units that count did on each day since their first exposure."""
+    d, u = unit_days.c, units.c
+    strata = (u.unit_id, u.arm, u.generation, u.phase, u.since_day)
+    return (
+        select(d.metric, *strata, (d.day - u.since_day).label("age"), d.num, d.den)
+        .join_from(units, unit_days, and_(d.unit_id == u.unit_id, d.arm == u.arm))
+        .where(d.run == question.run, d.experiment == question.experiment, d.metric == metric)
+        .where(d.side == "post", d.day <= question.as_of_day)
+        .order_by(u.unit_id, d.day)
+    )

@@ -34,7 +34,7 @@ def import_(
     """Take in exposures and events of an experiment that ran elsewhere, and report its lift."""
     from armlift.imports import Import
     from armlift.mapping import Mapping
-    from armlift.report import make_report
+    from armlift.reproduction import take_report
     from armlift.store.database import open_database
     from armlift.tabular import open_table
 
@@ -45,4 +45,4 @@ def import_(
     engine = open_database(opened, create=True)
     with progress_bar(f"importing {experiment}") as tell:
         run = work.run(engine, tell)
-    show(make_report(engine, run, opened.calendar), as_json=as_json, html=html)
+    show(take_report(engine, run, opened.calendar), as_json=as_json, html=html)
