@@ -91,7 +91,6 @@ class Import:
                 _forget(connection, stored.run)
             run = begin(connection, described)
         dropped = self._store(engine, run.run, exposures.rows + events.rows, progress)
-        roll_up_all(engine, Subjects())
         counts = {"rows": events.rows, "random_rows": None, "compared": 0}
         with writing(engine) as connection:
             finish(connection, run.run, resolution=counts, dropped=dict(sorted(dropped.items())))
@@ -192,7 +191,9 @@ class Import:
                 if part == "exposures":
                     batch.add(self._exposures(run, good))
                 else:
-                    found = self._events(run, good, _arms(engine, run, good["unit_id"].unique().to_list()))
+                    found = self._events(
+                        run, good, self._arms(engine, run, good["unit_id"].unique().to_list())
+                    )
                     dropped["event_unit_not_exposed"] += len(good) - len(found)
                     batch.add(found)
                 partitions.ensure(batch.request_days)
@@ -200,7 +201,20 @@ class Import:
                     write(connection, batch)
                 if progress is not None:
                     progress(done, total)
+            # Exposures before there are events: the rollup need not look for those a new exposure moves.
+            roll_up_all(engine, Subjects())
         return +dropped
+
+    def _arms(self, engine: Engine, run: str, units: Sequence[str]) -> dict[str, str]:
+        """Look up the arms of those units that were exposed."""
+        e = tables.exposures.c
+        of_run = (e.run == run, e.experiment == self._experiment.name)
+        found: dict[str, str] = {}
+        with engine.connect() as connection:
+            for start in range(0, len(units), _LISTED):
+                some = select(e.unit_id, e.arm).where(*of_run, e.unit_id.in_(units[start : start + _LISTED]))
+                found.update((row[0], row[1]) for row in connection.execute(some))
+        return found
 
     def _exposures(self, run: str, good: pl.DataFrame) -> list[Event]:
         name = self._experiment.name
@@ -236,17 +250,6 @@ def _unusable(rows: int, dropped: Counter[str]) -> str:
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in dropped.most_common())
     hint = "; times that are numbers are read in the unit `epoch` of --map, ms by default"
     return f"none of {rows:,} rows can be used: {reasons}{hint if 'bad_time' in dropped else ''}"
-
-
-def _arms(engine: Engine, run: str, units: Sequence[str]) -> dict[str, str]:
-    """Look up the arms of those units that were exposed."""
-    e = tables.exposures.c
-    found: dict[str, str] = {}
-    with engine.connect() as connection:
-        for start in range(0, len(units), _LISTED):
-            some = select(e.unit_id, e.arm).where(e.run == run, e.unit_id.in_(units[start : start + _LISTED]))
-            found.update((row[0], row[1]) for row in connection.execute(some))
-    return found
 
 
 def _forget(connection: Connection, run: str) -> None:
