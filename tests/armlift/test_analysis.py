@@ -119,8 +119,8 @@ def test_shares_caps_and_quantiles_equal_scipy_and_numpy(seed: int) -> None:
     arms = {arm: frame.filter(pl.col("arm") == arm) for arm in ("new", "old")}
     clicked = [arm["click"].cast(pl.Float64).to_numpy() for arm in arms.values()]
     few = min(count for arm in clicked for count in (arm.sum(), len(arm) - arm.sum())) < MIN_EVENTS
-    wanted = None if few else pytest.approx(stats.ttest_ind(*clicked, equal_var=False).pvalue, rel=1e-9)
-    assert of(found, "clicked")["p_value"] == wanted
+    rare = None if few else pytest.approx(stats.ttest_ind(*clicked, equal_var=False).pvalue, rel=1e-9)
+    assert of(found, "clicked")["p_value"] == rare
     above = np.sort(frame.filter(pl.col("purchase") > 0)["purchase"].to_numpy())
     cap = above[min(len(above) - 1, int(0.9 * len(above)))]
     capped = [np.minimum(arm["purchase"].to_numpy(), cap) for arm in arms.values()]
