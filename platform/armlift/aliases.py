@@ -19,7 +19,6 @@ from sqlalchemy import (
     func,
     insert,
     select,
-    tuple_,
     union,
     union_all,
 )
@@ -59,8 +58,9 @@ def find_ids(connection: Connection, cells: Table) -> None:
     c = cells.c
     into = merged_into(c.run, c.unit_id)
     moved = select(c.run, into.label("unit_id"), c.day).where(into.is_not(None)).distinct().subquery()
-    known = select(c.run, c.unit_id, c.day)
-    fresh = select(moved).where(tuple_(moved.c.run, moved.c.unit_id, moved.c.day).not_in(known))
+    known = cells.alias("known")
+    same = (known.c.run == moved.c.run, known.c.unit_id == moved.c.unit_id, known.c.day == moved.c.day)
+    fresh = select(moved).where(~select(known.c.run).where(*same).exists())
     connection.execute(insert(cells).from_select(["run", "unit_id", "day"], fresh))
     own = select(c.run, c.unit_id, c.day, c.unit_id).where(into.is_(None))
     naming = and_(aliases.c.run == c.run, aliases.c.unit_id == c.unit_id)

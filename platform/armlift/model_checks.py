@@ -18,7 +18,7 @@ STALE_WARN, STALE_FAIL = 2, 14
 def stale_model(run: Run, answers: Answers, question: Question) -> Check:
     """Check that the models that answered last learned from data of the days before."""
     if run.mode != LIVE:
-        return Check("stale_model", "not_applicable", None, "a replay's models are those of its cut")
+        return Check("stale_model", "not_applicable", None, "only a live run's models grow old")
     newest: dict[str, tuple[int, int]] = {}
     for arm, last, until in answers.ask("models", lambda connection: _trained(connection, run, question)):
         newest[arm] = max(newest.get(arm, (0, 0)), (last, until))
@@ -53,7 +53,7 @@ def _trained(connection: Connection, run: Run, question: Question) -> list[tuple
 def symbiosis(run: Run, experiment: Experiment) -> Check:
     """Check that arms do not learn from each other's users while they are compared."""
     if run.mode != LIVE:
-        meaning = "a replay's arms learned before its cut, from the same log"
+        meaning = "only a live run's arms learn while they are compared"
         return Check("symbiosis", "not_applicable", None, meaning)
     if experiment.training_data != "pooled":
         return Check("symbiosis", "ok", None, f"each arm's training data are {experiment.training_data}")
