@@ -201,8 +201,10 @@ def _find_cells(connection: Connection, subject: Subject) -> None:
     whole = first_whole_day(connection)
     for start in range(0, len(ids), 500):  # as many as any database takes in one list
         days = days_of(connection, subject.run, ids[start : start + 500])
-        same = (cells.c.run == days.c.run, cells.c.unit_id == days.c.unit_id, cells.c.day == days.c.day)
-        fresh = select(days).distinct().where(days.c.day >= whole, ~select(cells.c.run).where(*same).exists())
+        known = (cells.c.run == days.c.run, cells.c.unit_id == days.c.unit_id, cells.c.day == days.c.day)
+        fresh = (
+            select(days).distinct().where(days.c.day >= whole, ~select(cells.c.run).where(*known).exists())
+        )
         connection.execute(insert(cells).from_select(list(cells.c), fresh))
 
 
