@@ -78,6 +78,7 @@ def test_tests_mirror_the_sources(root: Path) -> None:
         for path in (root / folder).rglob("*.py")
     }
     others = {"golden", "splitter_statistics", "verdict_laws", "embedded_model", "contract", "migrations"}
+    others |= {"ingest_faults"}
     for path in (root / "tests").rglob("test_*.py"):
         parts = path.relative_to(root / "tests").with_suffix("").parts
         name = parts[-1].removeprefix("test_")
