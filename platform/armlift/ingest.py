@@ -231,15 +231,14 @@ class Ingester:
         try:
             self._ahead = self._take(0)
         finally:
-            stored = self._settle(taken, self._storing)
-        done = Ingested(len(taken.records), taken.batch.events, len(taken.batch.dead))
-        self.total.update(done._asdict())
-        if self._metrics:
-            self._metrics.batch(done, taken.batch.by_table, stored.new, stored.seconds)
+            done = self._settle(taken, self._storing)
         return done
 
-    def _settle(self, taken: _Taken, storing: Future[_Stored]) -> _Stored:
-        """Wait until a batch is stored; raises PartitionLostError when another one has stored its records."""
+    def _settle(self, taken: _Taken, storing: Future[_Stored]) -> Ingested:
+        """Wait until a batch is stored, and count it, also where the next one could not be taken meanwhile.
+
+        Raises PartitionLostError when another one has stored its records.
+        """
         try:
             stored = storing.result()
         except BaseException as error:
@@ -252,7 +251,11 @@ class Ingester:
             raise
         self._next.update((at, end) for at, end in taken.reached.items() if at in self._next)
         self._marked = True
-        return stored
+        done = Ingested(len(taken.records), taken.batch.events, len(taken.batch.dead))
+        self.total.update(done._asdict())
+        if self._metrics:
+            self._metrics.batch(done, taken.batch.by_table, stored.new, stored.seconds)
+        return done
 
     def _store(self, taken: _Taken, expected: Mapping[int, int]) -> _Stored:
         """Store a batch in one transaction, where offsets are as expected; runs in the writer's thread."""

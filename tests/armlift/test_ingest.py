@@ -261,6 +261,7 @@ def test_a_failure_leaves_nothing_and_the_next_step_brings_it_all(
                 one.step(timeout=1)
             if place == "_read":  # of the batch behind; what was read before it is stored
                 assert offsets(database) != before[1]
+                assert one.total["records"] == sum(offsets(database).values()), "and counted"
                 before = content(database), offsets(database)
             with pytest.raises(BrokenError):
                 one.step(timeout=1)
