@@ -109,6 +109,7 @@ def report_of(run: Run, calendar: Calendar, at: int, answers: Answers) -> Report
     left_out = answers.left_out() | {
         f"too_young_{metric}": count for metric, count in answers.too_young().items()
     }
+    left_out |= _small_strata(found)
     resolution = _resolution(run, experiment, found, matched)
     evidence = [_evidence(one.comparison, metrics[one.comparison.metric]) for one in found]
     trust = Trust(
@@ -143,6 +144,16 @@ def _told(run: Run, experiment: Experiment, found: Sequence[Found]) -> list[str]
     """Name the primary metrics that can be compared, where a unit meets one arm."""
     told = {one.comparison.metric for one in found if one.comparison.p_value is not None}
     return [] if run.paired else [name for name in experiment.metrics.primary if name in told]
+
+
+def _small_strata(found: Sequence[Found]) -> dict[str, int]:
+    """Count the units of strata that are too small to compare, by metric: of the arm that loses most."""
+    counts: dict[str, int] = {}
+    for one in found:
+        if one.left_out:
+            reason = f"small_stratum_{one.comparison.metric}"
+            counts[reason] = max(counts.get(reason, 0), one.left_out)
+    return counts
 
 
 def _question(run: Run, calendar: Calendar, at: int) -> Question:

@@ -136,6 +136,19 @@ def test_shares_caps_and_quantiles_equal_scipy_and_numpy(seed: int) -> None:
         assert [one["mean"], one["control_mean"]] == pytest.approx(wanted, rel=1e-12)
 
 
+def test_units_of_a_stratum_too_small_to_compare_are_counted() -> None:
+    rows = {
+        "arm": ["a", "b"] * 50 + ["a"],
+        "clicks": [0, 1, 1, 2] * 25 + [9],
+        "when": ["big"] * 100 + ["tiny"],
+    }
+    found = analyze(
+        pl.DataFrame(rows), {"clicks": {"kind": "mean"}}, control="a", unit=None, stratum="when"
+    ).report
+    assert found["dropped"]["unit_small_stratum_clicks"] == 1
+    assert found["comparisons"][0]["control_units"] == 50
+
+
 EXPERIMENT = """
 name: own
 arms: {old: 1, new: 1}

@@ -57,7 +57,11 @@ LEFT_OUT = {
     "event_expired": "events of days that retention has deleted from the database; dropped",
     "event_unit_not_exposed": "events of units that were never exposed; they count in no figure",
 }
-TOO_YOUNG = "unit_too_young_"
+BY_METRIC = {
+    "unit_too_young_": "units first exposed too short a time ago; they do not count in {}",
+    "unit_small_stratum_": "units of phases in which an arm has fewer than two; they do not count in {}",
+}
+"""Reasons that end with the name of a metric."""
 ALWAYS = "Always-valid interval"
 FIGURES = ("Units", "Control units", "Mean", "Control mean", "Lift", "p", "Adjusted p")
 
@@ -139,9 +143,9 @@ def left_out(report: Report) -> Markup:
 
 
 def _reason(reason: str) -> str:
-    if reason.startswith(TOO_YOUNG):
-        metric = reason.removeprefix(TOO_YOUNG)
-        return f"units first exposed too short a time ago; they do not count in {metric}"
+    for start, meaning in BY_METRIC.items():
+        if reason.startswith(start):
+            return meaning.format(reason.removeprefix(start))
     return LEFT_OUT.get(reason, "")
 
 
