@@ -48,6 +48,15 @@ def broker() -> Iterator[Broker]:
         yield found
 
 
+@pytest.fixture
+def durable(broker: Broker) -> Iterator[Broker]:
+    """Give a broker that keeps its log when it is killed, and leave it running; skips elsewhere."""
+    if not broker.durable:
+        pytest.skip(f"{broker.name} keeps its log in memory, and counts offsets in its own way")
+    yield broker
+    broker.start()
+
+
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[Server]:
     """Start a PostgreSQL for this session; skips where its programs are not installed."""

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from armlift.aggregates import UnitTotals
 from armlift.comparisons import obstacle_of
-from armlift.effects import Place, compare_quantiles, compare_strata, parts_of, quantile_rank
+from armlift.effects import Ordered, Place, compare_quantiles, compare_strata, parts_of, quantile_rank
 from armlift.errors import InputError
 from armlift.experiment import Experiment
 from armlift.hashing import keys_of
@@ -122,11 +122,11 @@ def check(
     for number, name in enumerate(asked):
         effects: list[Effect] = []
         units = _units(totals, name, arms)
-        for effect in _effects(units, metrics[name], prepared, experiment):
+        blocked = obstacle_of(run, metrics[name])
+        for effect in _effects(units, metrics[name], prepared[: 1 if blocked else splits], experiment):
             effects.append(effect)
             if tell is not None and len(effects) % 10 == 0:
                 tell(number * splits + len(effects), splits * len(asked))
-        blocked = obstacle_of(run, metrics[name])
         known = [] if blocked else [one.p_value for one in effects if one.p_value is not None]
         alpha = experiment.analysis.alpha
         result = uniformity(known, alpha=alpha, level=LEVEL / len(asked))
@@ -171,15 +171,18 @@ def _by_place(units: Units, metric: Metric, mask: Mask) -> Mapping[Place, Aggreg
 
 
 def _quantiles(q: float, values: Array, first: Mask, rules: Rules) -> Effect:
-    clusters, at = [], []
-    for mask in (first, ~first):
-        ordered = np.sort(values[mask])
-        rank = quantile_rank(q, len(ordered))
-        below = ordered <= ordered[rank] if len(ordered) else np.zeros(0)
-        columns = np.column_stack([below, np.ones(len(ordered))])
-        clusters.append(Aggregates.of(("below", "values"), columns))
-        at.append(partial(_at, ordered))
-    return compare_quantiles(q, clusters, at, rules)
+    own, others = (_ordered(q, np.sort(values[mask])) for mask in (first, ~first))
+    return compare_quantiles(q, own, others, rules)
+
+
+def _ordered(q: float, values: Array) -> Ordered:
+    """Say what sorted values tell of a quantile."""
+    at = partial(_at, values)
+    if not len(values):
+        return Ordered(None, Aggregates.empty(("below", "values")), at)
+    value = values.item(quantile_rank(q, len(values)))
+    columns = np.column_stack([values <= value, np.ones(len(values))])
+    return Ordered(value, Aggregates.of(("below", "values"), columns), at)
 
 
 def _at(ordered: Array, ranks: Sequence[int]) -> list[float]:

@@ -37,7 +37,7 @@ from sqlalchemy import (
 )
 
 from armlift.aliases import unit_of
-from armlift.effects import BEFORE, PAST, Place, parts_of
+from armlift.effects import BEFORE, PAST, ByPlace, Place, parts_of
 from armlift.metric import Metric, window_of
 from armlift.moments import Filled, aggregates_by, aggregates_of
 from armlift.stats.aggregates import Aggregates, Array
@@ -50,6 +50,11 @@ class Stratum(NamedTuple):
     arm: str
     generation: int
     phase: int
+
+
+def of_arm(strata: Mapping[Stratum, Aggregates], arm: str) -> ByPlace:
+    """Give an arm's aggregates by generation and phase."""
+    return {(stratum.generation, stratum.phase): one for stratum, one in strata.items() if stratum.arm == arm}
 
 
 class Question(NamedTuple):
@@ -182,22 +187,19 @@ class UnitTotals:
         r = self._rows.c
         values = {"below": case((r.num <= value, 1.0), else_=0.0), "values": literal(1.0)}
         filled = Filled(self._old_counts(metric), {"below": float(value >= 0), "values": 1.0})
-        found = aggregates_by(
-            self._connection, self._rows, r.metric == metric, _keys(self._rows), values, {metric: filled}
-        )
-        return {Stratum(*key[1:]): aggregates for key, aggregates in found.items()}
+        return self._of_one(metric, self._rows, r.metric == metric, values, filled)
 
     def by_age(self, metric: str) -> dict[int, dict[Stratum, Aggregates]]:
         """Give a metric's aggregates over (num, den) of single days, by age and stratum.
 
-        A day's age is its distance from the unit's first exposure.
-
-        Of each day only units count that are old enough for it, and of ratios only those with a denominator.
+        A day's age is its distance from the unit's first exposure. Of each day only units count that are old
+        enough for it, and of ratios only those with a denominator.
         """
         ratio = self._metrics[metric].kind == "ratio"
         days = self._days(metric)
         counts: dict[tuple[Any, ...], int] = {}
-        for *stratum, since_day, n in self._units_by_day():
+        since = self._unit_counts(true(), self._units.c.since_day)
+        for (*stratum, since_day), n in since.items():
             for age in range(self._question.as_of_day - since_day + 1):
                 key = (*stratum, age)
                 counts[key] = counts.get(key, 0) + n
@@ -205,7 +207,7 @@ class UnitTotals:
             self._connection,
             days,
             days.c.den != 0 if ratio else true(),
-            [days.c[name] for name in (*_STRATUM_FIRST, "age")],
+            [*_keys(days), days.c.age],
             {"num": self._value(days, "num"), "den": days.c.den},
             {metric: None if ratio else Filled(counts, {})},
         )
@@ -222,28 +224,20 @@ class UnitTotals:
         one = self._days(metric)
         centre, spread = (days - 1) / 2.0, days * (days * days - 1) / 12.0
         slope = func.sum(self._value(one, "num") * (one.c.age - centre)) / spread
-        keys = [one.c[name] for name in _STRATUM_FIRST]
+        keys = _keys(one)
+
+        def old(source: FromClause) -> ColumnElement[bool]:
+            return source.c.since_day + days - 1 <= self._question.as_of_day
+
         of_unit = (
             select(*keys, one.c.unit_id, slope.label("num"))
-            .where(one.c.age < days, one.c.since_day + days - 1 <= self._question.as_of_day)
+            .where(one.c.age < days, old(one))
             .group_by(*keys, one.c.unit_id)
             .order_by(one.c.unit_id)
             .subquery()
         )
-        counts: dict[tuple[Any, ...], int] = {}
-        for *stratum, since_day, n in self._units_by_day():
-            if since_day + days - 1 <= self._question.as_of_day:
-                counts[tuple(stratum)] = counts.get(tuple(stratum), 0) + n
-        values = {"num": of_unit.c.num}
-        unit_keys = [of_unit.c[name] for name in _STRATUM_FIRST]
-        filled = {metric: Filled(counts, {})}
-        found = aggregates_by(self._connection, of_unit, true(), unit_keys, values, filled)
-        return {Stratum(*key[1:]): aggregates for key, aggregates in found.items()}
-
-    def _units_by_day(self) -> list[tuple[Any, ...]]:
-        u = self._units.c
-        keys = (u.arm, u.generation, u.phase, u.since_day)
-        return [tuple(row) for row in self._connection.execute(select(*keys, func.count()).group_by(*keys))]
+        filled = Filled(self._unit_counts(old(self._units)), {})
+        return self._of_one(metric, of_unit, true(), {"num": of_unit.c.num}, filled)
 
     def _days(self, metric: str) -> Table:
         """Gather a metric's days since first exposure, in one order, as a temporary table."""
@@ -361,12 +355,26 @@ class UnitTotals:
             self._old_units[time] = self._unit_counts(self._old(self._units, self._metrics[metric]))
         return self._old_units[time]
 
-    def _unit_counts(self, condition: ColumnElement[bool]) -> dict[tuple[Any, ...], int]:
-        """Count units by stratum."""
+    def _unit_counts(
+        self, condition: ColumnElement[bool], *more: ColumnElement[Any]
+    ) -> dict[tuple[Any, ...], int]:
+        """Count units by stratum, and by more keys."""
         u = self._units.c
-        keys = (u.arm, u.generation, u.phase)
+        keys = (u.arm, u.generation, u.phase, *more)
         rows = self._connection.execute(select(*keys, func.count()).where(condition).group_by(*keys))
-        return {tuple(row[:3]): row[3] for row in rows}
+        return {tuple(row[:-1]): row[-1] for row in rows}
+
+    def _of_one(
+        self,
+        metric: str,
+        source: FromClause,
+        where: ColumnElement[bool],
+        values: Mapping[str, ColumnElement[float]],
+        filled: Filled,
+    ) -> dict[Stratum, Aggregates]:
+        """Compute one metric's aggregates over some columns, by stratum."""
+        found = aggregates_by(self._connection, source, where, _keys(source), values, {metric: filled})
+        return {Stratum(*key[1:]): aggregates for key, aggregates in found.items()}
 
     def _value(self, source: FromClause, part: str) -> ColumnElement[float]:
         """Turn a unit's total into its value: capped, or 1 where something happened in a proportion."""
@@ -432,7 +440,7 @@ def _table(connection: Connection, name: str, key: Sequence[str], columns: Mappi
     return table
 
 
-def _keys(rows: Table) -> list[ColumnElement[Any]]:
+def _keys(rows: FromClause) -> list[ColumnElement[Any]]:
     return [rows.c[name] for name in _STRATUM_FIRST]
 
 

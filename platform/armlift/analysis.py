@@ -15,7 +15,6 @@ import polars as pl
 from pydantic import ValidationError
 from sqlalchemy import Engine
 
-from armlift.aggregates import Question
 from armlift.answers import Answers
 from armlift.comparisons import Comparison, Found, compare_arms
 from armlift.complaints import first_complaint
@@ -24,7 +23,7 @@ from armlift.errors import InputError
 from armlift.experiment import Experiment
 from armlift.imported_rows import NO_VERSION, content_of, name_of
 from armlift.metric import Metrics, measures
-from armlift.report import Report, make_report
+from armlift.report import Report, make_report, question_of, time_of_report
 from armlift.runs import IMPORTED, Run, definition_of, run_identity
 from armlift.stats.multiplicity import at_alpha, benjamini_hochberg, benjamini_hochberg_levels
 from armlift.store.database import connect, writing
@@ -258,8 +257,7 @@ def _with_segments(engine: Engine, report: Report, metrics: UnitMetrics, found: 
 
 
 def _compare(engine: Engine, run: Run, report: Report) -> list[Found]:
-    at = int(str(run.log["last_ts"]))
-    question = Question(run.run, run.experiment, run.paired, at, CALENDAR.day(at))
+    question = question_of(run, CALENDAR, time_of_report(run, None))
     with engine.connect() as connection:
         answers = Answers.from_database(connection, question, report.metrics)
         return compare_arms(run, report.experiment, report.metrics, answers)

@@ -10,6 +10,7 @@ from armlift.days import Calendar
 from armlift.events import IMPRESSION_KIND
 from armlift.experiment import Experiment
 from armlift.lateness import Arrived, arrived
+from armlift.metric import Metrics
 from armlift.model_checks import stale_model, symbiosis
 from armlift.runs import IMPORTED, LIVE, Run
 from armlift.splitter import generations
@@ -31,6 +32,7 @@ DISPUTED_WARN, DISPUTED_FAIL = 0.01, 0.10
 def make_checks(
     run: Run,
     experiment: Experiment,
+    metrics: Metrics,
     answers: Answers,
     question: Question,
     calendar: Calendar,
@@ -40,7 +42,7 @@ def make_checks(
         _random_exposure(run),
         *_sample_ratios(run, experiment, answers),
         _several_arms(run, answers),
-        _pre_exposure_bias(run, experiment, answers),
+        _pre_exposure_bias(run, experiment, metrics, answers),
         _unshown(run, answers, question),
         stale_model(run, answers, question),
         symbiosis(run, experiment),
@@ -101,12 +103,11 @@ def _sample_ratios(run: Run, experiment: Experiment, totals: Answers) -> list[Ch
     ]
 
 
-def _pre_exposure_bias(run: Run, experiment: Experiment, totals: Answers) -> Check:
+def _pre_exposure_bias(run: Run, experiment: Experiment, metrics: Metrics, totals: Answers) -> Check:
     """Check that arms were alike before they met their units: the least p of all primary metrics and arms."""
     name = "pre_exposure_bias"
     if run.paired:
         return Check(name, "not_applicable", None, "every unit meets every arm")
-    _, metrics = run.parsed()
     found: dict[str, float] = {}
     for metric in experiment.metrics.primary:
         for arm in experiment.challengers:

@@ -1,15 +1,15 @@
 """Comparisons: every challenger against the control, in every metric of an experiment."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from armlift.aggregates import Stratum
+from armlift.aggregates import of_arm
 from armlift.answers import Answers
 from armlift.effects import (
-    ByPlace,
     Compared,
+    Ordered,
     compare_past,
     compare_quantiles,
     compare_strata,
@@ -137,7 +137,7 @@ def _independent(
     if metric.kind == "quantile":
         return Compared(_quantiles(name, metric.quantile, (arm, control), totals, rules))
     strata = totals.by_stratum(name)
-    return compare_strata(metric, _of_arm(strata, arm), _of_arm(strata, control), rules)
+    return compare_strata(metric, of_arm(strata, arm), of_arm(strata, control), rules)
 
 
 def compare_before(
@@ -145,23 +145,23 @@ def compare_before(
 ) -> Effect:
     """Compare what units of two arms did before their first exposure, which no arm can have moved."""
     strata = totals.before(name)
-    return compare_past(metric, _of_arm(strata, arm), _of_arm(strata, control), Rules(alpha=alpha))
-
-
-def _of_arm(strata: Mapping[Stratum, Aggregates], arm: str) -> ByPlace:
-    return {(stratum.generation, stratum.phase): one for stratum, one in strata.items() if stratum.arm == arm}
+    return compare_past(metric, of_arm(strata, arm), of_arm(strata, control), Rules(alpha=alpha))
 
 
 def _quantiles(name: str, q: float, arms: tuple[str, str], totals: Answers, rules: Rules) -> Effect:
     """Compare a quantile of units' totals; strata are taken together, for quantiles do not average."""
-    clusters = []
-    for arm in arms:
-        units = totals.units(name, arm)
-        value = totals.quantile(name, arm, [quantile_rank(q, units)])[0] if units else 0.0
-        below = totals.share_at_most(name, value)
-        empty = Aggregates.empty(("below", "values"))
-        clusters.append(merge_all([empty, *(one for stratum, one in below.items() if stratum.arm == arm)]))
-    return compare_quantiles(q, clusters, [partial(totals.quantile, name, arm) for arm in arms], rules)
+    own, others = (_ordered(name, q, arm, totals) for arm in arms)
+    return compare_quantiles(q, own, others, rules)
+
+
+def _ordered(name: str, q: float, arm: str, totals: Answers) -> Ordered:
+    at = partial(totals.quantile, name, arm)
+    empty, units = Aggregates.empty(("below", "values")), totals.units(name, arm)
+    if not units:
+        return Ordered(None, empty, at)
+    (value,) = at([quantile_rank(q, units)])
+    below = of_arm(totals.share_at_most(name, value), arm)
+    return Ordered(value, merge_all([empty, *below.values()]), at)
 
 
 def _paired(name: str, metric: Metric, arm: str, control: str, totals: Answers, rules: Rules) -> Compared:
@@ -172,15 +172,7 @@ def _paired(name: str, metric: Metric, arm: str, control: str, totals: Answers, 
     carriers = totals.carriers(name)
     if effect.status != "no_data" and min(carriers.get(arm, 0), carriers.get(control, 0)) < rules.min_units:
         # A pair needs only one side with a denominator; each side needs enough of them by itself.
-        effect = Effect.unknown(
-            effect.method,
-            "too_few",
-            alpha=rules.alpha,
-            n=effect.n,
-            control_n=effect.control_n,
-            mean=effect.mean,
-            control_mean=effect.control_mean,
-        )
+        effect = effect.without_interval("too_few")
     return Compared(effect)
 
 

@@ -6,7 +6,8 @@ from typing import Any, Literal, NamedTuple
 from sqlalchemy import ColumnElement, Connection, insert, select
 
 from armlift.errors import InputError
-from armlift.snapshots import Snapshot, hash_of
+from armlift.hashing import hash_of
+from armlift.snapshots import Snapshot
 from armlift.store.tables import audit_log, decisions
 
 Action = Literal["ship", "stop"]

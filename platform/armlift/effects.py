@@ -59,8 +59,12 @@ def compare_strata(metric: Metric, arm: ByPlace, control: ByPlace, rules: Rules)
     ]
     used = any(one.used for one in found)
     whole = stratified([(one.arm, one.control) for one in found], _method(metric, used), rules)
-    if metric.kind in ("proportion", "retention") and _few_events(arm, control):
-        whole = replace(whole, effect=_too_few(whole.effect))
+    if (
+        metric.kind in ("proportion", "retention")
+        and whole.effect.p_value is not None
+        and _few_events(arm, control)
+    ):
+        whole = replace(whole, effect=whole.effect.without_interval("too_few"))
     largest = max(found, key=lambda one: one.arm.n + one.control.n)
     return Compared(whole.effect, whole.left_out_units, largest.remaining_variance)
 
@@ -68,39 +72,50 @@ def compare_strata(metric: Metric, arm: ByPlace, control: ByPlace, rules: Rules)
 def compare_past(metric: Metric, arm: ByPlace, control: ByPlace, rules: Rules) -> Effect:
     """Compare what units did before first exposure; both map a stratum to aggregates over BEFORE."""
     empty = Aggregates.empty(BEFORE)
-    pairs = [
-        (_past(metric, arm.get(place, empty)), _past(metric, control.get(place, empty)))
-        for place in sorted(arm.keys() | control.keys())
-    ]
-    return stratified(pairs, "ratio" if metric.kind == "ratio" else "welch", rules).effect
+    if metric.kind == "ratio":
+        return compare_estimates(lambda one: ratio(one, *BEFORE), empty, arm, control, "ratio", rules)
+    return compare_estimates(lambda one: mean(one, BEFORE[0]), empty, arm, control, "welch", rules)
 
 
-def _past(metric: Metric, aggregates: Aggregates) -> Estimate:
-    return ratio(aggregates, *BEFORE) if metric.kind == "ratio" else mean(aggregates, BEFORE[0])
-
-
-def compare_quantiles(
-    q: float,
-    clusters: Sequence[Aggregates],
-    values: Sequence[Callable[[Sequence[int]], Sequence[float]]],
+def compare_estimates(
+    estimate: Callable[[Aggregates], Estimate],
+    empty: Aggregates,
+    arm: ByPlace,
+    control: ByPlace,
+    method: Method,
     rules: Rules,
 ) -> Effect:
-    """Compare a quantile of two arms, the challenger first.
+    """Compare any estimate of each stratum's aggregates, averaged over strata; `empty` is that of no unit."""
+    pairs = [
+        (estimate(arm.get(place, empty)), estimate(control.get(place, empty)))
+        for place in sorted(arm.keys() | control.keys())
+    ]
+    return stratified(pairs, method, rules).effect
 
-    `clusters` has each arm's aggregates over (below, values), see `rank_interval`; `values` gives an arm's
-    order statistics at ranks, 0 the smallest.
+
+class Ordered(NamedTuple):
+    """What the values of one arm's units say of a quantile.
+
+    `value` is the quantile, None without units; `clusters` are aggregates over (below, values), see
+    `rank_interval`; `at` gives order statistics at ranks, 0 the smallest.
     """
-    estimates = []
-    for of_arm, at in zip(clusters, values, strict=True):
-        ranks = rank_interval(of_arm, q, rules)
-        if not ranks.values:
-            estimates.append(quantile(ranks, None, None, None))
-            continue
-        bounds = [] if ranks.low is None or ranks.high is None else [ranks.low - 1, ranks.high - 1]
-        value, *edges = at([quantile_rank(q, ranks.values), *bounds])
-        low, high = edges if edges else (None, None)
-        estimates.append(quantile(ranks, value, low, high))
-    return quantile_difference(estimates[0], estimates[1], rules)
+
+    value: float | None
+    clusters: Aggregates
+    at: Callable[[Sequence[int]], Sequence[float]]
+
+
+def compare_quantiles(q: float, arm: Ordered, control: Ordered, rules: Rules) -> Effect:
+    """Compare a quantile of two arms."""
+    return quantile_difference(_quantile(q, arm, rules), _quantile(q, control, rules), rules)
+
+
+def _quantile(q: float, ordered: Ordered, rules: Rules) -> Estimate:
+    ranks = rank_interval(ordered.clusters, q, rules)
+    if ranks.low is None or ranks.high is None:
+        return quantile(ranks, ordered.value, None, None)
+    low, high = ordered.at([ranks.low - 1, ranks.high - 1])
+    return quantile(ranks, ordered.value, low, high)
 
 
 def quantile_rank(q: float, count: int) -> int:
@@ -128,20 +143,6 @@ def _few_events(arm: ByPlace, control: ByPlace) -> bool:
         if not MIN_EVENTS <= events <= units - MIN_EVENTS:
             return True
     return False
-
-
-def _too_few(effect: Effect) -> Effect:
-    if effect.p_value is None:
-        return effect
-    return Effect.unknown(
-        effect.method,
-        "too_few",
-        alpha=effect.alpha,
-        n=effect.n,
-        control_n=effect.control_n,
-        mean=effect.mean,
-        control_mean=effect.control_mean,
-    )
 
 
 def _plain(arm: Estimate, control: Estimate) -> Adjustment:

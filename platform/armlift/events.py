@@ -209,7 +209,7 @@ class Codec:
             return f"ts {event.ts} is in the future, must be at most {latest}, a day after it arrived"
         if type(event) is Exposure:
             return None
-        requested = int(event.event_id[:12], 16)
+        requested = request_time(event.event_id)
         if requested < self.oldest_day * DAY_MS:
             first = utc_text(self.oldest_day * DAY_MS)[:10]
             return f"its request is before {first} (UTC): retention has deleted its days"

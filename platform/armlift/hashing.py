@@ -5,6 +5,8 @@ and the finaliser of SplitMix64 (Stafford's variant 13) mixes two keys. Their va
 golden vectors for ever: an assignment made today must be the same in every later version and language.
 """
 
+import json
+
 import numpy as np
 import numpy.typing as npt
 from xxhash import xxh3_64_intdigest, xxh3_128_hexdigest
@@ -48,3 +50,8 @@ def uniforms(keys: Keys) -> npt.NDArray[np.float64]:
 def digest(text: str) -> str:
     """Hash a string to 32 hexadecimal digits (XXH3, 128 bit, UTF-8): a name for content, not a secret."""
     return xxh3_128_hexdigest(text.encode())
+
+
+def hash_of(document: object) -> str:
+    """Hash plain data, whatever the order of its keys: 32 hexadecimal digits."""
+    return digest(json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False))

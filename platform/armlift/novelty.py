@@ -4,12 +4,12 @@ A lift by days since first exposure compares other units on every day. Whether i
 that all have the same number of days: each one's own slope over them, compared between the arms.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from armlift.aggregates import Stratum
-from armlift.effects import ByPlace
+from armlift.aggregates import Stratum, of_arm
+from armlift.effects import compare_estimates
 from armlift.experiment import Experiment
 from armlift.metric import Metrics
 from armlift.stats.aggregates import Aggregates
@@ -18,12 +18,17 @@ from armlift.stats.means import mean, share
 from armlift.stats.multiplicity import holm
 from armlift.stats.ratios import ratio
 from armlift.stats.results import Effect, Method, Rules
-from armlift.stats.strata import stratified
 
 MOST_DAYS = 14
 """Days since first exposure that are looked at."""
 LEAST_SHARE = 0.5
 """The slope is taken over as many days as at least this share of the units have."""
+ESTIMATES: Mapping[str, tuple[Callable[[Aggregates], Estimate], Method]] = {
+    "mean": (lambda one: mean(one, "num"), "welch"),
+    "proportion": (lambda one: share(one, "num"), "proportion"),
+    "ratio": (lambda one: ratio(one, "num", "den"), "ratio"),
+}
+"""How the days of a kind of metric are compared; other kinds do not add up over days."""
 ByStratum = Mapping[Stratum, Aggregates]
 
 
@@ -61,7 +66,7 @@ class Novelty:
 
     metric: str
     arm: str
-    days: tuple[Day, ...]
+    days: list[Day]
     over_days: int
     slope: float | None
     slope_low: float | None
@@ -75,20 +80,20 @@ def novelties(
     """Look at some metrics, those that add up over days."""
     rules = Rules(alpha=experiment.analysis.alpha, min_units=experiment.analysis.minimum_units)
     span = _span(ages.arrivals(), as_of_day)
-    found: list[tuple[str, str, tuple[Day, ...], Effect]] = []
+    found: list[tuple[str, str, list[Day], Effect]] = []
     for name in names:
         kind = metrics[name].kind
-        if kind not in ("mean", "proportion", "ratio"):
+        if kind not in ESTIMATES:
             continue
         by_age = ages.by_age(name)
         slopes = ages.slopes(name, span) if span > 1 else {}
         for arm in experiment.challengers:
-            days = tuple(
+            days = [
                 _day(age, _compare(kind, strata, arm, experiment.control, rules))
                 for age, strata in by_age.items()
                 if age < MOST_DAYS
-            )
-            found.append((name, arm, days, _compare("slope", slopes, arm, experiment.control, rules)))
+            ]
+            found.append((name, arm, days, _compare("mean", slopes, arm, experiment.control, rules)))
     p_values = holm([effect.p_value for *_, effect in found])
     return [
         Novelty(
@@ -116,24 +121,10 @@ def _span(arrivals: Mapping[int, int], as_of_day: int) -> int:
 
 
 def _compare(kind: str, strata: ByStratum, arm: str, control: str, rules: Rules) -> Effect:
-    own, others = (_of_arm(strata, side) for side in (arm, control))
+    own, others = of_arm(strata, arm), of_arm(strata, control)
     empty = Aggregates.empty(("num", "den"))
-    pairs = [
-        (_estimate(kind, own.get(place, empty)), _estimate(kind, others.get(place, empty)))
-        for place in sorted(own.keys() | others.keys())
-    ]
-    method: Method = "ratio" if kind == "ratio" else "proportion" if kind == "proportion" else "welch"
-    return stratified(pairs, method, rules).effect
-
-
-def _of_arm(strata: ByStratum, arm: str) -> ByPlace:
-    return {(stratum.generation, stratum.phase): one for stratum, one in strata.items() if stratum.arm == arm}
-
-
-def _estimate(kind: str, aggregates: Aggregates) -> Estimate:
-    if kind == "ratio":
-        return ratio(aggregates, "num", "den")
-    return share(aggregates, "num") if kind == "proportion" else mean(aggregates, "num")
+    estimate, method = ESTIMATES[kind]
+    return compare_estimates(estimate, empty, own, others, method, rules)
 
 
 def _day(age: int, effect: Effect) -> Day:

@@ -75,7 +75,7 @@ class Report:
             },
             "comparisons": [asdict(one) for one in self.comparisons],
             "checks": [one._asdict() for one in self.checks],
-            "novelty": [{**asdict(one), "days": [asdict(day) for day in one.days]} for one in self.novelty],
+            "novelty": [asdict(one) for one in self.novelty],
             "dropped": dict(self.dropped),
         }
 
@@ -85,7 +85,7 @@ def make_report(engine: Engine, run: Run, calendar: Calendar, *, as_of: int | No
     _, metrics = run.parsed()
     at = time_of_report(run, as_of)
     with reading(engine) as connection:
-        question = _question(run, calendar, at)
+        question = question_of(run, calendar, at)
         return report_of(run, calendar, at, Answers.from_database(connection, question, metrics))
 
 
@@ -97,14 +97,14 @@ def time_of_report(run: Run, as_of: int | None) -> int:
 def report_of(run: Run, calendar: Calendar, at: int, answers: Answers) -> Report:
     """Compute a run's report as of a time (UTC milliseconds) from answers, wherever they come from."""
     experiment, metrics = run.parsed()
-    question = _question(run, calendar, at)
+    question = question_of(run, calendar, at)
     found = compare_arms(run, experiment, metrics, answers)
     matched = (
         {}
         if run.mode == IMPORTED
         else answers.ask("matched", lambda connection: _matched(connection, run, question))
     )
-    checks = make_checks(run, experiment, answers, question, calendar)
+    checks = make_checks(run, experiment, metrics, answers, question, calendar)
     plan = progress(run, experiment, metrics, found, answers, question, calendar)
     left_out = answers.left_out() | {
         f"too_young_{metric}": count for metric, count in answers.too_young().items()
@@ -156,7 +156,8 @@ def _small_strata(found: Sequence[Found]) -> dict[str, int]:
     return counts
 
 
-def _question(run: Run, calendar: Calendar, at: int) -> Question:
+def question_of(run: Run, calendar: Calendar, at: int) -> Question:
+    """Ask of a run what there is up to a time (UTC milliseconds)."""
     return Question(run.run, run.experiment, run.paired, at, calendar.day(at))
 
 

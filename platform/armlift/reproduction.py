@@ -15,10 +15,11 @@ from armlift.comparisons import Comparison
 from armlift.days import DAY_MS, Calendar, utc_text
 from armlift.decisions import Decision, of_run
 from armlift.errors import StoreError
+from armlift.hashing import hash_of
 from armlift.novelty import Day, Novelty
 from armlift.report import Report, make_report, report_of, time_of_report
 from armlift.runs import Run, find
-from armlift.snapshots import Snapshot, hash_of, identify, keep
+from armlift.snapshots import Snapshot, identify, keep
 from armlift.store.database import reading, writing
 from armlift.store.tables import expired
 from armlift.verdict import Ruling, Verdict
@@ -92,7 +93,7 @@ def _made(kind: type[T], document: Mapping[str, Any]) -> T:
 
 
 def _novelty(document: Mapping[str, Any]) -> Novelty:
-    return _made(Novelty, {**document, "days": tuple(_made(Day, day) for day in document["days"])})
+    return _made(Novelty, {**document, "days": [_made(Day, day) for day in document["days"]]})
 
 
 class Verification(NamedTuple):

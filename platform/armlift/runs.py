@@ -1,6 +1,5 @@
 """Runs: each one's identity, what it was run with, and what became of it."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -8,7 +7,7 @@ from sqlalchemy import Connection, func, insert, select, update
 
 from armlift.errors import InputError
 from armlift.experiment import Experiment
-from armlift.hashing import digest
+from armlift.hashing import hash_of
 from armlift.metric import METRICS, Metric, Metrics
 from armlift.rollup import Subject
 from armlift.store.tables import runs
@@ -63,7 +62,7 @@ def definition_of(experiment: Experiment, metrics: Mapping[str, Metric]) -> dict
 
 def run_identity(parts: Mapping[str, object]) -> str:
     """Name a run by what determines it: 16 hexadecimal digits of the hash of `parts`."""
-    return digest(json.dumps(parts, sort_keys=True, separators=(",", ":")))[:16]
+    return hash_of(parts)[:16]
 
 
 def begin(connection: Connection, run: Run) -> Run:

@@ -1,6 +1,5 @@
 """Snapshots: reports as they were given, with everything their numbers were computed from."""
 
-import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -8,7 +7,7 @@ from sqlalchemy import Connection, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from armlift.errors import InputError
-from armlift.hashing import digest
+from armlift.hashing import hash_of
 from armlift.store.tables import snapshots
 
 
@@ -34,11 +33,6 @@ class Snapshot(NamedTuple):
 def identify(*, as_of: int, version: str, sql: str, aggregates: Mapping[str, Any]) -> str:
     """Name a snapshot by what its report rests on: 16 hexadecimal digits."""
     return hash_of({"as_of": as_of, "version": version, "sql": sql, "aggregates": aggregates})[:16]
-
-
-def hash_of(document: object) -> str:
-    """Hash plain data, whatever the order of its keys: 32 hexadecimal digits."""
-    return digest(json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False))
 
 
 def keep(connection: Connection, snapshot: Snapshot) -> None:

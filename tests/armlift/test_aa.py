@@ -11,7 +11,7 @@ import pytest
 
 from armlift.aa import Checked, check, share_of, splits_of
 from armlift.aggregates import UnitTotals
-from armlift.effects import Place, compare_quantiles, compare_strata, quantile_rank
+from armlift.effects import Ordered, Place, compare_quantiles, compare_strata, quantile_rank
 from armlift.errors import InputError
 from armlift.experiment import Experiment
 from armlift.hashing import key_of
@@ -161,7 +161,11 @@ def p_value(name: str, values: Array, first: Mask) -> float | None:
         below = [one <= one[quantile_rank(0.5, len(one))] for one in ordered]
         columns = [np.column_stack([one, np.ones(len(one))]).astype(float) for one in below]
         clusters = [Aggregates.of(("below", "values"), one) for one in columns]
-        return compare_quantiles(0.5, clusters, [partial(picked, one) for one in ordered], rules).p_value
+        arm, control = (
+            Ordered(one[quantile_rank(0.5, len(one))], cluster, partial(picked, one))
+            for one, cluster in zip(ordered, clusters, strict=True)
+        )
+        return compare_quantiles(0.5, arm, control, rules).p_value
     names = ("num", "den") if metric.kind == "ratio" else ("num", "pre_num", "past")
     stratum = np.arange(300) % 2
     own, others = (

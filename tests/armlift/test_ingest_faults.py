@@ -5,7 +5,6 @@ The broker and the databases are real.
 
 import random
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -85,14 +84,6 @@ def content(engine: Engine) -> dict[str, list[tuple[Any, ...]]]:
         return {
             table.name: sorted(tuple(row) for row in connection.execute(select(table))) for table in COMPARED
         }
-
-
-@pytest.fixture
-def durable(broker: Broker) -> Iterator[Broker]:
-    if not broker.durable:
-        pytest.skip(f"{broker.name} keeps its log in memory")
-    yield broker
-    broker.start()
 
 
 @pytest.fixture

@@ -26,7 +26,6 @@ app = typer.Typer()
 ExperimentArgument = Annotated[str, typer.Argument(help="The experiment's name.")]
 RunOption = Annotated[str | None, typer.Option("--run", help="Default: the newest.")]
 LOOK_AHEAD = 365
-SYNTHETIC = "SYNTHETIC DATA: the log was generated, its figures say nothing of real users"
 
 
 @app.command()
@@ -92,10 +91,12 @@ def aa(
 ) -> None:
     """Split the units of one arm afresh, many times, and test whether p-values are what they say."""
     from armlift.aa import LEVEL, check, share_of
-    from armlift.aggregates import Question, UnitTotals
+    from armlift.aggregates import UnitTotals
     from armlift.complaints import choices
     from armlift.errors import InputError
     from armlift.rendering.aa_text import text_of
+    from armlift.rendering.words import SYNTHETIC
+    from armlift.report import question_of, time_of_report
     from armlift.store.database import open_database
 
     opened = open_lab(lab, database)
@@ -107,8 +108,7 @@ def aa(
             raise InputError(f"--metric {name!r}: {choices(name, metrics)}")
     if everybody and found.paired:
         raise InputError("--all: must not stand with a paired run, where every unit meets every arm")
-    at = int(str(found.log["last_ts"]))
-    question = Question(found.run, experiment, found.paired, at, opened.calendar.day(at))
+    question = question_of(found, opened.calendar, time_of_report(found, None))
     names = list(dict.fromkeys(metric)) if metric else list(definition.metrics.roles)
     with engine.connect() as connection, progress_bar(f"splitting {experiment}") as tell:
         totals = UnitTotals(connection, question, metrics)
@@ -180,13 +180,14 @@ def _plan_run(
     as_json: bool,
 ) -> None:  # fmt: skip
     """Plan from a run's own figures."""
-    from armlift.aggregates import Question
     from armlift.answers import Answers
     from armlift.comparisons import compare_arms
     from armlift.errors import InputError
     from armlift.forecasts import arrivals_of
     from armlift.planning import plan_run
     from armlift.rendering.plan_text import text_of
+    from armlift.rendering.words import SYNTHETIC
+    from armlift.report import question_of, time_of_report
     from armlift.store.database import open_database
 
     try:
@@ -199,8 +200,8 @@ def _plan_run(
         raise InputError(f"{error}, or give numbers: --mean and --sd, or --rate") from error
     experiment, metrics = found.parsed()
     aim = _aim(experiment, lift, power, days)
-    at = int(str(found.log["last_ts"]))
-    question = Question(found.run, name, found.paired, at, lab.calendar.day(at))
+    at = time_of_report(found, None)
+    question = question_of(found, lab.calendar, at)
     with engine.connect() as connection:
         totals = Answers.from_database(connection, question, metrics)
         arrivals = arrivals_of(totals, question, lab.calendar)

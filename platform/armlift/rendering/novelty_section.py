@@ -2,7 +2,7 @@
 
 from armlift.novelty import Novelty
 from armlift.rendering.markup import Markup, heads, join, numbers, scrolling, tag, titled
-from armlift.rendering.words import count, plain, signed
+from armlift.rendering.words import between, count, plain, signed
 from armlift.report import Report
 
 _COLUMNS = ("Day", "Units", "Lift", "Interval")
@@ -25,7 +25,7 @@ def _one(one: Novelty) -> Markup:
         tag(
             "tr",
             tag("th", str(day.day), scope="row"),
-            numbers(count(day.units), signed(day.lift), _interval(day.lift_low, day.lift_high)),
+            numbers(count(day.units), signed(day.lift), between(day.lift_low, day.lift_high)),
         )
         for day in one.days
     ]
@@ -42,7 +42,3 @@ def slope_of(one: Novelty) -> str:
     change = f"{plain(one.slope)} a day over the first {one.over_days} days"
     interval = f"between {plain(one.slope_low)} and {plain(one.slope_high)}"
     return f"The difference changes by {change} ({interval}, adjusted p {plain(one.p_adjusted)})."
-
-
-def _interval(low: float | None, high: float | None) -> str:
-    return "-" if low is None or high is None else f"{signed(low)} to {signed(high)}"

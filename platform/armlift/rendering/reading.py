@@ -4,7 +4,7 @@ from typing import Literal, NamedTuple
 
 from armlift.comparisons import Comparison
 from armlift.metric import Metric
-from armlift.rendering.words import signed
+from armlift.rendering.words import between, signed
 from armlift.report import Report
 
 Effect = Literal["better", "worse", "open", "unknown"]
@@ -54,16 +54,12 @@ def name_of(one: Comparison) -> str:
 
 def interval_of(one: Comparison) -> str:
     """Write the lift's interval; a hyphen where it is not known."""
-    if one.lift_low is None or one.lift_high is None:
-        return "-"
-    return f"{signed(one.lift_low)} to {signed(one.lift_high)}"
+    return between(one.lift_low, one.lift_high)
 
 
 def always_of(one: Comparison) -> str:
     """Write the interval that holds at every look; a hyphen where it is not known."""
-    if one.always_low is None or one.always_high is None:
-        return "-"
-    return f"{signed(one.always_low)} to {signed(one.always_high)}"
+    return between(one.always_low, one.always_high)
 
 
 def traits(one: Comparison, metric: Metric) -> str:

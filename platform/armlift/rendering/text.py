@@ -11,6 +11,7 @@ from armlift.comparisons import Comparison
 from armlift.rendering.novelty_section import slope_of
 from armlift.rendering.words import (
     OUTCOMES,
+    SYNTHETIC,
     VERDICTS,
     count,
     decided,
@@ -34,9 +35,7 @@ def print_report(report: Report, console: Console | None = None) -> None:
     run = report.run
     out.print(Text(f"{run.experiment}, run {run.run}: {kind_of(run)}", style="bold"))
     if run.synthetic:
-        out.print(
-            Text("SYNTHETIC DATA: the log was generated, its figures say nothing of real users", "yellow")
-        )
+        out.print(Text(SYNTHETIC, "yellow"))
     stored = f"; snapshot {report.snapshot}" if report.snapshot else ""
     out.print(Text(f"as of {report.as_of}; control {report.experiment.control}{stored}"))
     out.print(Text(f"\n{fill(report.sentence, out.width)}", style="bold"))

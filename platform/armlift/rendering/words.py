@@ -15,6 +15,9 @@ VERDICTS = {
 OUTCOMES = {"passed": "passed", "decided": "decided", "not_asked": "not asked"}
 
 
+SYNTHETIC = "SYNTHETIC DATA: the log was generated, its figures say nothing of real users"
+
+
 def kind_of(run: Run) -> str:
     """Say in a few words how a run was made."""
     asked = f"{run.mode}, k = {run.k}" if run.k else run.mode
@@ -42,6 +45,11 @@ def percent(value: float | None) -> str:
 def signed(value: float | None) -> str:
     """Write a lift, a fraction, as a percentage with its sign."""
     return "-" if value is None else f"{value:+.2%}" if abs(value) < 0.1 else f"{value:+.1%}"
+
+
+def between(low: float | None, high: float | None) -> str:
+    """Write an interval of lifts; a hyphen where it is not known."""
+    return "-" if low is None or high is None else f"{signed(low)} to {signed(high)}"
 
 
 def plain(value: float | None) -> str:

@@ -99,15 +99,7 @@ def at_alpha(effect: Effect, alpha: float) -> Effect:
         return effect
     half = half_width(effect.standard_error, effect.degrees_of_freedom, alpha)
     if not isfinite(abs(effect.difference) + half):
-        return Effect.unknown(
-            effect.method,
-            "not_estimable",
-            alpha=alpha,
-            n=effect.n,
-            control_n=effect.control_n,
-            mean=effect.mean,
-            control_mean=effect.control_mean,
-        )
+        return effect.without_interval("not_estimable")
     low, high = effect.difference - half, effect.difference + half
     return _lift_at_alpha(replace(effect, difference_low=low, difference_high=high))
 

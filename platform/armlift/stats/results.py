@@ -142,6 +142,18 @@ class Effect:
             lift_scale=None,
         )
 
+    def without_interval(self, status: Status) -> Self:
+        """Give the same units and means with another status, and nothing else."""
+        return self.unknown(
+            self.method,
+            status,
+            alpha=self.alpha,
+            n=self.n,
+            control_n=self.control_n,
+            mean=self.mean,
+            control_mean=self.control_mean,
+        )
+
 
 @dataclass(frozen=True)
 class Interval:

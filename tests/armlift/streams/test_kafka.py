@@ -45,15 +45,6 @@ Open = Callable[..., KafkaStream]
 
 
 @pytest.fixture
-def durable(broker: Broker) -> Iterator[Broker]:
-    """Give a broker that keeps its log when it is killed, and leave it running; skips elsewhere."""
-    if not broker.durable:
-        pytest.skip(f"{broker.name} keeps its log in memory, and counts offsets in its own way")
-    yield broker
-    broker.start()
-
-
-@pytest.fixture
 def url(durable: Broker) -> str:
     """Give the URL of a topic that is not there yet."""
     return durable.url(f"topic-{uuid4().hex}")
