@@ -5,8 +5,6 @@ The first merge wins (of one moment: into the unit that sorts first). Merges are
 that unit was itself merged into another, its own events count there, those merged into it for itself.
 """
 
-from collections.abc import Collection
-
 from sqlalchemy import (
     Column,
     ColumnElement,
@@ -18,11 +16,14 @@ from sqlalchemy import (
     and_,
     func,
     insert,
+    literal,
     select,
+    true,
     union,
     union_all,
 )
 
+from armlift.store.sink import insert_or
 from armlift.store.tables import NAME, aliases, feedback, impressions
 
 cell_ids = Table(
@@ -35,6 +36,10 @@ cell_ids = Table(
     prefixes=["TEMPORARY"],
 )
 """Whose events make which cell; a temporary table of the connection."""
+
+
+NO_DAY = -(2**31)
+"""Before any day there is."""
 
 
 def merged_into(run: ColumnElement[str], identity: ColumnElement[str]) -> ColumnElement[str]:
@@ -58,10 +63,12 @@ def find_ids(connection: Connection, cells: Table) -> None:
     c = cells.c
     into = merged_into(c.run, c.unit_id)
     moved = select(c.run, into.label("unit_id"), c.day).where(into.is_not(None)).distinct().subquery()
-    known = cells.alias("known")
-    same = (known.c.run == moved.c.run, known.c.unit_id == moved.c.unit_id, known.c.day == moved.c.day)
-    fresh = select(moved).where(~select(known.c.run).where(*same).exists())
-    connection.execute(insert(cells).from_select(["run", "unit_id", "day"], fresh))
+    # SQLite takes ON for a join's where no WHERE stands before it.
+    connection.execute(
+        insert_or(connection, cells)
+        .from_select(["run", "unit_id", "day"], select(moved).where(true()))
+        .on_conflict_do_nothing()
+    )
     own = select(c.run, c.unit_id, c.day, c.unit_id).where(into.is_(None))
     naming = and_(aliases.c.run == c.run, aliases.c.unit_id == c.unit_id)
     merged = (
@@ -74,21 +81,26 @@ def find_ids(connection: Connection, cells: Table) -> None:
     connection.execute(insert(cell_ids).from_select(["run", "unit_id", "day", "id"], union(own, merged)))
 
 
-def days_of(connection: Connection, run: str, ids: Collection[str]) -> Subquery:
-    """Select the cells of the units that some ids of a run are, or were ever merged into, on all days."""
+def follow(connection: Connection, run: str, units: Table) -> None:
+    """Add to a table of ids of a run, `unit_id`, the units that any of them was ever merged into."""
     a = aliases.c
-    named = connection.scalars(select(a.unit_id).where(a.run == run, a.anonymous_id.in_(ids)))
-    units = sorted({*ids, *named})
-    own = [
-        select(table.c.run, table.c.unit_id, table.c.day).where(
-            table.c.run == run, table.c.unit_id.in_(units)
-        )
-        for table in (impressions, feedback)
-    ]
-    merged = [
-        select(table.c.run, a.unit_id, table.c.day)
-        .join_from(aliases, table, and_(table.c.run == a.run, table.c.unit_id == a.anonymous_id))
-        .where(a.run == run, a.unit_id.in_(units))
-        for table in (impressions, feedback)
-    ]
-    return union_all(*own, *merged).subquery()
+    named = select(a.unit_id).where(a.run == run, a.anonymous_id.in_(select(units.c.unit_id)))
+    fresh = insert_or(connection, units).from_select(["unit_id"], named)
+    connection.execute(fresh.on_conflict_do_nothing())
+
+
+def days_of(run: str, units: Table) -> Subquery:
+    """Select the cells of some units of a run, `unit_id`, on all days; a unit without any has NO_DAY.
+
+    Events are joined from the left, so that a database without statistics does not begin with them.
+    """
+    u, a = units.c, aliases.c
+    of_unit = units.outerjoin(aliases, and_(a.run == run, a.unit_id == u.unit_id))
+    parts = []
+    for table in (impressions, feedback):
+        for source, identity in ((units, u.unit_id), (of_unit, a.anonymous_id)):
+            same = and_(table.c.run == run, table.c.unit_id == identity)
+            day = func.coalesce(table.c.day, NO_DAY).label("day")
+            named = select(literal(run).label("run"), u.unit_id, day)
+            parts.append(named.select_from(source.outerjoin(table, same)))
+    return union_all(*parts).subquery()

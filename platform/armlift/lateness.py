@@ -11,6 +11,7 @@ from sqlalchemy import Connection, case, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from armlift.days import DAY_MS
+from armlift.store.sink import insert_or
 from armlift.store.tables import arrivals
 
 MOST_AHEAD = DAY_MS
@@ -52,8 +53,7 @@ class Arrivals:
 
 
 def _adding(connection: Connection) -> sqlite.Insert | postgresql.Insert:
-    postgres = connection.dialect.name == "postgresql"
-    statement = postgresql.insert(arrivals) if postgres else sqlite.insert(arrivals)
+    statement = insert_or(connection, arrivals)
     old, new = arrivals.c, statement.excluded
     return statement.on_conflict_do_update(
         index_elements=list(arrivals.primary_key.columns),

@@ -7,7 +7,8 @@ unit's first exposure arrives or moves, or an id is merged into it, all of its d
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from sqlalchemy import (
@@ -38,11 +39,12 @@ from sqlalchemy import (
     union_all,
 )
 
-from armlift.aliases import cell_ids, days_of, find_ids
+from armlift.aliases import cell_ids, days_of, find_ids, follow
 from armlift.events import IMPRESSION_KIND, MOST_DAYS_AFTER, MOST_DAYS_BEFORE
 from armlift.metric import Metric, cuped_of, measures, window_of
 from armlift.store.database import writing
 from armlift.store.partitions import first_whole_day
+from armlift.store.sink import insert_or
 from armlift.store.sums import OrderedSum
 from armlift.store.tables import exposures, feedback, impressions, touched_cells, unit_days
 
@@ -68,6 +70,9 @@ taken = Table(
     prefixes=["TEMPORARY"],
 )
 """The marks that are worked on; a temporary table of the connection."""
+
+moved = Table("moved", MetaData(), Column("unit_id", String(200), primary_key=True), prefixes=["TEMPORARY"])
+"""The units of one run of which all days are computed; a temporary table of the connection."""
 
 MARKS = 50_000
 """Marks a transaction takes at most."""
@@ -95,7 +100,7 @@ def roll_up(connection: Connection, subjects: Subjects, marks: int = MARKS) -> i
     """
     if not _alone(connection, "pg_try_advisory_xact_lock"):
         return 0
-    for table in (cells, taken):
+    for table in (cells, taken, moved):
         table.create(connection, checkfirst=True)
     connection.execute(delete(taken))
     oldest = select(*(touched_cells.c[column.name] for column in taken.c)).order_by(touched_cells.c.mark)
@@ -150,6 +155,20 @@ def _count(connection: Connection, table: Table) -> None:
         connection.execute(text(f"ANALYZE {table.name}"))
 
 
+@contextmanager
+def _looking_up(connection: Connection) -> Iterator[None]:
+    """Have PostgreSQL join by looking rows up.
+
+    As long as it has not counted the events of a run, reading them all seems to it as good as one unit's.
+    """
+    others = ("hashjoin", "mergejoin", "material") if connection.dialect.name == "postgresql" else ()
+    for other in others:
+        connection.execute(text(f"SET LOCAL enable_{other} = off"))
+    yield
+    for other in others:
+        connection.execute(text(f"SET LOCAL enable_{other} TO DEFAULT"))
+
+
 def rebuild(connection: Connection, subject: Subject) -> None:
     """Compute all of a run's cells again, as they would be had its events come one by one.
 
@@ -197,15 +216,16 @@ def _find_cells(connection: Connection, subject: Subject) -> None:
         .having(func.min(e.ts) == func.min(t.ts))
     )
     merged = select(t.unit_id).where(mine, t.day.is_(None), t.arm.is_(None))
-    ids = sorted({*connection.scalars(first), *connection.scalars(merged)})
-    whole = first_whole_day(connection)
-    for start in range(0, len(ids), 500):  # as many as any database takes in one list
-        days = days_of(connection, subject.run, ids[start : start + 500])
-        known = (cells.c.run == days.c.run, cells.c.unit_id == days.c.unit_id, cells.c.day == days.c.day)
-        fresh = (
-            select(days).distinct().where(days.c.day >= whole, ~select(cells.c.run).where(*known).exists())
-        )
-        connection.execute(insert(cells).from_select(list(cells.c), fresh))
+    anew = union(first, merged).subquery()
+    connection.execute(delete(moved))
+    connection.execute(insert(moved).from_select(list(moved.c), select(anew)))
+    follow(connection, subject.run, moved)
+    _count(connection, moved)
+    days = days_of(subject.run, moved)
+    found = select(days).distinct().where(days.c.day >= first_whole_day(connection))
+    fresh = insert_or(connection, cells).from_select(list(cells.c), found)
+    with _looking_up(connection):
+        connection.execute(fresh.on_conflict_do_nothing())
 
 
 def _forget(connection: Connection, subject: Subject) -> None:

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from armlift.errors import InputError
 from armlift.hashing import hash_of
+from armlift.store.sink import insert_or
 from armlift.store.tables import snapshots
 
 
@@ -37,9 +37,8 @@ def identify(*, as_of: int, version: str, sql: str, aggregates: Mapping[str, Any
 
 def keep(connection: Connection, snapshot: Snapshot) -> None:
     """Store a snapshot; one that is there already stays as it is."""
-    postgres = connection.dialect.name == "postgresql"
-    statement = postgresql.insert(snapshots) if postgres else sqlite.insert(snapshots)
-    connection.execute(statement.values(snapshot._asdict()).on_conflict_do_nothing())
+    row = snapshot._asdict()
+    connection.execute(insert_or(connection, snapshots).values(row).on_conflict_do_nothing())
 
 
 def find(connection: Connection, identity: str) -> Snapshot | None:

@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -523,6 +524,27 @@ def test_no_query_reads_a_whole_run(engine: Engine, analysed: bool) -> None:
     assert len(on_tables) >= 20
     for plan in on_tables:
         assert "unit_id=?" in plan or "anonymous_id=?" in plan, plans
+
+
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+def test_an_exposure_that_moves_looks_its_days_up_by_unit(engine: Engine) -> None:
+    """Also before PostgreSQL has counted anything, when the run seems to it as rare as a unit."""
+    store(engine, history(random.Random(4), unit_count=1000, days=2))
+    with statements(engine) as seen:
+        store(engine, [exposure("routed", f"u{unit}", START - 1, "a", "demo") for unit in range(30)])
+    place = next(n for n, one in enumerate(seen) if re.match("INSERT INTO cells .*impressions", one[0], re.S))
+    conditions = []
+    with engine.connect() as connection:
+        for statement, _ in seen[:place]:
+            if statement.startswith("SET LOCAL"):
+                connection.exec_driver_sql(statement)
+        statement, parameters = seen[place]
+        lines = [*connection.exec_driver_sql(f"EXPLAIN {statement}", parameters).scalars()]
+    for line, below in pairwise(lines):
+        if re.search("Scan .*(impressions|feedback)_20220415", line):  # the fullest partitions
+            conditions.append(below)
+    assert len(conditions) >= 4
+    assert all("Index Cond" in one and "unit_id = " in one for one in conditions), lines
 
 
 def test_a_batch_costs_the_same_however_much_is_stored(engine: Engine) -> None:

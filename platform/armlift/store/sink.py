@@ -6,6 +6,7 @@ from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Column, Connection, Table
+from sqlalchemy.dialects import postgresql, sqlite
 
 Rows = Sequence[tuple[object, ...]]
 
@@ -34,6 +35,12 @@ def insert_new(connection: Connection, table: Table, rows: Rows) -> int:
     else:
         left[table.name] = STAGED_AFTER
     return _stage(connection, table, rows)
+
+
+def insert_or(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """Begin an insert that says what happens to rows whose key is there already."""
+    postgres = connection.dialect.name == "postgresql"
+    return postgresql.insert(table) if postgres else sqlite.insert(table)
 
 
 def _distinct(table: Table, rows: Rows) -> Rows:
