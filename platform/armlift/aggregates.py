@@ -1,12 +1,14 @@
 """Aggregates over units, computed in the database: only they leave it, but for a check that asks for `each`.
 
-Two temporary tables hold what is asked: the units that count, and what they did, one row for each metric in
-which a unit did anything. Sums run over the second one; units that did nothing are added in closed form, so
-that the cost follows what happened. Rows are added in the order of the key of `unit_days`, and units in the
-order they are written in: sums are the same, bit for bit, in every database.
+A temporary table holds the units that count. What they did, one row for each metric in which a unit did
+anything, is added up as it is read; only what needs single rows (caps, quantiles, pairs, segments) has it in
+a second table. Units that did nothing are added in closed form, so that the cost follows what happened. Days
+are added in the order of the key of `unit_days`, and units in that of their ids: sums are the same, bit for
+bit, in every database.
 """
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +32,7 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    literal_column,
     or_,
     select,
     text,
@@ -37,11 +40,15 @@ from sqlalchemy import (
 )
 
 from armlift.aliases import unit_of
-from armlift.effects import BEFORE, PAST, ByPlace, Place, parts_of
+from armlift.effects import BEFORE, PAST, ByPlace, Place, parts_of, past_of
 from armlift.metric import Metric, window_of
-from armlift.moments import Filled, aggregates_by, aggregates_of
-from armlift.stats.aggregates import Aggregates, Array
+from armlift.moments import aggregates_by, aggregates_of, with_idle
+from armlift.segments import Segment, value_of
+from armlift.stats.aggregates import Aggregates, Array, merge
 from armlift.store.tables import exposures, unit_days
+
+_TOTALS = ("num", "den", *BEFORE, PAST)
+"""What is known of a unit and a metric."""
 
 
 class Stratum(NamedTuple):
@@ -58,17 +65,21 @@ def of_arm(strata: Mapping[Stratum, Aggregates], arm: str) -> ByPlace:
 
 
 class Question(NamedTuple):
-    """What is asked of a run: its units up to a time (UTC milliseconds) and a day, both included."""
+    """What is asked of a run: its units up to a time (UTC milliseconds) and a day, both included.
+
+    `segments` are the attributes by which units may be told apart.
+    """
 
     run: str
     experiment: str
     paired: bool
     as_of: int
     as_of_day: int
+    segments: tuple[str, ...] = ()
 
 
 class UnitTotals:
-    """Each unit's totals of all metrics around its first exposure, as temporary tables of a connection.
+    """Each unit's totals of all metrics around its first exposure, in temporary tables of a connection.
 
     Forced units are left out, and in runs that are not paired those that met several arms; `left_out` counts
     them by reason. Of a metric with a window, or of retention, only units old enough count: before that, a
@@ -79,25 +90,48 @@ class UnitTotals:
         self._connection = connection
         self._question = question
         self._metrics = metrics
-        self._units = _table(connection, "unit_strata", ("unit_id", "arm"), _UNIT_COLUMNS)
-        self._rows = _table(connection, "unit_totals", (*_STRATUM_FIRST, "unit_id"), _ROW_COLUMNS)
-        postgresql = connection.dialect.name == "postgresql"
-        if postgresql:
+        self._ordered = connection.dialect.name == "postgresql"
+        if self._ordered:
             # Enough to hash a million units at once.
             connection.execute(text("SET LOCAL work_mem = '256MB'"))
-        asked = [
-            (self._units, _units(question)),
-            (self._rows, self._of_old_units(_totals(question, self._units, ordered=postgresql))),
-        ]
-        self.sql = ";\n".join(self._fill(table, query) for table, query in asked)
-        if postgresql:
-            # By hash, rows are added in the order they were written in; a sort does not keep it.
+        values = {_value_name(place): String for place, _ in enumerate(question.segments)}
+        units = _table(connection, "unit_strata", ("unit_id", "arm"), {**_UNIT_COLUMNS, **values})
+        _fill(connection, units, _units(question))
+        if self._ordered:
+            # By hash, rows are added in the order they come in; a sort does not keep it.
             connection.execute(text("SET LOCAL enable_mergejoin = off"))
             connection.execute(text("SET LOCAL enable_sort = off"))
-        self._caps = {name: cap for name in metrics if (cap := self._cap(name)) is not None}
+        self._units: FromClause = units
+        self._made: FromClause | None = None
+        self._caps: dict[str, float] = {}
         self._ages: dict[str, Table] = {}
         self._old_units: dict[_Time, dict[tuple[Any, ...], int]] = {}
-        self._found: dict[tuple[str, ...], dict[str, dict[Stratum, Aggregates]]] = {}
+        self._found: dict[bool, dict[tuple[Any, ...], Aggregates]] = {}
+        self.sql = ";\n".join(
+            _literally(connection, query) for query in (_units(question), self._totals(list(metrics)))
+        )
+        if question.segments or any(needs_rows(metric) for metric in metrics.values()):
+            self._make_rows()
+        self._caps = {name: cap for name in metrics if (cap := self._cap(name)) is not None}
+
+    def segments(self) -> list[Segment]:
+        """List the segments that have units, by attribute and value."""
+        found = []
+        for place, attribute in enumerate(self._question.segments):
+            value = self._units.c[_value_name(place)]
+            values = self._connection.scalars(select(value).distinct())
+            found += [Segment(attribute, one) for one in sorted(values)]
+        return found
+
+    def within(self, segment: Segment) -> "UnitTotals":
+        """Give the totals of a segment's units; they are capped where those of all units are."""
+        value = _value_name(self._question.segments.index(segment.attribute))
+        mine = copy(self)
+        mine._units = select(self._units).where(self._units.c[value] == segment.value).subquery()
+        rows = self._rows
+        mine._made = select(rows).where(rows.c[value] == segment.value).subquery()
+        mine._ages, mine._old_units, mine._found = {}, {}, {}
+        return mine
 
     def counts(self) -> dict[Stratum, int]:
         """Count the units of each stratum."""
@@ -148,11 +182,19 @@ class UnitTotals:
         Of ratios only units with a denominator count: the others do not move the ratio, and would make its
         degrees of freedom look like more than they are.
         """
-        return self._aggregate(parts_of(self._metrics[metric])).get(metric, {})
+        one = self._metrics[metric]
+        if one.kind != "ratio":
+            return self._all_units(metric, parts_of(one))
+        found = self._aggregates(ratios=True)
+        return {
+            Stratum(*key[1:-1]): aggregates.over(parts_of(one))
+            for key, aggregates in found.items()
+            if key[0] == metric and key[-1]
+        }
 
     def before(self, metric: str) -> dict[Stratum, Aggregates]:
-        """Give the aggregates of what units did before their first exposure, over BEFORE, by stratum."""
-        return self._aggregate(BEFORE).get(metric, {})
+        """Give the aggregates of what units did before their first exposure, over `past_of`, by stratum."""
+        return self._all_units(metric, past_of(self._metrics[metric]))
 
     def caps(self) -> dict[str, float]:
         """Give the values at which metrics are capped, by metric."""
@@ -186,8 +228,8 @@ class UnitTotals:
         """Give aggregates over (below, values): whether a unit's total is at most a value, and 1."""
         r = self._rows.c
         values = {"below": case((r.num <= value, 1.0), else_=0.0), "values": literal(1.0)}
-        filled = Filled(self._old_counts(metric), {"below": float(value >= 0), "values": 1.0})
-        return self._of_one(metric, self._rows, r.metric == metric, values, filled)
+        idle = {"below": float(value >= 0), "values": 1.0}
+        return self._of_one(self._rows, r.metric == metric, values, self._old_counts(metric), idle)
 
     def by_age(self, metric: str) -> dict[int, dict[Stratum, Aggregates]]:
         """Give a metric's aggregates over (num, den) of single days, by age and stratum.
@@ -203,16 +245,13 @@ class UnitTotals:
             for age in range(self._question.as_of_day - since_day + 1):
                 key = (*stratum, age)
                 counts[key] = counts.get(key, 0) + n
-        found = aggregates_by(
-            self._connection,
-            days,
-            days.c.den != 0 if ratio else true(),
-            [*_keys(days), days.c.age],
-            {"num": self._value(days, "num"), "den": days.c.den},
-            {metric: None if ratio else Filled(counts, {})},
-        )
+        values = {"num": self._value(days, "num"), "den": days.c.den}
+        where = days.c.den != 0 if ratio else true()
+        found = aggregates_by(self._connection, days, where, [*_stratum(days), days.c.age], values)
+        if not ratio:
+            found = with_idle(found, counts, tuple(values))
         by_day: dict[int, dict[Stratum, Aggregates]] = {}
-        for (_, *stratum, age), one in found.items():
+        for (*stratum, age), one in found.items():
             by_day.setdefault(age, {})[Stratum(*stratum)] = one
         return dict(sorted(by_day.items()))
 
@@ -224,7 +263,7 @@ class UnitTotals:
         one = self._days(metric)
         centre, spread = (days - 1) / 2.0, days * (days * days - 1) / 12.0
         slope = func.sum(self._value(one, "num") * (one.c.age - centre)) / spread
-        keys = _keys(one)
+        keys = _stratum(one)
 
         def old(source: FromClause) -> ColumnElement[bool]:
             return source.c.since_day + days - 1 <= self._question.as_of_day
@@ -236,14 +275,14 @@ class UnitTotals:
             .order_by(one.c.unit_id)
             .subquery()
         )
-        filled = Filled(self._unit_counts(old(self._units)), {})
-        return self._of_one(metric, of_unit, true(), {"num": of_unit.c.num}, filled)
+        units = self._unit_counts(old(self._units))
+        return self._of_one(of_unit, true(), {"num": of_unit.c.num}, units)
 
     def _days(self, metric: str) -> Table:
         """Gather a metric's days since first exposure, in one order, as a temporary table."""
         if metric not in self._ages:
             days = _table(self._connection, f"unit_ages_{len(self._ages)}", _AGE_KEY, _AGE_COLUMNS)
-            self._fill(days, _ages(self._question, metric, self._units))
+            _fill(self._connection, days, _ages(self._question, metric, self._units))
             self._ages[metric] = days
         return self._ages[metric]
 
@@ -296,20 +335,68 @@ class UnitTotals:
         met = pair.subquery()
         return aggregates_of(self._connection, met, {name: met.c[name] for name in columns})
 
-    def _fill(self, table: Table, query: Select[Any]) -> str:
-        compiled = query.compile(dialect=self._connection.dialect, compile_kwargs={"literal_binds": True})
-        names = [column.name for column in table.c]
-        self._connection.execute(insert(table).from_select(names, query))
-        if self._connection.dialect.name == "postgresql":
-            # It never counts temporary tables by itself, and would join units in quadratic time.
-            self._connection.execute(text(f"ANALYZE {table.name}"))
-        return str(compiled)
+    @property
+    def _rows(self) -> FromClause:
+        return self._make_rows() if self._made is None else self._made
+
+    def _make_rows(self) -> FromClause:
+        """Write the totals into a table, for what needs single rows or many passes."""
+        values = {_value_name(place): String for place, _ in enumerate(self._question.segments)}
+        columns = {**_ROW_COLUMNS, **dict.fromkeys(_TOTALS, Float), **values}
+        made = _table(self._connection, "unit_totals", (*_STRATUM_FIRST, "unit_id"), columns)
+        query = self._totals(list(self._metrics))
+        if not self._ordered:
+            query = query.order_by(*(query.selected_columns[name] for name in (*_STRATUM_FIRST, "unit_id")))
+        _fill(self._connection, made, query)
+        self._made = made
+        return made
+
+    def _totals(self, metrics: Sequence[str], columns: Sequence[str] = _TOTALS) -> Select[Any]:
+        """Select what the units that are old enough did after and before their first exposure, by metric.
+
+        Days are added in their order, and units come in that of their ids.
+        """
+        d, units = unit_days.c, self._units
+        mine = [
+            d.run == self._question.run,
+            d.experiment == self._question.experiment,
+            d.day <= self._question.as_of_day,
+        ]
+        if len(metrics) < len(self._metrics):
+            mine.append(d.metric.in_(metrics))
+        metric: ColumnElement[str] = d.metric
+        if self._ordered:
+            key = (d.unit_id, d.arm, d.metric, d.day, d.side)
+            days = select(*key, d.num, d.den).where(*mine).order_by(*key).subquery("in_order")
+            of_unit = (days.c.unit_id, days.c.arm, days.c.metric)
+            done = select(*of_unit, *_sums(days, columns)).group_by(*of_unit).subquery("sums")
+            metric = done.c.metric
+            sums: list[ColumnElement[float]] = [done.c[name] for name in columns]
+            rows = done.join(units, and_(units.c.unit_id == done.c.unit_id, units.c.arm == done.c.arm))
+        else:
+            # From the units, so that they and their days are read by key, and groups need no sorting.
+            sums = _sums(unit_days, columns)
+            same = (d.unit_id == units.c.unit_id, d.arm == units.c.arm)
+            rows = units.outerjoin(unit_days, and_(*same, *mine))
+        named = ("unit_id", "arm", "generation", "phase")
+        values = (_value_name(place) for place, _ in enumerate(self._question.segments))
+        found = select(
+            metric,
+            *(units.c[name] for name in named),
+            *sums,
+            *(units.c[value] for value in values),
+        ).select_from(rows)
+        if not self._ordered:
+            found = found.group_by(units.c.unit_id, units.c.arm, metric).having(func.count(d.day) > 0)
+        limited = [name for name in metrics if _time(self._metrics[name]) is not None]
+        return found.where(*(or_(metric != name, self._old(units, self._metrics[name])) for name in limited))
 
     def _cap(self, name: str) -> float | None:
         """Give the value at a metric's quantile of its values above 0, of all arms."""
-        metric, r = self._metrics[name], self._rows.c
+        metric = self._metrics[name]
         if metric.kind != "mean" or metric.winsorise is None:
             return None
+        r = self._rows.c
         mine = and_(r.metric == name, r.num > 0)
         n = self._connection.execute(select(func.count()).where(mine)).scalar_one()
         if not n:
@@ -318,29 +405,33 @@ class UnitTotals:
         found = select(r.num).where(mine).order_by(r.num).limit(1).offset(place)
         return float(self._connection.execute(found).scalar_one())
 
-    def _aggregate(self, parts: tuple[str, ...]) -> dict[str, dict[Stratum, Aggregates]]:
-        """Compute the aggregates of all metrics that are over the same columns."""
-        if parts in self._found:
-            return self._found[parts]
-        mine = [name for name, one in self._metrics.items() if parts in (BEFORE, parts_of(one))]
-        values = {part: self._value(self._rows, part) for part in parts}
-        filled = {name: None if "den" in parts else Filled(self._old_counts(name), {}) for name in mine}
-        where: ColumnElement[bool] = self._rows.c.metric.in_(mine)
-        if "den" in parts:
-            where = and_(where, self._rows.c.den != 0)
-        found = aggregates_by(self._connection, self._rows, where, _keys(self._rows), values, filled)
-        by_metric: dict[str, dict[Stratum, Aggregates]] = {name: {} for name in mine}
-        for (name, *stratum), aggregates in found.items():
-            by_metric[name][Stratum(*stratum)] = aggregates
-        self._found[parts] = by_metric
-        return by_metric
+    def _all_units(self, metric: str, parts: tuple[str, ...]) -> dict[Stratum, Aggregates]:
+        """Give a metric's aggregates over some columns, of all units that are old enough, by stratum."""
+        found: dict[tuple[Any, ...], Aggregates] = {}
+        for key, aggregates in self._aggregates(ratios=self._metrics[metric].kind == "ratio").items():
+            if key[0] == metric:
+                stratum, one = key[1:4], aggregates.over(parts)
+                found[stratum] = merge(found[stratum], one) if stratum in found else one
+        whole = with_idle(found, self._old_counts(metric), parts)
+        return {Stratum(*stratum): one for stratum, one in whole.items()}
 
-    def _of_old_units(self, totals: Select[Any]) -> Select[Any]:
-        """Leave out what units did that are not old enough for a metric."""
-        metric = totals.selected_columns[0]
-        limited = [name for name, one in self._metrics.items() if _time(one) is not None]
-        old = (or_(metric != name, self._old(self._units, self._metrics[name])) for name in limited)
-        return totals.where(*old)
+    def _aggregates(self, *, ratios: bool) -> dict[tuple[Any, ...], Aggregates]:
+        """Compute the aggregates of all ratios, or all others, by metric and stratum.
+
+        They are of units that did anything; those of ratios by whether they have a denominator, too.
+        """
+        if ratios not in self._found:
+            mine = [name for name, one in self._metrics.items() if (one.kind == "ratio") == ratios]
+            columns = _TOTALS if ratios else ("num", BEFORE[0], PAST)
+            rows = self._totals(mine, columns).subquery("totals") if self._made is None else self._made
+            keys = [rows.c.metric, *_stratum(rows)]
+            if ratios:
+                carrying: ColumnElement[int] = literal_column("CASE WHEN den <> 0 THEN 1 ELSE 0 END")
+                keys.append(carrying)
+            values = {part: self._value(rows, part) for part in columns}
+            where = true() if self._made is None else rows.c.metric.in_(mine)
+            self._found[ratios] = aggregates_by(self._connection, rows, where, keys, values)
+        return self._found[ratios]
 
     def _old(self, source: FromClause, metric: Metric) -> ColumnElement[bool]:
         """Tell units of which a metric's time is over at the time asked for."""
@@ -366,15 +457,15 @@ class UnitTotals:
 
     def _of_one(
         self,
-        metric: str,
         source: FromClause,
         where: ColumnElement[bool],
         values: Mapping[str, ColumnElement[float]],
-        filled: Filled,
+        units: Mapping[tuple[Any, ...], int],
+        idle: Mapping[str, float] | None = None,
     ) -> dict[Stratum, Aggregates]:
-        """Compute one metric's aggregates over some columns, by stratum."""
-        found = aggregates_by(self._connection, source, where, _keys(source), values, {metric: filled})
-        return {Stratum(*key[1:]): aggregates for key, aggregates in found.items()}
+        """Compute one metric's aggregates over some columns, by stratum; units without a row are `idle`."""
+        found = aggregates_by(self._connection, source, where, _stratum(source), values)
+        return {Stratum(*key): one for key, one in with_idle(found, units, tuple(values), idle).items()}
 
     def _value(self, source: FromClause, part: str) -> ColumnElement[float]:
         """Turn a unit's total into its value: capped, or 1 where something happened in a proportion."""
@@ -403,16 +494,16 @@ def _time(metric: Metric) -> _Time:
     return None if window is None else ("window", window)
 
 
+def needs_rows(metric: Metric) -> bool:
+    """Tell whether a metric is read off single rows: capped at one of them, or a quantile of them."""
+    return metric.kind == "quantile" or (metric.kind == "mean" and metric.winsorise is not None)
+
+
 _STRATUM_FIRST = ("metric", "arm", "generation", "phase")
 """Rows lie by metric and stratum: SQLite then sums groups without sorting."""
 _STRATUM_COLUMNS = {"unit_id": String, "arm": String, "generation": Integer, "phase": Integer}
 _UNIT_COLUMNS = {**_STRATUM_COLUMNS, "since": BigInteger, "since_day": Integer}
-_ROW_COLUMNS = {
-    "metric": String,
-    **_STRATUM_COLUMNS,
-    **dict.fromkeys(("num", "den", *BEFORE, PAST), Float),
-}
-
+_ROW_COLUMNS = {"metric": String, **_STRATUM_COLUMNS}
 
 _AGE_KEY = (*_STRATUM_FIRST, "age", "unit_id")
 _AGE_COLUMNS = {
@@ -440,8 +531,40 @@ def _table(connection: Connection, name: str, key: Sequence[str], columns: Mappi
     return table
 
 
-def _keys(rows: FromClause) -> list[ColumnElement[Any]]:
-    return [rows.c[name] for name in _STRATUM_FIRST]
+def _fill(connection: Connection, table: Table, query: Select[Any]) -> None:
+    connection.execute(insert(table).from_select([column.name for column in table.c], query))
+    if connection.dialect.name == "postgresql":
+        # It never counts temporary tables by itself, and would join units in quadratic time.
+        connection.execute(text(f"ANALYZE {table.name}"))
+
+
+def _literally(connection: Connection, query: Select[Any]) -> str:
+    """Write a query with its values."""
+    return str(query.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True}))
+
+
+def _value_name(place: int) -> str:
+    """Name the column that holds units' values of an attribute."""
+    return f"segment_{place}"
+
+
+def _stratum(rows: FromClause) -> list[ColumnElement[Any]]:
+    return [rows.c.arm, rows.c.generation, rows.c.phase]
+
+
+_SUMS = {"num": ("num", "post"), "den": ("den", "post"), BEFORE[0]: ("num", "pre"), BEFORE[1]: ("den", "pre")}
+
+
+def _sums(days: FromClause, columns: Sequence[str]) -> list[ColumnElement[float]]:
+    """Add up the days of a unit and metric into some of _TOTALS."""
+    return [
+        (
+            cast(func.max(case((days.c.side == "pre", 1), else_=0)), Float)
+            if name == PAST
+            else func.coalesce(func.sum(days.c[_SUMS[name][0]]).filter(days.c.side == _SUMS[name][1]), 0.0)
+        ).label(name)
+        for name in columns
+    ]
 
 
 def exposures_of(question: Question) -> Subquery:
@@ -483,52 +606,16 @@ def _units(question: Question) -> Select[Any]:
         m.since_day,
     ).cte("placed")
     p = placed.c
-    found = select(p.unit_id, p.arm, p.generation, p.phase, p.since, p.since_day).where(p.forced == 0)
+    values = (
+        value_of(question.run, attribute, p.unit_id).label(_value_name(place))
+        for place, attribute in enumerate(question.segments)
+    )
+    found = select(p.unit_id, p.arm, p.generation, p.phase, p.since, p.since_day, *values)
+    found = found.where(p.forced == 0)
     return found if question.paired else found.where(p.arms == 1)
 
 
-def _totals(question: Question, units: Table, *, ordered: bool) -> Select[Any]:
-    """Select what the units that count did after and before their first exposure, by metric.
-
-    Days are added in their order: `ordered` where the database does not read by key of its own accord.
-    """
-    d, u = unit_days.c, units.c
-    mine = (d.run == question.run, d.experiment == question.experiment, d.day <= question.as_of_day)
-    days: FromClause = unit_days
-    if ordered:
-        key = (d.unit_id, d.arm, d.metric, d.day, d.side)
-        days = select(*key, d.num, d.den).where(*mine).order_by(*key).subquery("in_order")
-    o = days.c
-    grouped = (
-        select(
-            o.unit_id,
-            o.arm,
-            o.metric,
-            *(
-                func.coalesce(func.sum(o[part]).filter(o.side == side), 0.0).label(f"{prefix}{part}")
-                for prefix, side in (("", "post"), ("pre_", "pre"))
-                for part in ("num", "den")
-            ),
-            cast(func.max(case((o.side == "pre", 1), else_=0)), Float).label(PAST),
-        )
-        .group_by(o.unit_id, o.arm, o.metric)
-        .where(*(() if ordered else mine))
-    )
-    sums = grouped.subquery("sums")
-    s = sums.c
-    found = select(
-        s.metric,
-        s.unit_id,
-        s.arm,
-        u.generation,
-        u.phase,
-        *(s[part] for part in ("num", "den", *BEFORE, PAST)),
-    )
-    found = found.join_from(sums, units, and_(u.unit_id == s.unit_id, u.arm == s.arm))
-    return found if ordered else found.order_by(s.metric, s.arm, u.generation, u.phase, s.unit_id)
-
-
-def _ages(question: Question, metric: str, units: Table) -> Select[Any]:
+def _ages(question: Question, metric: str, units: FromClause) -> Select[Any]:
     """Select what the units that count did on each day since their first exposure."""
     d, u = unit_days.c, units.c
     strata = (u.unit_id, u.arm, u.generation, u.phase, u.since_day)

@@ -6,7 +6,7 @@ both give the same numbers.
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -15,21 +15,20 @@ import polars as pl
 from pydantic import ValidationError
 from sqlalchemy import Engine
 
-from armlift.answers import Answers
-from armlift.comparisons import Comparison, Found, compare_arms
+from armlift.comparisons import Comparison
 from armlift.complaints import first_complaint
 from armlift.days import Calendar
 from armlift.errors import InputError
 from armlift.experiment import Experiment
-from armlift.imported_rows import NO_VERSION, content_of, name_of
+from armlift.imported_rows import NO_VERSION, content_of, name_of, str_of
 from armlift.metric import Metrics, measures
-from armlift.report import Report, make_report, question_of, time_of_report
+from armlift.report import Report, make_report
 from armlift.runs import IMPORTED, Run, definition_of, run_identity
-from armlift.stats.multiplicity import at_alpha, benjamini_hochberg, benjamini_hochberg_levels
+from armlift.segments import segment_name, tell
 from armlift.store.database import connect, writing
 from armlift.store.sink import append
 from armlift.store.tables import exposures, metadata, unit_days
-from armlift.unit_frame import Columns, UnitFrame, part_name, read_frame, str_of
+from armlift.unit_frame import Columns, UnitFrame, part_name, read_frame
 from armlift.unit_metrics import UnitMetrics, columns_of, metric_of, read_metrics
 
 CALENDAR = Calendar("UTC")
@@ -125,7 +124,12 @@ def analyze(
                     ("guardrails", "guardrail"),
                 )
             },
-            "analysis": {"alpha": alpha, "minimum_units": minimum_units, "smallest_lift": smallest_lift},
+            "analysis": {
+                "alpha": alpha,
+                "minimum_units": minimum_units,
+                "smallest_lift": smallest_lift,
+                "segments": segments,
+            },
         }
     )
     definitions = {metric: metric_of(metric, one) for metric, one in asked.items()}
@@ -134,9 +138,8 @@ def analyze(
     # Not by Alembic: nobody keeps these tables.
     metadata.create_all(engine)
     try:
-        _store(engine, run, asked, found.units)
-        report = make_report(engine, run, CALENDAR)
-        return Analysis(_with_segments(engine, report, asked, found))
+        _store(engine, run, asked, found.units, segments)
+        return Analysis(make_report(engine, run, CALENDAR))
     finally:
         engine.dispose()
 
@@ -183,8 +186,10 @@ def _describe(experiment: Experiment, metrics: Metrics, found: UnitFrame, now: i
     )
 
 
-def _store(engine: Engine, run: Run, metrics: UnitMetrics, units: pl.DataFrame) -> None:
-    """Write each unit's exposure and its totals, as an import would."""
+def _store(
+    engine: Engine, run: Run, metrics: UnitMetrics, units: pl.DataFrame, segments: Sequence[str]
+) -> None:
+    """Write each unit's exposure, segments and totals, as an import would."""
     now = int(str(run.log["last_ts"]))
     day = CALENDAR.day(now)
     named = units.with_row_index("number").select(
@@ -205,6 +210,9 @@ def _store(engine: Engine, run: Run, metrics: UnitMetrics, units: pl.DataFrame) 
     with writing(engine) as connection:
         for part in named.iter_slices(SLICE):
             append(connection, exposures, part.rows())
+        for attribute in segments:
+            values = units.select("unit_id", pl.lit(now), segment_name(attribute))
+            tell(connection, run.run, attribute, values.iter_rows())
         for name, one in metrics.items():
             there = columns_of(name, one)
             for side, prefix in (("post", ""), ("pre", "pre_")):
@@ -226,38 +234,3 @@ def _store(engine: Engine, run: Run, metrics: UnitMetrics, units: pl.DataFrame) 
                 )
                 for part in told.iter_slices(SLICE):
                     append(connection, unit_days, part.rows())
-
-
-def _with_segments(engine: Engine, report: Report, metrics: UnitMetrics, found: UnitFrame) -> Report:
-    """Add the comparisons within each segment, their p-values and intervals adjusted together."""
-    told: list[tuple[str, Found]] = []
-    for segment, mine in found.segments.items():
-        run = report.run._replace(run=run_identity({"run": report.run.run, "segment": segment}))
-        _store(engine, run, metrics, found.units.filter(mine))
-        told += [(segment, one) for one in _compare(engine, run, report)]
-    alpha = report.experiment.analysis.alpha
-    p_values = [one.comparison.p_value for _, one in told]
-    adjusted = benjamini_hochberg(p_values)
-    levels = benjamini_hochberg_levels(p_values, alpha)
-    comparisons = list(report.comparisons)
-    for (segment, one), p_adjusted, level in zip(told, adjusted, levels, strict=True):
-        effect = at_alpha(one.effect, alpha if level is None else level)
-        known = one.comparison.p_value is not None
-        comparisons.append(
-            replace(
-                one.comparison,
-                segment=segment,
-                adjusted="benjamini_hochberg",
-                p_adjusted=p_adjusted,
-                lift_low=effect.lift_low if known else one.comparison.lift_low,
-                lift_high=effect.lift_high if known else one.comparison.lift_high,
-            )
-        )
-    return replace(report, comparisons=comparisons)
-
-
-def _compare(engine: Engine, run: Run, report: Report) -> list[Found]:
-    question = question_of(run, CALENDAR, time_of_report(run, None))
-    with engine.connect() as connection:
-        answers = Answers.from_database(connection, question, report.metrics)
-        return compare_arms(run, report.experiment, report.metrics, answers)

@@ -5,6 +5,7 @@ a snapshot: so what is stored is what the numbers rest on, bit for bit (JSON wri
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -13,6 +14,7 @@ from sqlalchemy import Connection
 from armlift.aggregates import Question, Stratum, UnitTotals
 from armlift.errors import StoreError
 from armlift.metric import Metrics
+from armlift.segments import Segment
 from armlift.stats.aggregates import Aggregates
 
 T = TypeVar("T")
@@ -39,6 +41,7 @@ class Answers:
         self.kept: dict[str, Any] = dict(kept or {})
         self.sql = sql
         self._source = source
+        self._of = ""
 
     @classmethod
     def from_database(cls, connection: Connection, question: Question, metrics: Metrics) -> "Answers":
@@ -49,6 +52,19 @@ class Answers:
     def ask(self, question: str, query: Callable[[Connection], Any]) -> Any:
         """Give what a query says, as plain JSON data: tuples become lists."""
         return self._give(question, lambda source: query(source.connection), _plain)
+
+    def segments(self) -> list[Segment]:
+        """List the segments that have units."""
+        kept = self._give("segments", lambda s: s.totals.segments(), lambda found: [[*one] for one in found])
+        return [Segment(*one) for one in kept]
+
+    def within(self, segment: Segment) -> "Answers":
+        """Give what is answered of a segment's units; it is kept with the rest."""
+        mine = copy(self)
+        mine._of = f"segment/{segment}/"
+        if self._source is not None:
+            mine._source = self._source._replace(totals=self._source.totals.within(segment))
+        return mine
 
     def counts(self) -> dict[Stratum, int]:
         """Count the units of each stratum."""
@@ -128,6 +144,7 @@ class Answers:
         return {Stratum(one["arm"], one["generation"], one["phase"]): _read(one) for one in kept}
 
     def _give(self, question: str, ask: Callable[[Source], T], write: Callable[[T], Any]) -> Any:
+        question = self._of + question
         if question not in self.kept:
             if self._source is None:
                 raise StoreError(f"the snapshot has no answer to {question}; another version made it")

@@ -1,7 +1,7 @@
 """Comparisons: every challenger against the control, in every metric of an experiment."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -113,6 +113,37 @@ def compare_arms(run: Run, experiment: Experiment, metrics: Metrics, totals: Ans
             )
             found[place] = Found(comparison, effect, one.left_out, one.remaining)
     return [one for one in found if one is not None]
+
+
+def compare_segments(run: Run, experiment: Experiment, metrics: Metrics, totals: Answers) -> list[Comparison]:
+    """Compare every challenger in every metric once more, within each segment.
+
+    P-values and intervals of all segments, metrics and arms are adjusted together by Benjamini and Hochberg.
+    """
+    alpha = experiment.analysis.alpha
+    told = [
+        (segment, one)
+        for segment in totals.segments()
+        for one in compare_arms(run, experiment, metrics, totals.within(segment))
+    ]
+    p_values = [one.comparison.p_value for _, one in told]
+    adjusted = benjamini_hochberg(p_values)
+    levels = benjamini_hochberg_levels(p_values, alpha)
+    found = []
+    for (segment, one), p_adjusted, level in zip(told, adjusted, levels, strict=True):
+        effect = at_alpha(one.effect, alpha if level is None else level)
+        known = one.comparison.p_value is not None
+        found.append(
+            replace(
+                one.comparison,
+                segment=str(segment),
+                adjusted="benjamini_hochberg",
+                p_adjusted=p_adjusted,
+                lift_low=effect.lift_low if known else one.comparison.lift_low,
+                lift_high=effect.lift_high if known else one.comparison.lift_high,
+            )
+        )
+    return found
 
 
 ADJUSTED = {"primary": "holm", "secondary": "benjamini_hochberg"}

@@ -47,6 +47,11 @@ def parts_of(metric: Metric) -> tuple[str, ...]:
     return (*named, *(BEFORE if ratios else BEFORE[:1]), PAST) if adjusted else named
 
 
+def past_of(metric: Metric) -> tuple[str, ...]:
+    """Name the columns that tell what units did before their first exposure."""
+    return BEFORE if metric.kind == "ratio" else BEFORE[:1]
+
+
 def compare_strata(metric: Metric, arm: ByPlace, control: ByPlace, rules: Rules) -> Compared:
     """Compare an arm with the control within strata of first exposure, and average over them.
 
@@ -70,8 +75,8 @@ def compare_strata(metric: Metric, arm: ByPlace, control: ByPlace, rules: Rules)
 
 
 def compare_past(metric: Metric, arm: ByPlace, control: ByPlace, rules: Rules) -> Effect:
-    """Compare what units did before first exposure; both map a stratum to aggregates over BEFORE."""
-    empty = Aggregates.empty(BEFORE)
+    """Compare what units did before first exposure; both map a stratum to aggregates over `past_of` it."""
+    empty = Aggregates.empty(past_of(metric))
     if metric.kind == "ratio":
         return compare_estimates(lambda one: ratio(one, *BEFORE), empty, arm, control, "ratio", rules)
     return compare_estimates(lambda one: mean(one, BEFORE[0]), empty, arm, control, "welch", rules)
@@ -139,7 +144,7 @@ def _few_events(arm: ByPlace, control: ByPlace) -> bool:
     """Tell whether an arm has fewer than MIN_EVENTS units with the event, or without it."""
     for side in (arm, control):
         units = sum(one.n for one in side.values())
-        events = sum(one.n * (one.mean("num") or 0.0) for one in side.values())
+        events = sum(round(one.n * (one.mean("num") or 0.0)) for one in side.values())
         if not MIN_EVENTS <= events <= units - MIN_EVENTS:
             return True
     return False

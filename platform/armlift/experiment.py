@@ -136,6 +136,17 @@ class AnalysisPlan(_Part):
     always_valid_units: int = Field(
         default=5000, ge=1, description="Units at which always-valid intervals are tightest."
     )
+    segments: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field(
+        default=(), description="Attributes; arms are compared once more within each of their values."
+    )
+
+    @field_validator("segments")
+    @classmethod
+    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{name!r} stands twice, must stand once")
+        return names
 
 
 class ReplaySettings(_Part):

@@ -11,6 +11,7 @@ from armlift.events import LARGEST, LATEST, SMALLEST
 from armlift.experiment import Experiment
 from armlift.hashing import digest
 from armlift.mapping import Epoch
+from armlift.segments import segment_name
 
 REASON = "reason"
 """The column that says why a row cannot be used; null in rows that can."""
@@ -35,7 +36,7 @@ class Reader(NamedTuple):
     def exposures(
         self, batch: pl.DataFrame, columns: Mapping[str, str], experiment: Experiment, arms: Mapping[str, str]
     ) -> pl.DataFrame:
-        """Give unit_id, ts, arm, phase, arm_version, forced and the reason of each row."""
+        """Give unit_id, ts, arm, phase, arm_version, forced, segments and the reason of each row."""
         got = {name: batch[column] for name, column in columns.items()}
         frame = self._begin(got).with_columns(
             arm=texts_of(got["arm"]).replace(arms),
@@ -46,6 +47,8 @@ class Reader(NamedTuple):
             if "forced" in got
             else pl.lit("false"),
         )
+        values = [segment_name(attribute) for attribute in experiment.analysis.segments]
+        frame = frame.with_columns(texts_of(got[name]).alias(name) for name in values)
         starts = [p.start and self.calendar.parse(p.start) for p in experiment.phases]
         reached = [pl.lit(1) if start is None else (pl.col("ts") >= start).cast(pl.Int64) for start in starts]
         by_time = pl.sum_horizontal(reached) - 1
@@ -59,6 +62,7 @@ class Reader(NamedTuple):
             ("bad_phase", pl.col("phase").is_between(0, len(starts) - 1).not_().fill_null(True)),
             ("bad_forced", ~pl.col("forced_text").is_in((*_TRUE, *_FALSE))),
             ("bad_version", _unfit("arm_version")),
+            *(("bad_segment", _unfit(name)) for name in values),
         ]
         return _judged(frame, checks).drop("forced_text")
 
@@ -178,6 +182,11 @@ def texts_of(column: pl.Series) -> pl.Series:
         column = column.cast(pl.Int64, strict=False)
     texts = column.cast(pl.String).str.strip_chars()
     return texts.set(texts == "", None)
+
+
+def str_of(value: object) -> str:
+    """Write a value as a column's are: `True` as `true`."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def numbers_of(column: pl.Series) -> pl.Series:

@@ -30,6 +30,7 @@ from armlift.mapping import Mapping
 from armlift.metric import Metrics, measures
 from armlift.rollup import roll_up_all
 from armlift.runs import IMPORTED, Run, Subjects, begin, definition_of, find, finish, run_identity
+from armlift.segments import check_values, segment_name, tell
 from armlift.splitter import generations
 from armlift.store import tables
 from armlift.store.database import writing
@@ -70,9 +71,11 @@ class Import:
         self._tables: dict[Part, Tabular] = {"exposures": exposures, "events": events}
         self._mapping = mapping
         self._kinds = (IMPRESSION_KIND, *lab.settings.kinds.names)
-        mapping.check(list(experiment.arms), self._kinds)
+        self._segments = experiment.analysis.segments
+        mapping.check(list(experiment.arms), self._kinds, self._segments)
         self._columns: dict[Part, dict[str, str]] = {
-            part: mapping.columns(part, table) for part, table in self._tables.items()
+            "exposures": mapping.columns("exposures", exposures, self._segments),
+            "events": mapping.columns("events", events),
         }
         self._reader = Reader(lab.calendar, mapping.content.epoch)
         self._generations = [generation for generation, _ in generations(experiment)]
@@ -119,6 +122,7 @@ class Import:
         last = 0
         kinds: set[str] = set()
         versions: dict[str, set[str]] = {}
+        values: dict[str, set[str]] = {attribute: set() for attribute in self._segments}
         dropped: Counter[str] = Counter()
         for frame in self._batches(part):
             rows += len(frame)
@@ -131,6 +135,9 @@ class Import:
             if part == "events":
                 kinds.update(good["kind"].unique())
             else:
+                for attribute, known in values.items():
+                    known.update(good[segment_name(attribute)].drop_nulls().unique())
+                check_values(values)
                 for arm, version in good.select("arm", "arm_version").unique().iter_rows():
                     versions.setdefault(arm, set()).add(version)
         if first is None:
@@ -199,11 +206,18 @@ class Import:
                 partitions.ensure(batch.request_days)
                 with writing(engine) as connection:
                     write(connection, batch)
+                    if part == "exposures":
+                        self._tell_segments(connection, run, good)
                 if progress is not None:
                     progress(done, total)
             # Exposures before there are events: the rollup need not look for those a new exposure moves.
             roll_up_all(engine, Subjects())
         return +dropped
+
+    def _tell_segments(self, connection: Connection, run: str, good: pl.DataFrame) -> None:
+        for attribute in self._segments:
+            values = good.select("unit_id", "ts", segment_name(attribute)).drop_nulls()
+            tell(connection, run, attribute, values.iter_rows())
 
     def _arms(self, engine: Engine, run: str, units: Sequence[str]) -> dict[str, str]:
         """Look up the arms of those units that were exposed."""
@@ -260,5 +274,6 @@ def _forget(connection: Connection, run: str) -> None:
         tables.feedback,
         tables.unit_days,
         tables.touched_cells,
+        tables.unit_attributes,
     ):
         connection.execute(delete(table).where(table.c.run == run))

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from armlift.arm import Name
 from armlift.complaints import choices
 from armlift.errors import InputError
+from armlift.segments import segment_name
 from armlift.tabular import Tabular
 from armlift.yamlfile import Source, read_yaml
 
@@ -27,6 +28,9 @@ class ExposureColumns(_Part):
     unit_id: Column = "unit_id"
     ts: Column = "ts"
     arm: Column = "arm"
+    attributes: dict[str, Column] = Field(
+        default={}, description="The column of an attribute, by its name; absent: the column of this name."
+    )
     phase: Optional = None
     arm_version: Optional = None
     forced: Optional = None
@@ -58,18 +62,38 @@ class Mapping:
         self._source: Source | None = None if path is None else read_yaml(path)
         self.content = ImportMapping() if self._source is None else self._source.validate(ImportMapping)
 
-    def check(self, arms: Sequence[str], kinds: Sequence[str]) -> None:
-        """Raise InputError for an arm the experiment lacks, or a kind the lab does not declare."""
+    def check(self, arms: Sequence[str], kinds: Sequence[str], segments: Sequence[str]) -> None:
+        """Raise InputError for an arm or segment the experiment lacks, or a kind the lab does not declare."""
+        for attribute in self.content.exposures.attributes:
+            if attribute not in segments:
+                text = "is not in `analysis.segments` of the experiment"
+                if segments:
+                    text += f", must be one of {', '.join(segments)}"
+                raise self._error(("exposures", "attributes", attribute), text)
         for part, known in (("arms", arms), ("kinds", kinds)):
             for told, name in getattr(self.content, part).items():
                 if name not in known:
                     raise self._error((part, told), f"{name!r} {choices(name, known)}")
 
-    def columns(self, part: Literal["exposures", "events"], table: Tabular) -> dict[str, str]:
-        """Give the columns of a table by what they hold; raises InputError that names one it lacks."""
+    def columns(
+        self, part: Literal["exposures", "events"], table: Tabular, segments: Sequence[str] = ()
+    ) -> dict[str, str]:
+        """Give the columns of a table by what they hold; raises InputError that names one it lacks.
+
+        Those of segments are under their `segment_name`.
+        """
         there = table.columns()
         found = {}
+        named = self.content.exposures.attributes
+        for attribute in segments:
+            column = named.get(attribute, attribute)
+            if column not in there:
+                text = f"{table.name} has no column {column!r}, {choices(column, there)}"
+                raise self._error((part, "attributes", attribute), text)
+            found[segment_name(attribute)] = column
         for name, column in getattr(self.content, part):
+            if name == "attributes":
+                continue
             if column is not None and column not in there:
                 text = f"{table.name} has no column {column!r}, {choices(column, there)}"
                 raise self._error((part, name), text)

@@ -1,6 +1,11 @@
-"""Means and centred second moments of columns, computed in the database in two passes."""
+"""Means and centred second moments of columns, computed in the database.
+
+One pass adds up the columns and their products. Where a mean is large against its spread, the difference of
+such sums has lost digits: a second pass then adds the products of distances from the means, now known.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,27 +23,30 @@ from sqlalchemy import (
     union_all,
 )
 
-from armlift.stats.aggregates import Aggregates
+from armlift.stats.aggregates import Aggregates, merge
 
 Key = tuple[Any, ...]
 Array = npt.NDArray[np.float64]
 
+MOST_LOST = 100.0
+"""The square of a mean, against the variance, up to which one pass is enough: it costs two digits of 16."""
+_WHOLE = 2.0**53
+"""Whole numbers below it are exact."""
 
-class Filled(NamedTuple):
-    """How units without a row are counted: with the values given, 0 where none is.
 
-    `units` counts all units by stratum, with rows or without.
-    """
+class _Sums(NamedTuple):
+    """Rows, sums of the columns [p], and of their products [p, p]."""
 
-    units: Mapping[Key, int]
-    values: Mapping[str, float]
+    n: int
+    totals: Array
+    products: Array
 
 
 def aggregates_of(
     connection: Connection, source: FromClause, values: Mapping[str, ColumnElement[float]]
 ) -> Aggregates:
     """Compute n, means, and centred second moments of some columns over the rows of a source."""
-    found = aggregates_by(connection, source, true(), [], values, {})
+    found = aggregates_by(connection, source, true(), [], values)
     return found.get((), Aggregates.empty(tuple(values)))
 
 
@@ -48,33 +56,41 @@ def aggregates_by(
     where: ColumnElement[bool],
     keys: Sequence[ColumnElement[Any]],
     values: Mapping[str, ColumnElement[float]],
-    filled: Mapping[Any, Filled | None],
 ) -> dict[Key, Aggregates]:
     """Compute n, means, and centred second moments of some columns, grouped by keys.
 
-    The first key says, by `filled`, how units without a row are counted, the others are their stratum; where
-    it says None they are not. Sums are taken in the order in which rows lie in the source.
+    Sums are taken in the order in which rows lie in the source.
     """
-    names = tuple(values)
-    rows = _sums(connection, source, where, keys, list(values.values()))
-    groups = _groups(rows, names, filled)
-    centres = {key: group.means for key, group in groups.items()}
-    moments = _moments(connection, source, where, keys, list(values.values()), centres)
-    found = {}
-    for key, group in groups.items():
-        matrix = moments.get(key, np.zeros((len(names), len(names))))
-        away = group.idle_at - group.means
-        found[key] = Aggregates(names, group.n, group.means, matrix + group.idle * np.outer(away, away))
+    names, columns = tuple(values), list(values.values())
+    found, lost = {}, {}
+    for key, sums in sorted(_sums(connection, source, where, keys, columns, {}).items()):
+        found[key] = one = _centred(names, sums)
+        if _digits_lost(one, sums):
+            lost[key] = one.means
+    if lost:
+        for key, sums in _sums(connection, source, where, keys, columns, lost).items():
+            found[key] = Aggregates(names, sums.n, lost[key], sums.products)
     return found
 
 
-class _Group(NamedTuple):
-    """The units of a key: how many, their means, how many have no row, and the values these have."""
+def with_idle(
+    found: Mapping[Key, Aggregates],
+    units: Mapping[Key, int],
+    names: Sequence[str],
+    values: Mapping[str, float] | None = None,
+) -> dict[Key, Aggregates]:
+    """Add the units that have no row: those that `units` counts beyond the rows found, by key.
 
-    n: int
-    means: Array
-    idle: int
-    idle_at: Array
+    Each has the values given, 0 where none is.
+    """
+    at = np.array([(values or {}).get(name, 0.0) for name in names])
+    nothing = np.zeros((len(names), len(names)))
+    all_units = {}
+    for key in sorted(found.keys() | units.keys()):
+        one = found.get(key, Aggregates.empty(tuple(names)))
+        idle = units.get(key, one.n) - one.n
+        all_units[key] = merge(one, Aggregates(one.names, idle, at, nothing))
+    return all_units
 
 
 def _sums(
@@ -83,70 +99,61 @@ def _sums(
     where: ColumnElement[bool],
     keys: Sequence[ColumnElement[Any]],
     values: Sequence[ColumnElement[float]],
-) -> dict[Key, tuple[int, Array]]:
-    """Count rows and add columns, by keys."""
-    query = select(*keys, func.count(), *map(func.sum, values)).select_from(source).where(where)
-    rows = connection.execute(query.group_by(*keys)).all()
-    p = len(keys)
-    return {tuple(row[:p]): (row[p], np.array(row[p + 1 :], dtype=np.float64)) for row in rows if row[p]}
-
-
-def _groups(
-    rows: Mapping[Key, tuple[int, Array]], names: Sequence[str], filled: Mapping[Any, Filled | None]
-) -> dict[Key, _Group]:
-    """Add the units without a row to the sums of those that have one."""
-    nothing = np.zeros(len(names))
-    fills = {first: fill for first, fill in filled.items() if fill is not None}
-    units = {(first, *stratum): n for first, fill in fills.items() for stratum, n in fill.units.items()}
-    found = {}
-    for key in sorted(rows.keys() | units.keys()):
-        count, total = rows.get(key, (0, nothing))
-        idle = units.get(key, count) - count
-        fill = fills.get(key[0]) if key else None
-        at = nothing if fill is None else np.array([fill.values.get(name, 0.0) for name in names])
-        found[key] = _Group(count + idle, (total + idle * at) / (count + idle), idle, at)
-    return found
-
-
-def _moments(
-    connection: Connection,
-    source: FromClause,
-    where: ColumnElement[bool],
-    keys: Sequence[ColumnElement[Any]],
-    values: Sequence[ColumnElement[float]],
     centres: Mapping[Key, Array],
-) -> dict[Key, Array]:
-    """Add the products of columns' distances from their means, by keys."""
-    if not centres:
-        return {}
-    labels = [f"k{i}" for i in range(len(keys))]
-    listed = union_all(
-        *(
-            select(
-                *(literal(part).label(label) for part, label in zip(key, labels, strict=True)),
-                *(literal(float(mean), Float).label(f"c{i}") for i, mean in enumerate(means)),
+) -> dict[Key, _Sums]:
+    """Add up columns and their products, by keys; with centres only of their keys, and around them."""
+    rows: FromClause = source
+    columns = list(values)
+    if centres:
+        labels = [f"k{i}" for i in range(len(keys))]
+        listed = union_all(
+            *(
+                select(
+                    *(literal(part).label(label) for part, label in zip(key, labels, strict=True)),
+                    *(literal(float(mean), Float).label(f"c{i}") for i, mean in enumerate(means)),
+                )
+                for key, means in centres.items()
             )
-            for key, means in centres.items()
-        )
-    ).cte("centres")
-    away = [value - listed.c[f"c{i}"] for i, value in enumerate(values)]
-    pairs = list(_pairs(range(len(values))))
-    same = [column == listed.c[label] for column, label in zip(keys, labels, strict=True)]
-    query = (
-        select(*keys, *(func.sum(away[i] * away[j]) for i, j in pairs))
-        .select_from(source)
-        .join(listed, and_(true(), *same))
-        .where(where)
-        .group_by(*keys)
+        ).cte("centres")
+        same = [column == listed.c[label] for column, label in zip(keys, labels, strict=True)]
+        rows = source.join(listed, and_(true(), *same))
+        columns = [value - listed.c[f"c{i}"] for i, value in enumerate(values)]
+    pairs = list(_pairs(range(len(columns))))
+    query = select(
+        *keys, func.count(), *map(func.sum, columns), *(func.sum(columns[i] * columns[j]) for i, j in pairs)
     )
     found = {}
-    for row in connection.execute(query):
-        matrix = np.zeros((len(values), len(values)))
-        for (i, j), value in zip(pairs, row[len(keys) :], strict=True):
-            matrix[i, j] = matrix[j, i] = 0.0 if value is None else value
-        found[tuple(row[: len(keys)])] = matrix
+    p, q = len(keys), len(columns)
+    for row in connection.execute(query.select_from(rows).where(where).group_by(*keys)):
+        if row[p]:
+            products = np.zeros((q, q))
+            for (i, j), value in zip(pairs, row[p + 1 + q :], strict=True):
+                products[i, j] = products[j, i] = value
+            totals = np.array(row[p + 1 : p + 1 + q], dtype=np.float64)
+            found[tuple(row[:p])] = _Sums(row[p], totals, products)
     return found
+
+
+def _centred(names: tuple[str, ...], sums: _Sums) -> Aggregates:
+    """Turn sums of products into those of distances from the means, without rounding on the way."""
+    n = sums.n
+    totals = [Fraction(total) for total in sums.totals.tolist()]
+    moments = np.zeros_like(sums.products)
+    for i, j in _pairs(range(len(names))):
+        exact = Fraction(sums.products.item(i, j)) - totals[i] * totals[j] / n
+        moments[i, j] = moments[j, i] = float(exact)
+    constant = np.diag(moments) == 0
+    moments[constant] = 0.0
+    moments[:, constant] = 0.0
+    return Aggregates(names, n, sums.totals / n, moments)
+
+
+def _digits_lost(one: Aggregates, sums: _Sums) -> bool:
+    """Tell whether a mean is too large for one pass; not where all that was added is whole, hence exact."""
+    squares = np.diag(sums.products)
+    whole = (squares < _WHOLE) & (squares == np.floor(squares)) & (sums.totals == np.floor(sums.totals))
+    return bool(np.any(~whole & (one.n * one.means**2 > MOST_LOST * np.diag(one.moments))))
 
 
 def _pairs(places: Sequence[int]) -> Iterable[tuple[int, int]]:
-    return ((i, j) for i in places for j in places[i:])
+    return ((i, j) for at, i in enumerate(places) for j in places[at:])

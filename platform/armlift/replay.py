@@ -29,6 +29,7 @@ from armlift.logs.users import UserTable
 from armlift.replayer import Asked, Message, Progress, Replayer, ReplayOptions
 from armlift.rollup import Subject, rebuild
 from armlift.runs import Run, Subjects, begin, definition_of, find, finish, run_identity
+from armlift.segments import check_values, tell
 from armlift.store.database import writing
 from armlift.store.tables import exposures, impressions
 from armlift.streams.stream import EventStream
@@ -76,7 +77,8 @@ def replay(
     """Replay a log through an experiment and give the finished run; `watch` is told how arms are fitted.
 
     The same inputs give the same run: a finished one is not run again, a broken-off one is completed.
-    Raises InputError where the experiment has one arm, or an audience and no `users` that say who is in it.
+    Raises InputError where the experiment has one arm, or an audience or segments and no `users` that say who
+    is in them.
     """
     if not experiment.challengers:
         raise InputError(
@@ -84,6 +86,7 @@ def replay(
         )
     if experiment.audience is not None and users is None:
         raise InputError(f"experiment {experiment.name}: its audience needs attributes, give --users FILE")
+    told = _segments(experiment, users)
     cut = cut_of(experiment, log, lab)
     with _fewer_collections():
         arms = _fitted_arms(lab, experiment, log, engine, cut, watch)
@@ -92,6 +95,8 @@ def replay(
             stored = begin(connection, run)
             if stored.finished:
                 return stored
+            for attribute, values in told.items():
+                tell(connection, run.run, attribute, ((unit, cut, value) for unit, value in values.items()))
             if connection.scalar(select(exposures.c.run).where(exposures.c.run == run.run).limit(1)):
                 # Its events may have come before it was known, with a stream older than the database.
                 rebuild(connection, Subject(run.run, run.experiment, run.parsed()[1], run.paired))
@@ -102,6 +107,16 @@ def replay(
         done = find(connection, run.run)
     assert done is not None
     return done
+
+
+def _segments(experiment: Experiment, users: UserTable | None) -> dict[str, dict[str, str]]:
+    """Give units' values of the attributes that the experiment is compared by."""
+    asked = experiment.analysis.segments
+    if asked and users is None:
+        raise InputError(f"experiment {experiment.name}: its segments need attributes, give --users FILE")
+    told = {attribute: users.values(attribute) for attribute in asked} if users is not None else {}
+    check_values({attribute: set(values.values()) for attribute, values in told.items()})
+    return told
 
 
 def _fitted_arms(

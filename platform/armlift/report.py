@@ -10,7 +10,7 @@ from armlift.aggregates import Question
 from armlift.answers import Answers
 from armlift.check import Check
 from armlift.checks import make_checks
-from armlift.comparisons import Comparison, Found, compare_arms
+from armlift.comparisons import Comparison, Found, compare_arms, compare_segments
 from armlift.days import Calendar
 from armlift.decisions import Decision
 from armlift.evidence import Evidence
@@ -131,7 +131,10 @@ def report_of(run: Run, calendar: Calendar, at: int, answers: Answers) -> Report
         resolution=resolution,
         verdict=verdict,
         sentence=sentence(verdict, evidence, trust),
-        comparisons=[one.comparison for one in found],
+        comparisons=[
+            *(one.comparison for one in found),
+            *compare_segments(run, experiment, metrics, answers),
+        ],
         checks=checks,
         dropped={**run.dropped, **{f"unit_{reason}": count for reason, count in left_out.items()}},
         novelty=novelties(experiment, metrics, _told(run, experiment, found), answers, question.as_of_day),
@@ -158,7 +161,9 @@ def _small_strata(found: Sequence[Found]) -> dict[str, int]:
 
 def question_of(run: Run, calendar: Calendar, at: int) -> Question:
     """Ask of a run what there is up to a time (UTC milliseconds)."""
-    return Question(run.run, run.experiment, run.paired, at, calendar.day(at))
+    experiment, _ = run.parsed()
+    segments = experiment.analysis.segments
+    return Question(run.run, run.experiment, run.paired, at, calendar.day(at), segments)
 
 
 def _evidence(one: Comparison, metric: Metric) -> Evidence:

@@ -9,11 +9,9 @@ import polars as pl
 from armlift.complaints import choices
 from armlift.errors import InputError
 from armlift.events import LARGEST
-from armlift.imported_rows import numbers_of, texts_of
+from armlift.imported_rows import numbers_of, str_of, texts_of
+from armlift.segments import UNKNOWN, check_values, segment_name
 from armlift.unit_metrics import UnitMetrics, columns_of
-
-MOST_SEGMENTS = 50
-"""Values a segment column may have: of more, few would have enough units."""
 
 
 class Columns(NamedTuple):
@@ -26,15 +24,14 @@ class Columns(NamedTuple):
 
 
 class UnitFrame(NamedTuple):
-    """The units: unit_id, arm, phase, and a column for each part of each metric, named by `part_name`.
+    """The units: unit_id, arm, phase, each part of each metric, by `part_name`, and `segment_name`s.
 
-    `arms` has the names that reports use by those of the frame, the control first. `segments` has, by its
-    name, which units are in each segment. `dropped` counts rows without a unit or an arm.
+    `arms` has the names that reports use by those of the frame, the control first. `dropped` counts rows
+    without a unit or an arm.
     """
 
     units: pl.DataFrame
     arms: Mapping[str, str]
-    segments: Mapping[str, pl.Series]
     dropped: Mapping[str, int]
 
 
@@ -77,7 +74,10 @@ def read_frame(
             _values(table[column], name, part).alias(part_name(name, part))
             for (name, part), column in places.items()
         ),
-        *(texts_of(table[column]).fill_null("-").alias(f"segment {column}") for column in columns.segments),
+        *(
+            texts_of(table[column]).fill_null(UNKNOWN).alias(segment_name(column))
+            for column in columns.segments
+        ),
     )
     blank = {
         "row_blank_unit": pl.col("unit_id").is_null(),
@@ -89,8 +89,8 @@ def read_frame(
     _check_units(units, columns.unit or "row")
     names = _arms(units["arm"].unique(), control, arms, columns.arm)
     units = units.with_columns(pl.col("arm").replace_strict(names, return_dtype=pl.String))
-    segments = dict(_segments(units, columns.segments))
-    return UnitFrame(units, names, segments, {reason: n for reason, n in counts.items() if n})
+    check_values({column: units[segment_name(column)].unique().to_list() for column in columns.segments})
+    return UnitFrame(units, names, {reason: n for reason, n in counts.items() if n})
 
 
 def _polars(frame: Any, wanted: Sequence[tuple[str, str]]) -> pl.DataFrame:
@@ -165,20 +165,3 @@ def _arms(found: pl.Series, control: object, asked: Iterable[object], column: st
                 f"{f' from {same[-1]!r}' if len(same) > 1 else ''}; rename it"
             )
     return names
-
-
-def str_of(value: object) -> str:
-    """Write a value as a column's are: `True` as `true`."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _segments(units: pl.DataFrame, columns: Sequence[str]) -> Iterable[tuple[str, pl.Series]]:
-    for column in columns:
-        values = units[f"segment {column}"]
-        count = values.n_unique()
-        if count > MOST_SEGMENTS:
-            raise InputError(
-                f"segments: column {column!r} has {count:,} values, must have at most {MOST_SEGMENTS}"
-            )
-        for value in values.unique().sort():
-            yield f"{column}={value}", values == value

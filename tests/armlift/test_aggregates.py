@@ -11,10 +11,11 @@ import numpy.typing as npt
 import pytest
 from sqlalchemy import Engine, insert
 
-from armlift.aggregates import Question, Stratum, UnitTotals
+from armlift.aggregates import Question, Stratum, UnitTotals, needs_rows
 from armlift.days import DAY_MS
-from armlift.effects import BEFORE, PAST, parts_of
+from armlift.effects import BEFORE, PAST, parts_of, past_of
 from armlift.metric import METRICS, window_of
+from armlift.segments import Segment, tell
 from armlift.stats.aggregates import Aggregates, merge_all
 from armlift.store.database import writing
 from armlift.store.tables import exposures, unit_days
@@ -226,19 +227,24 @@ def check(found: Aggregates, names: tuple[str, ...], values: Array) -> None:
     assert (found.moments == found.moments.T).all()
 
 
+@pytest.mark.parametrize("streamed", [True, False])
 @pytest.mark.parametrize("day", [0, 2, DAYS - 1])
-def test_strata_equal_numpy(engine: Engine, day: int) -> None:
+def test_strata_equal_numpy(engine: Engine, day: int, streamed: bool) -> None:
+    """Whether totals are added up as they are read, or from the table that a cap is looked up in."""
     world = random_world(1, paired=False)
     store(engine, world)
     asked = question(day, paired=False)
     wanted = expected(world, asked)
     with engine.connect() as connection:
-        totals = UnitTotals(connection, asked, METRICS_ASKED)
+        metrics = {n: m for n, m in METRICS_ASKED.items() if not (streamed and needs_rows(m))}
+        assert streamed == (len(metrics) < len(METRICS_ASKED))
+        totals = UnitTotals(connection, asked, metrics)
         assert totals.counts() == {stratum: len(units) for stratum, units in wanted.strata.items()}
         assert totals.left_out() == {"forced": wanted.forced, "several_arms": wanted.several}
         assert bool(wanted.several) == (day == DAYS - 1)
-        for name, metric in METRICS_ASKED.items():
-            found = totals.by_stratum(name)
+        found_all = {name: totals.by_stratum(name) for name in metrics}
+        for name, metric in metrics.items():
+            found = found_all[name]
             carriers: dict[str, int] = defaultdict(int)
             for stratum, met in wanted.strata.items():
                 units = world.counting(met, stratum.arm, name, asked.as_of)
@@ -264,8 +270,10 @@ def test_what_was_before_equals_numpy(engine: Engine, day: int) -> None:
         totals = UnitTotals(connection, asked, METRICS_ASKED)
         for name in ("by_past", "ctr_by_past", "clicks"):
             found = totals.before(name)
+            past = past_of(METRICS_ASKED[name])
             for stratum, units in wanted.strata.items():
-                check(found.pop(stratum), BEFORE, world.totals(units, stratum.arm, name, day, BEFORE))
+                values = world.totals(units, stratum.arm, name, day, BEFORE)[:, : len(past)]
+                check(found.pop(stratum), past, values)
             assert not found
 
 
@@ -308,6 +316,64 @@ def test_days_since_exposure_and_slopes_equal_numpy(engine: Engine, name: str) -
         assert found.moments[0, 0] == pytest.approx(((own_slopes - own_slopes.mean()) ** 2).sum(), rel=1e-9)
     assert not any(by_age.values())
     assert not slopes
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_segments_equal_numpy_over_their_units(engine: Engine, paired: bool) -> None:
+    """Values are those told first; units of which none is known are a segment; caps are those of all."""
+    world = random_world(8, paired=paired)
+    store(engine, world)
+    platform = {f"u{n}": ["ios", "web"][n % 2] for n in range(300) if n % 5}
+    with writing(engine) as connection:
+        later = [(unit, 20, "tv") for unit in platform]
+        tell(connection, "r1", "platform", later[::2])
+        tell(connection, "r1", "platform", [(unit, 10, value) for unit, value in platform.items()])
+        tell(connection, "r1", "platform", later[1::2])
+        tell(connection, "r1", "is it old?", [("u1", 10, "yes")])
+        tell(connection, "r2", "platform", [(f"u{n}", 0, "other run") for n in range(300)])
+    asked = question(DAYS - 1, paired=paired)._replace(segments=("platform", "is it old?"))
+    wanted = expected(world, asked)
+    with engine.connect() as connection:
+        whole = UnitTotals(connection, asked._replace(segments=()), METRICS_ASKED).by_stratum("capped")
+        totals = UnitTotals(connection, asked, METRICS_ASKED)
+        segments = totals.segments()
+        assert [str(one) for one in segments[:3]] == ["platform=-", "platform=ios", "platform=web"]
+        assert {str(one) for one in segments[3:]} <= {"is it old?=-", "is it old?=yes"}
+        for value in ("-", "ios", "web"):
+            part = totals.within(Segment("platform", value))
+            strata = {
+                stratum: [unit for unit in units if platform.get(unit, "-") == value]
+                for stratum, units in wanted.strata.items()
+            }
+            assert part.counts() == {stratum: len(units) for stratum, units in strata.items() if units}
+            for name, metric in METRICS_ASKED.items():
+                found, parts = part.by_stratum(name), parts_of(metric)
+                for stratum, met in strata.items():
+                    units = world.counting(met, stratum.arm, name, asked.as_of)
+                    rows = world.totals(units, stratum.arm, name, DAYS - 1, parts)
+                    rows[:, 0] = np.minimum(rows[:, 0], world.cap(wanted.strata, name, asked))
+                    rows = rows[rows[:, 1] != 0] if metric.kind == "ratio" else rows
+                    check(found.pop(stratum, Aggregates.empty(parts)), parts, rows)
+                assert not found
+            units = sorted(unit for stratum, some in strata.items() if stratum.arm == "a" for unit in some)
+            values = np.sort(world.totals(units, "a", "median", DAYS - 1)[:, 0])
+            assert part.quantile("median", "a", [0, len(values) // 2]) == [
+                values[0],
+                values[len(values) // 2],
+            ]
+            both = [world.totals(units, arm, "watched", DAYS - 1) for arm in "ab"] if paired else None
+            if both is not None:
+                check(
+                    part.pairs("watched", "a", "b"), (*PARTS, "control_num", "control_den"), np.hstack(both)
+                )
+        check_same(totals.by_stratum("capped"), whole)
+
+
+def check_same(found: Mapping[Stratum, Aggregates], wanted: Mapping[Stratum, Aggregates]) -> None:
+    assert found.keys() == wanted.keys()
+    for stratum, one in wanted.items():
+        assert (found[stratum].means == one.means).all()
+        assert (found[stratum].moments == one.moments).all()
 
 
 @pytest.mark.parametrize("day", [1, DAYS - 1])

@@ -60,6 +60,7 @@ def random_frame(seed: int, *, least: int = 30, gaps: bool = False) -> pl.DataFr
             "unit_id": [f"u{number}" for number in rng.permutation(n)],
             "arm": rng.permutation(["old", "new"] * least + list(rng.choice(["old", "new"], n - 2 * least))),
             "phase": rng.integers(0, 2, n),
+            "country": pl.Series(rng.choice(["de", "fr", ""], n, p=[0.5, 0.4, 0.1])),
             "purchase": rng.exponential(10 * busy),
             "play": rng.binomial(rating.astype(int), 0.4).astype(float),
             "rating": rating,
@@ -155,6 +156,7 @@ arms: {old: 1, new: 1}
 control: old
 phases: [{}, {start: 2024-01-02}]
 metrics: {primary: [spend], guardrails: [plain, capped, clicked, rate, past_rate, upper]}
+analysis: {segments: [country]}
 """
 DEFINITIONS = """
 spend: {kind: mean, of: {event: purchase, aggregate: sum}, cuped: 14d}
@@ -189,7 +191,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 def write_log(frame: pl.DataFrame, folder: Path, rng: np.random.Generator) -> None:
     """Write the units as exposures and events; what a unit did may be told in two events."""
     frame = frame.with_columns(ts=FIRST + pl.col("phase") * DAY)
-    frame.select("unit_id", "ts", "arm", "phase").write_parquet(folder / "exposures.parquet")
+    frame.select("unit_id", "ts", "arm", "phase", "country").write_parquet(folder / "exposures.parquet")
     parts = []
     for kind in ("purchase", "play", "rating", "click"):
         for column, after in ((kind, 3_600_000), (f"{kind}_before", -3_600_000)):
@@ -233,7 +235,7 @@ def test_a_frame_and_an_import_of_the_same_units_say_the_same(lab: Lab, seed: in
     run = Import(lab, lab.experiment("own"), met, done, Mapping()).run(engine)
     wanted = make_report(engine, run, lab.calendar).as_dict()
     engine.dispose()
-    found = analyze(frame, METRICS, control="old", stratum="phase").report
+    found = analyze(frame, METRICS, control="old", stratum="phase", segments=["country"]).report
     for part in ("verdict", "comparisons", "checks", "resolution", "mode", "paired", "k", "seed"):
         same(found[part], wanted[part], part)
 
@@ -284,7 +286,8 @@ def test_segments_are_analyses_of_their_units_adjusted_together() -> None:
         mine = rows.filter(pl.col("segment") == f"country={country}")
         assert mine.select("units", "lift", "p_value").equals(alone.select("units", "lift", "p_value"))
     assert "spend (primary), country=de" in str(found)
-    assert "new, country=fr" in found._repr_html_()
+    assert "Secondary metrics, country=fr" not in found._repr_html_()
+    assert "Primary metrics, country=fr" in found._repr_html_()
 
 
 def test_a_lift_ships_and_a_broken_split_does_not() -> None:
@@ -414,7 +417,7 @@ def test_what_is_wrong_is_said_in_a_line(changed: dict[str, Any], says: str) -> 
 
 def test_segments_of_many_values_are_refused() -> None:
     frame = pl.DataFrame({"arm": ["a", "b"] * 60, "x": range(120), "city": range(120)})
-    with pytest.raises(InputError, match="segments: column 'city' has 120 values, must have at most 50"):
+    with pytest.raises(InputError, match="segments: 'city' has 120 values, must have at most 50"):
         analyze(frame, X, control="a", unit=None, segments=["city"])
 
 

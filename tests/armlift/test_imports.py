@@ -138,6 +138,37 @@ def test_importing_again_adds_nothing_in_whatever_order_or_form(
     assert bring(lab, exposures(78), events(), engine)[0].run != run.run
 
 
+def test_segments_are_of_the_first_exposure_in_whatever_order(lab: Lab, engine: Engine) -> None:
+    own = lab.folder / "experiments" / "own.yaml"
+    own.write_text(own.read_text() + "analysis: {segments: [land]}\n")
+    (lab.folder / "map.yaml").write_text(
+        MAP.replace("arm: variant}", "arm: variant, attributes: {land: from}}")
+    )
+    lab = Lab(lab.folder)
+    first = exposures().with_columns(pl.Series("from", ["de", "fr", "fr", None] * 20))
+    later = first.with_columns(pl.col("seen") + dt.timedelta(hours=1), pl.lit("xx").alias("from"))
+    run, _ = bring(lab, pl.concat([later, first]), events(), engine)
+    with engine.connect() as connection:
+        a = tables.unit_attributes.c
+        rows = connection.execute(select(a.value, func.count()).where(a.run == run.run).group_by(a.value))
+        # What is told later counts where nothing was told before.
+        assert dict(rows.all()) == {"de": 20, "fr": 40, "xx": 20}
+    told = {one.segment for one in make_report(engine, run, lab.calendar).comparisons}
+    assert told == {None, "land=de", "land=fr", "land=xx"}
+    with pytest.raises(InputError, match="has no column 'from', must be one of"):
+        bring(lab, exposures(), events(), engine)
+    many = exposures().with_columns(pl.col("user").alias("from"))
+    with pytest.raises(InputError, match="segments: 'land' has 80 values, must have at most 50"):
+        bring(lab, many, events(), engine)
+    (lab.folder / "map.yaml").write_text(
+        MAP.replace("arm: variant}", "arm: variant, attributes: {town: from}}")
+    )
+    with pytest.raises(
+        InputError, match=r"map.yaml:2: .*attributes.town.*`analysis.segments`.*must be one of land"
+    ):
+        bring(lab, first, events(), engine)
+
+
 def test_one_that_was_broken_off_is_begun_again(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("armlift.tabular.BATCH", 20)
     wanted = means(*bring(lab, exposures(), events()), lab)

@@ -393,6 +393,44 @@ def test_an_audience_needs_attributes_and_only_it_takes_part(lab: Lab, log_file:
     )
 
 
+def test_segments_need_attributes_and_are_compared_by_themselves(lab: Lab, log_file: Path) -> None:
+    demo = lab.folder / "experiments" / "demo.yaml"
+    plan = "alpha: 0.05, minimum_units: 2, segments: [old, town]"
+    demo.write_text(demo.read_text().replace("alpha: 0.05", plan))
+    lab = Lab(lab.folder)
+    with pytest.raises(InputError, match="its segments need attributes, give --users FILE"):
+        run_replay(lab, log_file)
+    users = lab.folder / "users.csv"
+    rows = "".join(f"{user},{str(user % 4 > 0).lower()},{'a' if user < 20 else ''}\n" for user in range(38))
+    users.write_text("user_id,old,town\n" + rows)
+    report = run_replay(lab, log_file, users=read_users(users, {"old", "town"}))
+    told = [one for one in report.comparisons if one.segment is None]
+    split = {"old": ("-", "false", "true"), "town": ("-", "a")}
+    found = {(one.metric, one.arm, one.segment): one for one in report.comparisons}
+    assert len(found) == 6 * len(told)
+    for one in told:
+        for attribute, values in split.items():
+            parts = [found[one.metric, one.arm, f"{attribute}={value}"] for value in values]
+            assert sum(part.units for part in parts) == one.units
+            assert sum(part.control_units for part in parts) == one.control_units
+            assert {part.adjusted for part in parts} == {"benjamini_hochberg"}
+    assert found["clicks", told[0].arm, "town=a"].p_value is not None
+    again = run_replay(lab, log_file, users=read_users(users, {"old", "town"}))
+    assert again.as_dict() == report.as_dict()
+
+
+def test_an_attribute_of_too_many_values_is_refused_before_anything_is_replayed(
+    lab: Lab, log_file: Path
+) -> None:
+    demo = lab.folder / "experiments" / "demo.yaml"
+    demo.write_text(demo.read_text().replace("alpha: 0.05", "alpha: 0.05, segments: [days]"))
+    users = lab.folder / "users.csv"
+    users.write_text("user_id,days\n" + "".join(f"{user},{user}\n" for user in range(51)))
+    with pytest.raises(InputError, match="segments: 'days' has 51 values, must have at most 50"):
+        run_replay(Lab(lab.folder), log_file, users=read_users(users, {"days"}))
+    assert tables(lab)["runs"] == []
+
+
 def test_phases_ramp_without_moving_and_early_requests_are_counted(lab: Lab, log_file: Path) -> None:
     demo = lab.folder / "experiments" / "demo.yaml"
     phases = "phases:\n  - {start: 2022-04-13, traffic: 0.4}\n  - {start: 2022-04-14, traffic: 1.0}"

@@ -53,7 +53,8 @@ def replay(
     k: Annotated[int, typer.Option(min=1, max=1000, help="Items a slate has.")] = 10,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the arms' randomness.")] = 0,
     users: Annotated[
-        Path | None, typer.Option("--users", help="A CSV table of users: attributes for the audience.")
+        Path | None,
+        typer.Option("--users", help="Attributes of users, for audience and segments: CSV."),
     ] = None,
     html: HtmlOption = None,
     lab: LabOption = None,
@@ -173,7 +174,8 @@ def replay_logs(
 
     found = lab.experiment(experiment)
     audience = found.parsed_audience
-    table = read_users(users, audience.attributes if audience else ()) if users is not None else None
+    named = {*(audience.attributes if audience else ()), *found.analysis.segments}
+    table = read_users(users, named) if users is not None else None
     log = open_log(logs)
     if log.ignored:
         say(f"columns not known and not read: {', '.join(log.ignored)}")

@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from armlift.errors import InputError
+from armlift.imported_rows import str_of
 
 USER = "user_id"
 
@@ -18,6 +19,14 @@ class UserTable:
 
     attributes: Mapping[str, Mapping[str, object]]
     sha256: str
+
+    def values(self, attribute: str) -> dict[str, str]:
+        """Give each unit's value of an attribute as text, where it has one."""
+        return {
+            unit: str_of(row[attribute])
+            for unit, row in self.attributes.items()
+            if row[attribute] is not None
+        }
 
 
 def read_users(path: Path, names: Collection[str]) -> UserTable:
@@ -42,6 +51,8 @@ def read_users(path: Path, names: Collection[str]) -> UserTable:
     twice = table.filter(pl.col(USER).is_duplicated())
     if len(twice):
         raise InputError(f"{path}: user {twice[USER][0]!r} stands twice, must stand once")
+    texts = pl.col(pl.String)
+    table = table.with_columns(pl.when(texts.str.strip_chars() != "").then(texts).name.keep())
     columns = [name for name in table.columns if name in names]
     rows = table.select(columns).to_dicts()
     return UserTable(dict(zip(table[USER].to_list(), rows, strict=True)), hashlib.sha256(content).hexdigest())

@@ -31,14 +31,15 @@ class Axis(NamedTuple):
 
 
 def make_axis(report: Report, ticks: int) -> Axis:
-    """Choose an axis for a report: it holds 0 and every primary interval, and clips what dwarfs them."""
+    """Choose an axis: it holds 0 and the primary intervals over all units, and clips what dwarfs them."""
     known = [one for one in report.comparisons if one.lift_low is not None and one.lift_high is not None]
     ends = [end for one in known for end in _numbers(one)]
     if not any(ends):
         return Axis(-0.01, 0.01, [0.0])
-    guards = [one for one in known if one.role == "guardrail"]
+    guards = [one for one in known if one.role == "guardrail" and one.segment is None]
     margins = [margin_end(report.metrics[one.metric]) for one in guards]
-    near = max((abs(end) for one in known if one.role == "primary" for end in _numbers(one)), default=0.0)
+    primary = [one for one in known if one.role == "primary" and one.segment is None]
+    near = max((abs(end) for one in primary for end in _numbers(one)), default=0.0)
     near = near or max(map(abs, ends))
     deciding = max(map(abs, [*margins, *(one.lift or 0.0 for one in guards)]), default=0.0)
     limit = max(AXIS_ROOM * near, min(1.25 * deciding, GUARDRAIL_ROOM * near))

@@ -19,9 +19,9 @@ from armlift.rendering.reading import (
     interval_name,
     interval_of,
     margin_end,
-    name_of,
     read,
     traits,
+    within,
 )
 from armlift.rendering.words import signed
 from armlift.report import Report
@@ -125,9 +125,10 @@ class _Plot:
         self.parts: list[Markup] = []
         self._top = STAMP_HEIGHT if report.run.synthetic else 0.0
         self.height = self._top + AXIS_HEIGHT
-        for role, of_role in groupby(report.comparisons, key=lambda one: one.role):
+        for (role, segment), of_role in groupby(report.comparisons, key=lambda one: (one.role, one.segment)):
             self._blank(ROLE_HEIGHT)
-            self.parts.append(_text("role", ROLES.get(role, role), EDGE, self.height + 26))
+            title = fitted(within(ROLES.get(role, role), segment), 2 * layout.letters)
+            self.parts.append(_text("role", title, EDGE, self.height + 26))
             self.height += ROLE_HEIGHT
             for name, of_metric in groupby(of_role, key=lambda one: one.metric):
                 self._metric(report.metrics[name], list(of_metric))
@@ -175,10 +176,10 @@ class _Plot:
 
     def _comparison(self, one: Comparison, reading: Reading) -> None:
         """Draw one row: the arm's name, the bar or the status, and the figures."""
-        layout, name, top = self._layout, name_of(one), self.height
+        layout, name, top = self._layout, one.arm, self.height
         known = one.lift_low is not None and one.lift_high is not None
         figures = f"{signed(one.lift)} ({interval_of(one)})" if known else signed(one.lift)
-        spoken = f"{one.metric}, {name}: lift {figures}, {reading.words}"
+        spoken = f"{within(one.metric, one.segment)}, {name}: lift {figures}, {reading.words}"
         y = top + layout.bar
         self._blank(layout.text + 4)
         parts = [

@@ -47,9 +47,9 @@ def sign_of(metric: Metric) -> int:
     return 1 if metric.direction == "increase" else -1
 
 
-def name_of(one: Comparison) -> str:
-    """Name the arm of a comparison, with its segment where it has one."""
-    return one.arm if one.segment is None else f"{one.arm}, {one.segment}"
+def within(what: str, segment: str | None) -> str:
+    """Name something of a segment, or of all units."""
+    return what if segment is None else f"{what}, {segment}"
 
 
 def interval_of(one: Comparison) -> str:

@@ -7,7 +7,7 @@ from armlift.comparisons import Comparison
 from armlift.days import utc_text
 from armlift.metric import Metric, time_of
 from armlift.rendering.markup import Markup, heads, join, numbers, scrolling, tag, titled
-from armlift.rendering.reading import STATUSES, always_of, interval_name, interval_of, name_of, read, traits
+from armlift.rendering.reading import STATUSES, always_of, interval_name, interval_of, read, traits, within
 from armlift.rendering.words import count, plain, signed
 from armlift.report import Report
 from armlift.stats.results import ASSUMPTIONS
@@ -46,6 +46,7 @@ LEFT_OUT = {
     "exposure_bad_phase": "exposures in a phase that the experiment does not have; dropped",
     "exposure_bad_forced": "exposures of which `forced` is neither true nor false; dropped",
     "exposure_bad_version": "exposures to a version whose name is too long or holds a NUL; dropped",
+    "exposure_bad_segment": "exposures whose value of a segment is too long",
     "event_blank_unit": "events without a unit; dropped",
     "event_bad_unit": "events of a unit whose name is over 200 characters or holds a NUL; dropped",
     "event_blank_time": "events without a time; dropped",
@@ -72,7 +73,7 @@ def comparisons(report: Report) -> Markup:
     columns = ("Arm", *FIGURES[:5], interval, ALWAYS, "Reading", *FIGURES[5:], "Method", "Status")
     groups = [
         _group(report, report.metrics[name], list(rows))
-        for name, rows in groupby(report.comparisons, key=lambda one: one.metric)
+        for (name, _), rows in groupby(report.comparisons, key=lambda one: (one.metric, one.segment))
     ]
     caption = f"Each arm against {report.experiment.control}; what is not known is a hyphen"
     if report.run.synthetic:
@@ -94,7 +95,7 @@ def _group(report: Report, metric: Metric, rows: Sequence[Comparison]) -> Markup
     notes += [time_of(metric)]
     notes += [f"p adjusted by {ADJUSTMENTS.get(first.adjusted, first.adjusted)}"] if first.adjusted else []
     said = tag("span", "; ".join(note for note in notes if note))
-    title = tag("div", f"{first.metric} ", said, class_="pinned")
+    title = tag("div", f"{within(first.metric, first.segment)} ", said, class_="pinned")
     title = tag("th", title, scope="rowgroup", colspan=str(len(FIGURES) + 6))
     body = [tag("tr", title, class_="group")]
     for one in rows:
@@ -107,7 +108,7 @@ def _group(report: Report, metric: Metric, rows: Sequence[Comparison]) -> Markup
             tag("td", one.method or "-"),
             tag("td", tag("code", one.status)),
         )
-        body.append(tag("tr", tag("th", name_of(one), scope="row"), cells, class_=reading.effect))
+        body.append(tag("tr", tag("th", one.arm, scope="row"), cells, class_=reading.effect))
     return tag("tbody", *body)
 
 

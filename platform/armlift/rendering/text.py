@@ -9,6 +9,7 @@ from rich.text import Text
 from armlift.check import Check
 from armlift.comparisons import Comparison
 from armlift.rendering.novelty_section import slope_of
+from armlift.rendering.reading import within
 from armlift.rendering.words import (
     OUTCOMES,
     SYNTHETIC,
@@ -91,8 +92,7 @@ def _print_comparisons(report: Report, out: Console) -> None:
     for (metric, segment), group in groupby(report.comparisons, key=lambda one: (one.metric, one.segment)):
         rows = list(group)
         first = rows[0]
-        where = "" if segment is None else f", {segment}"
-        out.print(Text(f"{metric} ({first.role}){where}", style="bold"))
+        out.print(Text(within(f"{metric} ({first.role})", segment), style="bold"))
         control = (f"  {first.control}", count(first.control_units), plain(first.control_mean))
         out.print(Text(_ROW.format(*control, "", "control", "", "").rstrip()))
         for one in rows:

@@ -64,6 +64,11 @@ class Aggregates:
         except ValueError:
             raise InputError(f"column {name!r} is not aggregated, must be one of {self.names}") from None
 
+    def over(self, names: tuple[str, ...]) -> "Aggregates":
+        """Give the aggregates of some of the columns; raises InputError for one that is not there."""
+        places = [self.index(name) for name in names]
+        return Aggregates(names, self.n, self.means[places], self.moments[np.ix_(places, places)])
+
     def mean(self, name: str) -> float | None:
         """Give a column's mean a unit; None without units."""
         return self.means.item(self.index(name)) if self.n else None

@@ -22,7 +22,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_REVISION = "0005"
+SCHEMA_REVISION = "0006"
 """The newest Alembic revision; a test holds it against the migrations."""
 
 metadata = MetaData(
@@ -135,6 +135,18 @@ aliases = Table(
     # By it an id's first merge comes first.
     PrimaryKeyConstraint("run", "anonymous_id", "ts", "unit_id"),
     Index("ix_aliases_unit", "run", "unit_id"),
+    sqlite_with_rowid=False,
+)
+
+unit_attributes = Table(
+    "unit_attributes",
+    metadata,
+    Column("run", NAME, nullable=False),
+    Column("attribute", NAME, nullable=False),
+    Column("unit_id", NAME, nullable=False),
+    Column("ts", BigInteger, nullable=False, comment="when it was told"),
+    Column("value", NAME, nullable=False),
+    PrimaryKeyConstraint("run", "attribute", "unit_id"),
     sqlite_with_rowid=False,
 )
 

@@ -21,6 +21,13 @@ def test_the_columns_asked_for(tmp_path: Path) -> None:
     assert len(table.sha256) == 64
 
 
+def test_blank_cells_have_no_value_quoted_or_not(tmp_path: Path) -> None:
+    text = 'user_id,town,old\n7,"",true\n8,  ,false\n9,b a,\n'
+    table = read_users(write(tmp_path / "u.csv", text), {"town", "old"})
+    assert table.values("town") == {"9": "b a"}
+    assert table.values("old") == {"7": "true", "8": "false"}
+
+
 @pytest.mark.parametrize(
     ("text", "names", "complaint"),
     [

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from armlift.rendering.reading import Reading, interval_name, interval_of, margin_end, name_of, read, traits
+from armlift.rendering.reading import Reading, interval_name, interval_of, margin_end, read, traits, within
 from armlift.report import Report
 
 
@@ -51,8 +51,8 @@ def test_words_of_a_comparison(report: Report) -> None:
     first, guardrail = report.comparisons[0], report.comparisons[6]
     assert interval_of(first) == "+1.20% to +5.00%"
     assert interval_of(report.comparisons[4]) == "-"
-    assert name_of(first) == "covisitation"
-    assert name_of(replace(first, segment="new users")) == "covisitation, new users"
+    assert within(first.metric, first.segment) == first.metric
+    assert within("clicks", "country=de") == "clicks, country=de"
     assert traits(first, report.metrics["click_rate"]) == "higher is better"
     assert traits(guardrail, report.metrics["hate_rate"]) == "lower is better, margin +5.00%"
     assert margin_end(report.metrics["hate_rate"]) == 0.05
