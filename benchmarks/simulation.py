@@ -6,11 +6,13 @@ from math import sqrt
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from populations import Array
 
 from armlift.stats.aggregates import Aggregates
 from armlift.stats.always_valid import always_valid
 from armlift.stats.results import Effect
+from armlift.stats.tails import least_units
 
 ALPHA = 0.05
 CHUNK = 400_000
@@ -93,7 +95,8 @@ class Cell:
     """What `sims` A/A and as many A/B experiments of a case gave, as counts.
 
     A test without an answer rejects nothing; an interval that is not known is left out of the coverage.
-    `errors` sums the squared standard errors of A/A differences.
+    `errors` sums the squared standard errors of A/A differences. `warned` counts the A/A experiments in which
+    a report says that the units are too few for such skewed values; None where arms are not two samples.
     """
 
     case: Case
@@ -105,6 +108,7 @@ class Cell:
     ever_fixed: int = 0
     ever_valid: int = 0
     errors: float = field(default=0.0)
+    warned: int | None = 0
 
     def rate(self, count: int) -> float:
         """Give a count as a share of the experiments."""
@@ -133,10 +137,29 @@ def measure(case: Case, sims: int, seed: int) -> Cell:
     while cell.sims < sims:
         size = min(sims - cell.sims, max(1, CHUNK // case.units))
         parts = case.draw(rng, size)
-        _without_effect(cell, _batches(case, case.prepared(parts), case.looks))
+        tested = case.prepared(parts)
+        if cell.warned is not None:
+            cell.warned = cell.warned + int(warns(case, tested).sum()) if len(tested) == 2 else None
+        _without_effect(cell, _batches(case, tested, case.looks))
         _with_effect(cell, _batches(case, case.prepared(case.lifted(rng, parts, case.lift))))
         cell.sims += size
     return cell
+
+
+def warns(case: Case, parts: Parts) -> npt.NDArray[np.bool_]:
+    """Say of each experiment of two arms whether a report warns of skewed values."""
+    found = np.zeros(len(parts[0][0]), dtype=bool)
+    values = [columns[0] for columns in parts]
+    if case.columns[-1] == "d":
+        totals = [sum(columns[i].sum(axis=1) for columns in parts) for i in (0, 1)]
+        values = [columns[0] - (totals[0] / totals[1])[:, None] * columns[1] for columns in parts]
+    for one in values:
+        away = one - one.mean(axis=1, keepdims=True)
+        spread = (away * away).mean(axis=1)
+        third = (away * away * away).mean(axis=1)
+        skewness = np.divide(third, spread**1.5, out=np.zeros_like(third), where=spread > 0)
+        found |= np.array([least_units(g) > one.shape[1] for g in skewness.tolist()])
+    return found
 
 
 def _batches(case: Case, parts: Parts, looks: int = 1) -> list[Batch]:

@@ -27,7 +27,7 @@ ASKED = (
 )
 HEADER = (
     "data", "method", "split", "n", "false positives", "", "coverage of lift", "", "power", "(formula)",
-    "ever fixed", "ever always valid",
+    "warned", "ever fixed", "ever always valid",
 )  # fmt: skip
 
 
@@ -81,6 +81,7 @@ def row(cell: Cell) -> list[str]:
         off(coverage, 1.0 - ALPHA, cell.intervals),
         with_error(cell.rate(cell.found), sims),
         "-" if case.planned is None else f"({case.planned:.3f})",
+        "-" if cell.warned is None else f"{cell.rate(cell.warned):.2f}",
         with_error(cell.rate(cell.ever_fixed), sims) if case.looks > 1 else "-",
         with_error(cell.rate(cell.ever_valid), sims) if case.looks > 1 else "-",
     ]
@@ -118,6 +119,7 @@ def markdown(cells: Sequence[Cell]) -> str:
         shown = [
             f"{rates[n].rate(rates[n].false_positives):.3f} / "
             + ("-" if rates[n].coverage is None else f"{rates[n].coverage:.3f}")
+            + (" / -" if (warned := rates[n].warned) is None else f" / {rates[n].rate(warned):.2f}")
             for n in sizes
         ]
         start = "none" if (found := nominal_from(group)) is None else f"{found:,}"

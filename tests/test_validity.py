@@ -48,6 +48,17 @@ def test_many_aggregates_at_once_are_those_of_each(population: Population, units
             np.testing.assert_allclose(ours.moments, theirs.moments, rtol=1e-9, atol=1e-12 * scale + 1e-12)
 
 
+def test_reports_warn_of_heavy_tails_and_of_nothing_else(cells: dict[tuple[str, str, str], Cell]) -> None:
+    rates = {kind: cell.rate(cell.warned) for kind, cell in cells.items() if cell.warned is not None}
+    assert {data for data, _, _ in rates}.isdisjoint({"gamma pairs", "two phases"})
+    for split in ("50:50", "10:90"):
+        assert rates["normal", "welch", split] < 0.02
+        assert rates["zero-inflated log-normal", "welch", split] > 0.99
+        assert rates["Bernoulli 1 %", "proportion", split] > 0.99
+    assert rates["exponential", "welch", "50:50"] < 0.02
+    assert rates["clustered ratio", "ratio", "50:50"] < 0.05
+
+
 @pytest.mark.parametrize("population", POPULATIONS, ids=lambda one: one.name)
 def test_populations_have_the_values_they_claim(population: Population) -> None:
     rng = np.random.default_rng(2)

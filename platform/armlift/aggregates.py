@@ -9,6 +9,7 @@ bit, in every database.
 
 from collections.abc import Mapping, Sequence
 from copy import copy
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +30,7 @@ from sqlalchemy import (
     and_,
     case,
     cast,
+    delete,
     func,
     insert,
     literal,
@@ -41,10 +43,11 @@ from sqlalchemy import (
 
 from armlift.aliases import unit_of
 from armlift.effects import BEFORE, PAST, ByPlace, Place, parts_of, past_of
+from armlift.experiment import Exclusion
 from armlift.metric import Metric, window_of
 from armlift.moments import aggregates_by, aggregates_of, with_idle
 from armlift.segments import Segment, value_of
-from armlift.stats.aggregates import Aggregates, Array, merge
+from armlift.stats.aggregates import Aggregates, Array, merge, merge_all
 from armlift.store.tables import exposures, unit_days
 
 _TOTALS = ("num", "den", *BEFORE, PAST)
@@ -67,7 +70,8 @@ def of_arm(strata: Mapping[Stratum, Aggregates], arm: str) -> ByPlace:
 class Question(NamedTuple):
     """What is asked of a run: its units up to a time (UTC milliseconds) and a day, both included.
 
-    `segments` are the attributes by which units may be told apart.
+    `segments` are the attributes by which units may be told apart, `exclusions` the rules, by name, by which
+    units are left out.
     """
 
     run: str
@@ -76,14 +80,16 @@ class Question(NamedTuple):
     as_of: int
     as_of_day: int
     segments: tuple[str, ...] = ()
+    exclusions: Mapping[str, Exclusion] = MappingProxyType({})
 
 
 class UnitTotals:
     """Each unit's totals of all metrics around its first exposure, in temporary tables of a connection.
 
-    Forced units are left out, and in runs that are not paired those that met several arms; `left_out` counts
-    them by reason. Of a metric with a window, or of retention, only units old enough count: before that, a
-    unit's total is of less time than the others'. `sql` is what was asked, with its values.
+    Forced units are left out, in runs that are not paired those that met several arms, and those that
+    exclusions name; `left_out` counts them by reason. Of a metric with a window, or of retention, only units
+    old enough count: before that, a unit's total is of less time than the others'. `sql` is what was asked,
+    with its values.
     """
 
     def __init__(self, connection: Connection, question: Question, metrics: Mapping[str, Metric]) -> None:
@@ -97,19 +103,21 @@ class UnitTotals:
         values = {_value_name(place): String for place, _ in enumerate(question.segments)}
         units = _table(connection, "unit_strata", ("unit_id", "arm"), {**_UNIT_COLUMNS, **values})
         _fill(connection, units, _units(question))
+        self._units: FromClause = units
+        asked = [_units(question), *(_excluded(question, name) for name in question.exclusions)]
+        self._assigned = self._unit_counts(true())
+        self._excluded = self._exclude(units)
         if self._ordered:
             # By hash, rows are added in the order they come in; a sort does not keep it.
             connection.execute(text("SET LOCAL enable_mergejoin = off"))
             connection.execute(text("SET LOCAL enable_sort = off"))
-        self._units: FromClause = units
         self._made: FromClause | None = None
         self._caps: dict[str, float] = {}
         self._ages: dict[str, Table] = {}
         self._old_units: dict[_Time, dict[tuple[Any, ...], int]] = {}
         self._found: dict[bool, dict[tuple[Any, ...], Aggregates]] = {}
-        self.sql = ";\n".join(
-            _literally(connection, query) for query in (_units(question), self._totals(list(metrics)))
-        )
+        asked.append(self._totals(list(metrics)))
+        self.sql = ";\n".join(_literally(connection, query) for query in asked)
         if question.segments or any(needs_rows(metric) for metric in metrics.values()):
             self._make_rows()
         self._caps = {name: cap for name in metrics if (cap := self._cap(name)) is not None}
@@ -136,6 +144,42 @@ class UnitTotals:
     def counts(self) -> dict[Stratum, int]:
         """Count the units of each stratum."""
         return {Stratum(*key): n for key, n in sorted(self._unit_counts(true()).items())}
+
+    def assigned(self) -> dict[Stratum, int]:
+        """Count the units of each stratum, with those that exclusions leave out."""
+        return {Stratum(*key): n for key, n in sorted(self._assigned.items())}
+
+    def excluded(self) -> dict[str, int]:
+        """Count the units of each arm that exclusions leave out."""
+        return self._excluded
+
+    def skewness(self, metric: str) -> dict[str, tuple[int, float]]:
+        """Give each arm's units and the skewness of their values: E (x - m)^3 / s^3, 0 where all are alike.
+
+        Of a ratio it is that of what remains of its numerator after R times its denominator, R being the
+        ratio over all arms; there units with a denominator count.
+        """
+        ratio = self._metrics[metric].kind == "ratio"
+        columns = ("num", "den") if ratio else ("num",)
+        rows = self._made
+        where: ColumnElement[bool] = true()
+        if rows is None:
+            rows = self._totals([metric], columns).subquery("totals")
+        else:
+            where = rows.c.metric == metric
+        value = self._value(rows, "num")
+        if ratio:
+            whole = merge_all([Aggregates.empty(columns), *self._of_carriers(metric, columns).values()])
+            value = value - (whole.means.item(0) / (whole.means.item(1) or 1.0)) * rows.c.den
+            where = and_(where, rows.c.den != 0)
+        values = {"value": value, "square": value * value}
+        found = aggregates_by(self._connection, rows, where, [rows.c.arm], values)
+        if not ratio:
+            units: dict[tuple[Any, ...], int] = {}
+            for (arm, *_), n in self._old_counts(metric).items():
+                units[arm,] = units.get((arm,), 0) + n
+            found = with_idle(found, units, tuple(values))
+        return {key[0]: (one.n, _skewness(one)) for key, one in found.items()}
 
     def arrivals(self) -> dict[int, int]:
         """Count new units by the day of their first exposure, whichever arm they met."""
@@ -172,9 +216,30 @@ class UnitTotals:
         forced = func.coalesce(func.sum(case((units.c.forced == 1, 1), else_=0)), 0)
         several = func.coalesce(func.sum(case((and_(units.c.forced == 0, units.c.arms > 1), 1), else_=0)), 0)
         row = self._connection.execute(select(forced, several)).one()
-        if self._question.paired:
-            return {"forced": row[0]}
-        return {"forced": row[0], "several_arms": row[1]}
+        found = {"forced": row[0]}
+        if not self._question.paired:
+            found["several_arms"] = row[1]
+        return found | {f"excluded_{rule}": n for rule, n in self._excluded_by_rule.items()}
+
+    def _exclude(self, units: Table) -> dict[str, int]:
+        """Leave out the units that exclusions name; gives how many of each arm."""
+        self._excluded_by_rule: dict[str, int] = {}
+        if not self._question.exclusions:
+            return {}
+        named = _table(
+            self._connection, "unit_exclusions", ("rule", "unit_id"), {"rule": String, "unit_id": String}
+        )
+        for rule in self._question.exclusions:
+            _fill(self._connection, named, _excluded(self._question, rule))
+        u, n = units.c, named.c
+        by_rule = select(n.rule, func.count(u.unit_id.distinct())).where(n.unit_id == u.unit_id)
+        counts: dict[str, int] = dict(self._connection.execute(by_rule.group_by(n.rule)).all())
+        self._excluded_by_rule = {rule: counts.get(rule, 0) for rule in self._question.exclusions}
+        mine = u.unit_id.in_(select(n.unit_id))
+        by_arm = select(u.arm, func.count()).where(mine).group_by(u.arm).order_by(u.arm)
+        excluded: dict[str, int] = dict(self._connection.execute(by_arm).all())
+        self._connection.execute(delete(units).where(mine))
+        return excluded
 
     def by_stratum(self, metric: str) -> dict[Stratum, Aggregates]:
         """Give a metric's aggregates over `parts_of` it, by stratum.
@@ -183,14 +248,9 @@ class UnitTotals:
         degrees of freedom look like more than they are.
         """
         one = self._metrics[metric]
-        if one.kind != "ratio":
-            return self._all_units(metric, parts_of(one))
-        found = self._aggregates(ratios=True)
-        return {
-            Stratum(*key[1:-1]): aggregates.over(parts_of(one))
-            for key, aggregates in found.items()
-            if key[0] == metric and key[-1]
-        }
+        if one.kind == "ratio":
+            return self._of_carriers(metric, parts_of(one))
+        return self._all_units(metric, parts_of(one))
 
     def before(self, metric: str) -> dict[Stratum, Aggregates]:
         """Give the aggregates of what units did before their first exposure, over `past_of`, by stratum."""
@@ -415,6 +475,14 @@ class UnitTotals:
         whole = with_idle(found, self._old_counts(metric), parts)
         return {Stratum(*stratum): one for stratum, one in whole.items()}
 
+    def _of_carriers(self, metric: str, parts: tuple[str, ...]) -> dict[Stratum, Aggregates]:
+        """Give a ratio's aggregates over some columns, of the units that have a denominator, by stratum."""
+        return {
+            Stratum(*key[1:-1]): one.over(parts)
+            for key, one in self._aggregates(ratios=True).items()
+            if key[0] == metric and key[-1]
+        }
+
     def _aggregates(self, *, ratios: bool) -> dict[tuple[Any, ...], Aggregates]:
         """Compute the aggregates of all ratios, or all others, by metric and stratum.
 
@@ -613,6 +681,28 @@ def _units(question: Question) -> Select[Any]:
     found = select(p.unit_id, p.arm, p.generation, p.phase, p.since, p.since_day, *values)
     found = found.where(p.forced == 0)
     return found if question.paired else found.where(p.arms == 1)
+
+
+def _excluded(question: Question, name: str) -> Select[Any]:
+    """Select the units that a rule leaves out, beside its name."""
+    d, rule = unit_days.c, question.exclusions[name]
+    found = (
+        select(literal(name).label("rule"), d.unit_id)
+        .where(d.run == question.run, d.experiment == question.experiment, d.metric == rule.metric)
+        .where(d.side == "post", d.day <= question.as_of_day)
+        .distinct()
+    )
+    if rule.per == "day":
+        return found.where(d.num > rule.above)
+    return found.group_by(d.unit_id, d.arm).having(func.sum(d.num) > rule.above)
+
+
+def _skewness(one: Aggregates) -> float:
+    """Give the skewness from the aggregates of values and their squares."""
+    (mean, _), ((spread, third), _) = one.means.tolist(), one.moments.tolist()
+    if spread <= 0:
+        return 0.0
+    return float((third - 2 * mean * spread) / one.n / (spread / one.n) ** 1.5)
 
 
 def _ages(question: Question, metric: str, units: FromClause) -> Select[Any]:

@@ -71,6 +71,22 @@ class Answers:
         kept = self._give("counts", lambda s: s.totals.counts(), lambda n: [[*k, v] for k, v in n.items()])
         return {Stratum(*stratum): n for *stratum, n in kept}
 
+    def assigned(self) -> dict[Stratum, int]:
+        """Count the units of each stratum, with those that exclusions leave out."""
+        kept = self._give(
+            "assigned", lambda s: s.totals.assigned(), lambda n: [[*k, v] for k, v in n.items()]
+        )
+        return {Stratum(*stratum): n for *stratum, n in kept}
+
+    def excluded(self) -> dict[str, int]:
+        """Count the units of each arm that exclusions leave out."""
+        return dict(self._give("excluded", lambda s: s.totals.excluded(), _plain))
+
+    def skewness(self, metric: str) -> dict[str, tuple[int, float]]:
+        """Give each arm's units and the skewness of their values."""
+        kept = self._give(f"skewness/{metric}", lambda s: s.totals.skewness(metric), _plain)
+        return {arm: (n, skewness) for arm, (n, skewness) in kept.items()}
+
     def carriers(self, metric: str) -> dict[str, int]:
         """Count each arm's units with a denominator."""
         return dict(self._give(f"carriers/{metric}", lambda s: s.totals.carriers(metric), _plain))

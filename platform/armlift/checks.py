@@ -5,7 +5,7 @@ from sqlalchemy import Connection, case, func, or_, select
 from armlift.aggregates import Question, Stratum
 from armlift.answers import Answers
 from armlift.check import Check, level
-from armlift.comparisons import compare_before
+from armlift.comparisons import compare_before, obstacle_of
 from armlift.days import Calendar
 from armlift.events import IMPRESSION_KIND
 from armlift.experiment import Experiment
@@ -16,6 +16,7 @@ from armlift.runs import IMPORTED, LIVE, Run
 from armlift.splitter import generations
 from armlift.stats import srm
 from armlift.stats.results import CheckStatus
+from armlift.stats.tails import least_units
 from armlift.store.tables import aliases, exposures, impressions
 
 SEVERAL_ARMS_WARN, SEVERAL_ARMS_FAIL = 0.01, 0.10
@@ -37,12 +38,14 @@ def make_checks(
     question: Question,
     calendar: Calendar,
 ) -> list[Check]:
-    """Check what a lift rests on: random exposure, the split, single arms, the past, events, models, ids."""
+    """Check what a lift rests on: random exposure, the split, who is left out, the past, events, and more."""
     return [
         _random_exposure(run),
         *_sample_ratios(run, experiment, answers),
         _several_arms(run, answers),
+        _exclusions(experiment, answers),
         _pre_exposure_bias(run, experiment, metrics, answers),
+        _heavy_tails(run, experiment, metrics, answers),
         _unshown(run, answers, question),
         stale_model(run, answers, question),
         symbiosis(run, experiment),
@@ -80,7 +83,7 @@ def _sample_ratios(run: Run, experiment: Experiment, totals: Answers) -> list[Ch
     if run.paired:
         meaning = "every unit meets every arm"
         return [Check(name, "not_applicable", None, meaning) for name in ("srm", "srm_always_valid")]
-    counts = totals.counts()
+    counts = totals.assigned()
     weights = dict(generations(experiment))
     strata = [
         srm.Stratum(
@@ -125,11 +128,54 @@ def _pre_exposure_bias(run: Run, experiment: Experiment, metrics: Metrics, total
     return Check(name, status, p_value, meaning)
 
 
+def _exclusions(experiment: Experiment, totals: Answers) -> Check:
+    """Check that the rules leave out as many units of each arm as it has."""
+    name = "exclusions"
+    if not experiment.analysis.exclusions:
+        return Check(name, "not_applicable", None, "no rule leaves out units")
+    excluded, assigned = totals.excluded(), totals.assigned()
+    units = {arm: sum(n for s, n in assigned.items() if s.arm == arm) for arm in experiment.arms}
+    if not any(units.values()):
+        return Check(name, "no_data", None, "no unit was exposed")
+    left_out = [excluded.get(arm, 0) for arm in experiment.arms]
+    share = sum(left_out) / sum(units.values())
+    told = f"units that the rules leave out, {' : '.join(map(str, left_out))} by arm"
+    expected = [float(units[arm]) for arm in experiment.arms]
+    found = srm.sample_ratio_strata([srm.Stratum(left_out, expected)])
+    # Too few units to test are too few to matter.
+    status: CheckStatus = "ok" if found.status == "no_data" else found.status
+    return Check(name, status, share, f"{told}; they fail where an arm changes who is left out")
+
+
+def _heavy_tails(run: Run, experiment: Experiment, metrics: Metrics, totals: Answers) -> Check:
+    """Check that arms have the units that the skewness of the metrics that decide asks for."""
+    name = "heavy_tails"
+    if run.paired:
+        return Check(name, "not_applicable", None, "arms are compared within units")
+    worst: tuple[float, str] | None = None
+    for metric in (*experiment.metrics.primary, *experiment.metrics.guardrails):
+        if metrics[metric].kind == "quantile" or obstacle_of(run, metrics[metric]):
+            continue
+        for arm, (n, skewness) in totals.skewness(metric).items():
+            if arm in experiment.arms and n >= experiment.analysis.minimum_units:
+                needed = least_units(skewness)
+                told = (
+                    f"{metric} of {arm}, skewness {abs(skewness):.3g}, asks for {needed:,} units, there are "
+                    f"{n:,}"
+                )
+                worst = max(worst or (0.0, ""), (needed / n, told))
+    if worst is None:
+        return Check(name, "no_data", None, "no arm has units enough to be compared")
+    short = worst[0] > 1
+    meaning = f"{worst[1]}{'; its interval misses more often than it says' if short else ''}"
+    return Check(name, "warn" if short else "ok", worst[0], meaning)
+
+
 def _several_arms(run: Run, totals: Answers) -> Check:
     if run.paired:
         return Check("several_exposures", "not_applicable", None, "every unit meets every arm")
     excluded = totals.left_out()["several_arms"]
-    units = excluded + sum(totals.counts().values())
+    units = excluded + sum(totals.assigned().values())
     share = excluded / units if units else None
     return Check(
         "several_exposures",

@@ -13,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    FiniteFloat,
     field_validator,
     model_validator,
 )
@@ -114,6 +115,16 @@ class ExperimentMetrics(_Part):
         )
 
 
+class Exclusion(_Part):
+    """Units left out of all arms for doing more than people do, such as bots."""
+
+    metric: Name = Field(description="A mean, of which a unit's total is looked at.")
+    above: FiniteFloat = Field(description="Units whose total is larger are left out.")
+    per: Literal["total", "day"] = Field(
+        default="total", description="Whether all days since first exposure are added, or each is held to it."
+    )
+
+
 class AnalysisPlan(_Part):
     """How the experiment is judged; fixed when it starts."""
 
@@ -138,6 +149,10 @@ class AnalysisPlan(_Part):
     )
     segments: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field(
         default=(), description="Attributes; arms are compared once more within each of their values."
+    )
+
+    exclusions: dict[Name, Exclusion] = Field(
+        default_factory=dict, description="Rules by which units are left out, the same for all arms."
     )
 
     @field_validator("segments")

@@ -100,6 +100,11 @@ class Lab:
                     raise source.error(
                         ("metrics", role, index), f"{metric!r} {choices(metric, self.metrics)}"
                     )
+        for rule, one in experiment.analysis.exclusions.items():
+            place = ("analysis", "exclusions", rule, "metric")
+            means = [name for name, metric in self.metrics.items() if metric.kind == "mean"]
+            if one.metric not in means:
+                raise source.error(place, f"{one.metric!r} is not a mean, {choices(one.metric, means)}")
         self._check_times(source, experiment)
         self._check_layer(source, experiment)
         return experiment
@@ -118,8 +123,9 @@ class Lab:
         )
 
     def metrics_of(self, experiment: Experiment) -> dict[str, Metric]:
-        """Give the definitions of an experiment's metrics, in its order."""
-        return {name: self.metrics[name] for name in experiment.metrics.roles}
+        """Give the definitions of an experiment's metrics, in its order, and of those its rules look at."""
+        asked = dict.fromkeys(one.metric for one in experiment.analysis.exclusions.values())
+        return {name: self.metrics[name] for name in {**experiment.metrics.roles, **asked}}
 
     def resolve(self, url: str) -> str:
         """Make a relative artefact folder or `local://` path one inside the lab; leave other URLs alone."""

@@ -4,7 +4,8 @@ Rows before the cut are history and training, later ones are replayed. A request
 `rerank` its candidates are the items the log shows in that session, and the first k of the arm's order
 count; in `match` (Li et al. 2011) the arm recalls k of its catalogue, and what the log shows too counts.
 Either way an item counts with its logged outcome, once a session. The arms know nothing from the cut on but
-each unit's own earlier sessions.
+each unit's own earlier sessions. Where a metric is adjusted by the past (`cuped`), a unit's earlier sessions
+are published with its first exposure.
 
 A replay is a pure function of its inputs: every message has the same bytes and the same place in the order.
 So a replay that was killed starts again, leaves out what the stream already has, and ends with the same
@@ -19,7 +20,7 @@ from sqlalchemy import Engine, select
 
 from armlift.arm import Arm
 from armlift.errors import InputError
-from armlift.events import Codec, Exposure, Impression, request_day
+from armlift.events import Codec, Exposure, Feedback, Impression, request_day
 from armlift.experiment import Experiment
 from armlift.fitted import Watch
 from armlift.ingest import Ingester
@@ -31,7 +32,7 @@ from armlift.rollup import Subject, rebuild
 from armlift.runs import Run, Subjects, begin, definition_of, find, finish, run_identity
 from armlift.segments import check_values, tell
 from armlift.store.database import writing
-from armlift.store.tables import exposures, impressions
+from armlift.store.tables import exposures, feedback, impressions
 from armlift.streams.stream import EventStream
 from armlift.training import Trainer
 
@@ -214,7 +215,7 @@ def _unsent(engine: Engine, messages: Iterable[Message]) -> list[Message]:
     A message is stored whole or not at all, so its first event tells.
     """
     full = [message for message in messages if message[1]]
-    names = {Exposure: exposures, Impression: impressions}
+    names = {Exposure: exposures, Impression: impressions, Feedback: feedback}
     stored: set[str] = set()
     with engine.connect() as connection:
         for kind, table in names.items():

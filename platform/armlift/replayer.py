@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from armlift.arm import Arm, Behaviour, Request, Slate
 from armlift.events import (
+    IMPRESSION_KIND,
     Event,
     Exposure,
     Feedback,
@@ -22,10 +23,13 @@ from armlift.lab import Lab
 from armlift.logs.reader import Log
 from armlift.logs.sessions import LoggedImpression, Session, sessions
 from armlift.logs.users import UserTable
+from armlift.metric import Metrics, cuped_of, measures
 from armlift.resolution import SlateComparison
 from armlift.splitter import Assignment, Split, assign
 
 Mode = Literal["rerank", "match"]
+NO_ARM = "-"
+"""Whose the impressions are that no arm chose; no arm can have this name."""
 
 Progress = Callable[[int, int], None]
 """Told the rows done and the rows in all."""
@@ -45,7 +49,10 @@ class ReplayOptions(NamedTuple):
 
 @dataclass(frozen=True)
 class Asked:
-    """A session as a request: who is asked, and what the log shows."""
+    """A session as a request: who is asked, and what the log shows; `past` are the unit's earlier sessions.
+
+    There is a past only where the request exposes the unit, and a metric asks what it did before.
+    """
 
     unit: str
     ts: int
@@ -54,6 +61,7 @@ class Asked:
     exposes: bool
     history: tuple[Behaviour, ...]
     shown: Mapping[str, LoggedImpression]
+    past: Sequence[Session] = ()
 
 
 class Replayer:
@@ -84,6 +92,8 @@ class Replayer:
         self._limit = lab.settings.history_limit
         self._histories: dict[str, deque[Behaviour]] = {}
         self._assigned: dict[str, Assignment] = {}
+        self._before = _asked_before(lab.metrics_of(experiment), options)
+        self._pasts: dict[str, deque[Session]] = {}
         self._left_out: Counter[str] = Counter()
         self._rows = 0
         self._random_rows = 0
@@ -121,7 +131,8 @@ class Replayer:
     def most_shown(self, asked: Asked) -> int:
         """Bound the items that count of a request, over the arms that answer it; at least 1."""
         arms = len(self._arms) if self._options.paired else 1
-        return arms * min(self._options.k, len(asked.shown))
+        past = sum(len(session.impressions) for session in asked.past)
+        return arms * min(self._options.k, len(asked.shown)) + past
 
     def messages(self, batch: Sequence[Asked]) -> Iterator[Message]:
         """Answer requests; gives each message's unit and events, in the order of the requests."""
@@ -140,18 +151,20 @@ class Replayer:
         if not assignment.exposed:
             self._left_out[f"request_{assignment.rule}"] += 1
             return None
+        past: Sequence[Session] = ()
         if first is None:
             self._assigned[unit] = assignment
-        shown: dict[str, LoggedImpression] = {}
+            since = ts - self._before.time
+            past = [one for one in self._pasts.pop(unit, ()) if one.impressions[-1].ts >= since]
+        shown = _first_shown(session)
         for impression in session.impressions:
-            shown.setdefault(impression.item, impression)
             self._random_rows += bool(impression.random)
         self._rows += len(session.impressions)
         repeats = len(session.impressions) - len(shown)
         if repeats:
             self._left_out["repeat_in_session"] += repeats
         history = tuple(self._histories.get(unit, ()))
-        return Asked(unit, ts, number, assignment, first is None, history, shown)
+        return Asked(unit, ts, number, assignment, first is None, history, shown, past)
 
     def _remember(self, session: Session) -> None:
         history = self._histories.get(session.unit)
@@ -160,6 +173,11 @@ class Replayer:
         for item, ts, _, feedback in session.impressions:
             for kind, value in feedback:
                 history.append(Behaviour(item, kind, value, ts))
+        if self._before.kinds and session.unit not in self._assigned:
+            past = self._pasts.setdefault(session.unit, deque())
+            past.append(session)
+            while past[0].impressions[-1].ts < session.impressions[0].ts - self._before.time:
+                past.popleft()
 
     def _request(self, asked: Asked, arm: str) -> Request:
         content = f"{self._run}|{asked.unit}|{asked.ts}"
@@ -197,6 +215,7 @@ class Replayer:
         self._compare([asked for asked in batch if self.comparison.takes(asked.number)], answers)
         for asked in batch:
             yield asked.unit, self._events(asked, asked.assignment.arm, *answers[asked.number])
+            yield from ((asked.unit, self._past_events(session)) for session in asked.past)
 
     def _compare(self, batch: Sequence[Asked], answers: Mapping[int, tuple[Request, Slate]]) -> None:
         slates: dict[str, list[Slate]] = {}
@@ -207,6 +226,20 @@ class Replayer:
                 answers[asked.number][1] if asked.assignment.arm == arm else next(given)[1] for asked in batch
             ]
         self.comparison.add(slates)
+
+    def _past_events(self, session: Session) -> list[Event]:
+        """Give what is asked of a unit's past; the log's own policy showed it."""
+        unit, run = session.unit, self._run
+        request_id = request_identity(session.impressions[0].ts, f"{run}|{unit}|{session.impressions[0].ts}")
+        shown: list[Event] = []
+        done: list[Event] = []
+        for position, (item, one) in enumerate(_first_shown(session).items()):
+            if IMPRESSION_KIND in self._before.kinds:
+                what = (request_id, unit, NO_ARM, NO_ARM, item, position, 0, None, None)
+                shown.append(Impression(impression_identity(request_id, item), run, one.ts, *what))
+            events = _feedback(run, request_id, unit, one)
+            done += [event for event in events if event.kind in self._before.kinds]
+        return shown + done
 
     def _events(self, asked: Asked, arm: str, request: Request, slate: Slate) -> list[Event]:
         """Give the events of one answer: the exposure when it is the unit's first, then what counts."""
@@ -226,7 +259,40 @@ class Replayer:
                 continue
             what = (request_id, unit, arm, version, item, position, step, score, propensity, slate.fallback)
             events.append(Impression(impression_identity(request_id, item), run, logged.ts, *what))
-            for kind, value in logged.feedback:
-                identity = feedback_identity(request_id, item, kind, 0)
-                done.append(Feedback(identity, run, logged.ts, request_id, unit, item, kind, value))
+            done += _feedback(run, request_id, unit, logged)
         return events + done
+
+
+class _Before(NamedTuple):
+    """What metrics ask of units before their first exposure: the kinds, and how long before it (ms)."""
+
+    kinds: frozenset[str]
+    time: int
+
+
+def _asked_before(metrics: Metrics, options: ReplayOptions) -> _Before:
+    """Find what metrics that a replay can tell are adjusted by; pairs are compared within units anyway."""
+    kinds: set[str] = set()
+    time = 0
+    for metric in metrics.values():
+        parts, lookback = measures(metric).values(), cuped_of(metric)
+        told = options.mode == "rerank" or metric.kind == "ratio"
+        if lookback and told and not options.paired and not any(one.aggregate == "days" for one in parts):
+            kinds.update(one.event for one in parts)
+            time = max(time, lookback)
+    return _Before(frozenset(kinds), time)
+
+
+def _first_shown(session: Session) -> dict[str, LoggedImpression]:
+    """Give what a session shows, by item: once, however often it is repeated."""
+    shown: dict[str, LoggedImpression] = {}
+    for impression in session.impressions:
+        shown.setdefault(impression.item, impression)
+    return shown
+
+
+def _feedback(run: str, request_id: str, unit: str, logged: LoggedImpression) -> Iterator[Feedback]:
+    item, ts = logged.item, logged.ts
+    for kind, value in logged.feedback:
+        identity = feedback_identity(request_id, item, kind, 0)
+        yield Feedback(identity, run, ts, request_id, unit, item, kind, value)

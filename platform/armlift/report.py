@@ -162,8 +162,9 @@ def _small_strata(found: Sequence[Found]) -> dict[str, int]:
 def question_of(run: Run, calendar: Calendar, at: int) -> Question:
     """Ask of a run what there is up to a time (UTC milliseconds)."""
     experiment, _ = run.parsed()
-    segments = experiment.analysis.segments
-    return Question(run.run, run.experiment, run.paired, at, calendar.day(at), segments)
+    plan = experiment.analysis
+    own = (run.run, run.experiment, run.paired)
+    return Question(*own, at, calendar.day(at), plan.segments, plan.exclusions)
 
 
 def _evidence(one: Comparison, metric: Metric) -> Evidence:

@@ -9,6 +9,7 @@ from armlift.verdict import Verdict, challengers
 BROKEN = {
     "srm": "the groups of users are not of the sizes they should have",
     "several_exposures": "too many users met more than one arm",
+    "exclusions": "the rules leave out more users of one group than of another",
     "pre_exposure_bias": "the groups of users differed before the experiment began",
     "event_loss": "what too many users did was lost",
     "stale_model": "an arm answered from a model that is too old",

@@ -7,7 +7,15 @@ LEAST_DIFFERING = 0.01
 """Share of requests on which slates must differ."""
 LEAST_MATCHED = 100
 """Matched impressions each arm must have."""
-CHECK_ORDER = ("srm", "several_exposures", "pre_exposure_bias", "event_loss", "stale_model", "symbiosis")
+CHECK_ORDER = (
+    "srm",
+    "several_exposures",
+    "exclusions",
+    "pre_exposure_bias",
+    "event_loss",
+    "stale_model",
+    "symbiosis",
+)
 """Which failed check is named first; others follow in the order given."""
 
 

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy.stats import skew
 from sqlalchemy import Engine, insert
 
 from armlift.aggregates import Question, Stratum, UnitTotals, needs_rows
 from armlift.days import DAY_MS
 from armlift.effects import BEFORE, PAST, parts_of, past_of
+from armlift.experiment import Exclusion
 from armlift.metric import METRICS, window_of
 from armlift.segments import Segment, tell
 from armlift.stats.aggregates import Aggregates, merge_all
@@ -367,6 +369,72 @@ def test_segments_equal_numpy_over_their_units(engine: Engine, paired: bool) -> 
                     part.pairs("watched", "a", "b"), (*PARTS, "control_num", "control_den"), np.hstack(both)
                 )
         check_same(totals.by_stratum("capped"), whole)
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_skewness_equals_scipy(engine: Engine, streamed: bool) -> None:
+    world = random_world(9, paired=False)
+    store(engine, world)
+    asked = question(DAYS - 1, paired=False)
+    wanted = expected(world, asked)
+    metrics = {n: m for n, m in METRICS_ASKED.items() if not (streamed and needs_rows(m))}
+    with engine.connect() as connection:
+        totals = UnitTotals(connection, asked, metrics)
+        for name, metric in metrics.items():
+            rows = {}
+            for arm in "ab":
+                units = [u for s, some in wanted.strata.items() if s.arm == arm for u in some]
+                values = world.totals(world.counting(units, arm, name, asked.as_of), arm, name, DAYS - 1)
+                values[:, 0] = np.minimum(values[:, 0], world.cap(wanted.strata, name, asked))
+                rows[arm] = values[values[:, 1] != 0] if metric.kind == "ratio" else values
+            sums = sum(one.sum(axis=0) for one in rows.values())
+            found = totals.skewness(name)
+            for arm, values in rows.items():
+                ratio = metric.kind == "ratio"
+                left = values[:, 0] - sums[0] / sums[1] * values[:, 1] if ratio else values[:, 0]
+                skewness = skew(left) if left.std() else 0.0
+                assert found[arm][0] == len(values)
+                assert found[arm][1] == pytest.approx(skewness, rel=1e-7, abs=1e-9)
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_exclusions_leave_out_units_by_their_total_or_a_day(engine: Engine, paired: bool) -> None:
+    world = random_world(10, paired=paired)
+    store(engine, world)
+    rules = {
+        "busy": Exclusion(metric="clicks", above=3),
+        "bot": Exclusion(metric="by_past", above=1, per="day"),
+        "nobody": Exclusion(metric="clicks", above=1e6),
+    }
+    for day in (0, DAYS - 1):
+        asked = question(day, paired=paired)
+        strata = expected(world, asked).strata
+        mine: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+        for row in world.unit_days:
+            own = (row["run"], row["experiment"], row["side"]) == ("r1", "demo", "post")
+            if own and row["day"] <= day:
+                mine[row["unit_id"], row["arm"]][row["metric"]].append(row["num"])
+        busy = {unit for (unit, _), done in mine.items() if sum(done["clicks"]) > 3}
+        bots = {unit for (unit, _), done in mine.items() if max(done["by_past"], default=0) > 1}
+        with engine.connect() as connection:
+            totals = UnitTotals(connection, asked._replace(exclusions=rules), METRICS_ASKED)
+            assert totals.assigned() == {s: len(units) for s, units in strata.items()}
+            kept = {s: [u for u in units if u not in busy | bots] for s, units in strata.items()}
+            assert totals.counts() == {s: len(units) for s, units in kept.items() if units}
+            there = {unit for units in strata.values() for unit in units}
+            left_out = totals.left_out()
+            assert left_out["excluded_busy"] == len(there & busy)
+            assert left_out["excluded_bot"] == len(there & bots)
+            assert left_out["excluded_nobody"] == 0
+            if day:
+                assert len(there & busy) > 0
+                assert len(there & bots) > 0
+            by_arm: dict[str, int] = defaultdict(int)
+            for stratum, units in strata.items():
+                by_arm[stratum.arm] += len(units) - len(kept[stratum])
+            assert totals.excluded() == {arm: n for arm, n in by_arm.items() if n}
+            for stratum, one in totals.by_stratum("watched").items():
+                check(one, ("num",), world.totals(kept[stratum], stratum.arm, "watched", day)[:, :1])
 
 
 def check_same(found: Mapping[Stratum, Aggregates], wanted: Mapping[Stratum, Aggregates]) -> None:

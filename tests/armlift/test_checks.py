@@ -109,8 +109,9 @@ def test_a_fair_run_passes(lab: Lab, engine: Engine) -> None:
     report = report_of(lab, engine, split(60, 55))
     assert statuses(report) == {
         "random_exposure": "ok", "srm": "ok", "srm_always_valid": "ok", "several_exposures": "ok",
-        "pre_exposure_bias": "no_data", "event_loss": "ok", "stale_model": "not_applicable",
-        "symbiosis": "not_applicable", "lateness": "not_applicable", "merged_ids": "not_applicable",
+        "exclusions": "not_applicable", "pre_exposure_bias": "no_data", "heavy_tails": "ok",
+        "event_loss": "ok", "stale_model": "not_applicable", "symbiosis": "not_applicable",
+        "lateness": "not_applicable", "merged_ids": "not_applicable",
     }  # fmt: skip
     by_metric = {one.metric: one for one in report.comparisons}
     assert by_metric["click_rate"].units == 55
@@ -120,6 +121,48 @@ def test_a_fair_run_passes(lab: Lab, engine: Engine) -> None:
     assert by_metric["active_days"].status == "not_estimable"
     assert by_metric["follow_rate"].status == "no_data"
     assert by_metric["follow_rate"].mean is None
+
+
+RULES = "analysis: {exclusions: {bots: {metric: shown, above: 9, per: day}}}\n"
+
+
+def with_rules(lab: Lab) -> Lab:
+    own = lab.folder / "experiments" / "hand.yaml"
+    own.write_text(own.read_text() + RULES)
+    metrics = lab.folder / "metrics.yaml"
+    metrics.write_text(metrics.read_text() + "\nshown: {kind: mean, of: {event: impression}}\n")
+    return Lab(lab.folder)
+
+
+def test_rules_leave_out_units_and_say_how_many(lab: Lab, engine: Engine) -> None:
+    bots = [unit_events(f"{arm}{n}", arm, shown=10, clicks=9) for n in range(4) for arm in ("old", "new")]
+    report = report_of(with_rules(lab), engine, split(60, 55) + bots)
+    assert report.dropped["unit_excluded_bots"] == 8
+    clicks = next(one for one in report.comparisons if one.metric == "clicks")
+    assert (clicks.units, clicks.control_units, clicks.control_mean) == (55, 60, 1.0)
+    assert "shown" not in {one.metric for one in report.comparisons}
+    check = next(check for check in report.checks if check.name == "exclusions")
+    assert check.status == "ok"
+    assert check.value == pytest.approx(8 / 123)
+    assert check.meaning.startswith("units that the rules leave out, 4 : 4 by arm")
+
+
+def test_rules_that_leave_out_more_of_one_arm_break_the_run(lab: Lab, engine: Engine) -> None:
+    bots = [unit_events(f"bot{n}", "new", shown=10) for n in range(20)]
+    report = report_of(with_rules(lab), engine, split(60, 50) + bots)
+    assert statuses(report) | {"srm": "ok", "exclusions": "fail"} == statuses(report)
+    assert report.verdict.status == "broken"
+    assert "the rules leave out more users of one group than of another" in report.sentence
+
+
+def test_heavy_tails_ask_for_more_units(lab: Lab, engine: Engine) -> None:
+    whale = [unit_events("whale", "new", shown=100, clicks=100)]
+    report = report_of(lab, engine, split(60, 55) + whale)
+    check = next(check for check in report.checks if check.name == "heavy_tails")
+    assert check.status == "warn"
+    assert check.meaning.startswith("click_rate of new, skewness ")
+    assert check.meaning.endswith("there are 56; its interval misses more often than it says")
+    assert report.verdict.status != "broken"
 
 
 def test_a_skewed_split_is_broken(lab: Lab, engine: Engine) -> None:

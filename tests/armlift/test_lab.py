@@ -152,3 +152,17 @@ def test_the_phases_of_an_experiment_are_local_times(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("16:00:01Z", "16:00:00Z"))
     with pytest.raises(InputError, match=r"phases\.1\.start: 2022-04-20T00:00:00\+08:00 must be later than"):
         Lab(tmp_path).experiment("demo")
+
+
+def test_a_rule_that_leaves_out_units_looks_at_a_mean(tmp_path: Path) -> None:
+    init_lab(tmp_path)
+    path = tmp_path / "experiments" / "demo.yaml"
+    rules = "alpha: 0.05, exclusions: {bots: {metric: clicks, above: 500, per: day}}"
+    path.write_text(path.read_text().replace("alpha: 0.05", rules))
+    demo = Lab(tmp_path).experiment("demo")
+    assert demo.analysis.exclusions["bots"].above == 500
+    for metric in ("click_rate", "clocks"):
+        path.write_text(path.read_text().replace("metric: clicks", f"metric: {metric}"))
+        with pytest.raises(InputError, match=rf"demo.yaml:13: .*bots.metric: '{metric}' is not a mean, "):
+            Lab(tmp_path).experiment("demo")
+        path.write_text(path.read_text().replace(f"metric: {metric}", "metric: clicks"))

@@ -14,17 +14,18 @@ from pathlib import Path
 
 import pytest
 from brokers import Broker
-from sqlalchemy import Engine
+from sqlalchemy import Engine, func, select
 
 from armlift.errors import InputError
 from armlift.lab import Lab, init_lab
 from armlift.logs.reader import open_log
 from armlift.logs.users import UserTable, read_users
 from armlift.replay import cut_of, replay
-from armlift.replayer import Mode, ReplayOptions
+from armlift.replayer import NO_ARM, Mode, ReplayOptions
 from armlift.report import Report, make_report
 from armlift.settings import KafkaSettings
 from armlift.store.database import open_database
+from armlift.store.tables import exposures, unit_days
 from armlift.streams.embedded import EmbeddedStream
 from armlift.streams.kafka import KafkaStream
 
@@ -236,7 +237,7 @@ def test_a_unit_keeps_its_arm_and_is_exposed_once(lab: Lab, log_file: Path) -> N
     found = tables(lab)
     assert max(Counter(row[5] for row in found["exposures"]).values()) == 1
     arm = {row[5]: row[9] for row in found["exposures"]}
-    assert all(arm[row[6]] == row[7] for row in found["impressions"])
+    assert all(row[7] in (arm[row[6]], NO_ARM) for row in found["impressions"])
 
 
 KILLED = """
@@ -249,6 +250,7 @@ from armlift.lab import Lab
 from armlift.logs.reader import open_log
 from armlift.replayer import ReplayOptions
 from armlift.store.database import open_database
+from armlift.store.tables import exposures, unit_days
 from armlift.streams.embedded import EmbeddedStream
 
 left = int(sys.argv[5])
@@ -388,9 +390,65 @@ def test_an_audience_needs_attributes_and_only_it_takes_part(lab: Lab, log_file:
     exposed = {int(str(row[5])) for row in tables(lab)["exposures"]}
     assert exposed == set(range(15, 39))
     assert report.dropped["request_audience"] == 16 * 4
-    assert sum(one["matched"] for one in report.resolution["by_arm"].values()) == len(
-        tables(lab)["impressions"]
+    counted = [row for row in tables(lab)["impressions"] if row[7] != NO_ARM]
+    assert sum(one["matched"] for one in report.resolution["by_arm"].values()) == len(counted)
+
+
+@pytest.mark.parametrize("traffic", [1.0, 0.5])
+def test_what_units_did_before_adjusts_metrics_that_ask_for_it(
+    lab: Lab, tmp_path: Path, traffic: float
+) -> None:
+    """Their past is the log's in the `cuped` time before first exposure, each item of a session once."""
+    log_file = write_log(tmp_path / "log.csv", users=150)
+    plain = run_replay(lab, log_file)
+    metrics = lab.folder / "metrics.yaml"
+    own = "\n".join(
+        [
+            "by_past: {kind: mean, cuped: 60h, of: {event: click}}",
+            "rate_by_past: {kind: ratio, cuped: 60h, numerator: {event: click},",
+            "  denominator: {event: impression}}",
+        ]
     )
+    metrics.write_text(f"{metrics.read_text()}\n{own}\n")
+    demo = lab.folder / "experiments" / "demo.yaml"
+    text = demo.read_text().replace("primary: [click_rate]", "primary: [rate_by_past, by_past]")
+    phases = f"phases:\n  - {{traffic: {traffic}}}\n  - {{start: 2022-04-14, traffic: 1.0}}"
+    demo.write_text(text.replace("phases:\n  - traffic: 1.0", phases))
+    lab = Lab(lab.folder)
+    report = run_replay(lab, log_file)
+    e, d = exposures.c, unit_days.c
+    with open_database(lab).connect() as connection:
+        met = select(e.unit_id, func.min(e.ts)).where(e.run == report.run.run).group_by(e.unit_id)
+        first: dict[str, int] = dict(connection.execute(met).all())
+        past = select(d.unit_id, d.metric, func.sum(d.num), func.sum(d.den))
+        past = past.where(d.run == report.run.run, d.side == "pre").group_by(d.unit_id, d.metric)
+        sums = {(unit, metric): (num, den) for unit, metric, num, den in connection.execute(past)}
+    assert len(first) == 150
+    clicks: dict[str, float] = defaultdict(float)
+    shown: dict[str, float] = defaultdict(float)
+    sessions: dict[str, tuple[int, set[str]]] = {}
+    for line in log_file.read_text().splitlines()[1:]:
+        user, video, _, _, ts, click, *_ = line.split(",")
+        when, before = int(ts), first[user] - int(ts)
+        if user not in sessions or when - sessions[user][0] > 1_800_000:
+            sessions[user] = (when, set())
+        items = sessions[user][1]
+        sessions[user] = (when, items | {video})
+        if 0 < before <= 60 * 3_600_000 and video not in items:
+            clicks[user] += int(click)
+            shown[user] += 1
+    for unit in first:
+        assert sums.get((unit, "by_past"), (0.0, 0.0))[0] == clicks[unit]
+        assert sums.get((unit, "rate_by_past"), (0.0, 0.0)) == (clicks[unit], shown[unit])
+    methods = {one.metric: one.method for one in report.comparisons}
+    assert (methods["by_past"], methods["rate_by_past"]) == ("cuped", "cuped_ratio")
+    bias = next(check for check in report.checks if check.name == "pre_exposure_bias")
+    assert bias.value is not None
+    if traffic == 1.0:
+        assert report.resolution["matched"] == plain.resolution["matched"]
+    stored = tables(lab)
+    assert run_replay(lab, log_file).as_dict() == report.as_dict()
+    assert tables(lab) == stored
 
 
 def test_segments_need_attributes_and_are_compared_by_themselves(lab: Lab, log_file: Path) -> None:
@@ -500,7 +558,7 @@ def test_a_slate_of_a_fallback_marks_its_events(lab: Lab, log_file: Path) -> Non
     run_replay(Lab(lab.folder), log_file)
     with closing(sqlite3.connect(lab.folder / "armlift.db")) as connection:
         for table in ("impressions", "exposures"):
-            found = set(connection.execute(f"SELECT arm, fallback FROM {table}"))
+            found = set(connection.execute(f"SELECT arm, fallback FROM {table} WHERE arm <> '{NO_ARM}'"))
             assert found == {("random", 0), ("popularity", 0), ("remote", 1)}
 
 

@@ -1,4 +1,4 @@
-"""The figures of a replay of real rows, against thirty lines of NumPy over the same rows."""
+"""The figures of a replay of real rows, against forty lines of NumPy over the same rows."""
 
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,11 @@ metrics: {primary: [click_rate], secondary: [clicks, likers]}
 """
 
 
-def per_unit_totals(file: Path, k: int) -> tuple[list[str], dict[str, Any]]:
-    """Give units and, by arm, [units, 3]: clicks, impressions, likes of each session's first k."""
+def per_unit_totals(file: Path, k: int) -> tuple[list[str], dict[str, Any], Any]:
+    """Give units; by arm, [units, 3]: clicks, impressions, likes of each session's first k; and earlier clicks.
+
+    Those are [units], of the fortnight before each unit's first exposure.
+    """
     rows: Any = np.genfromtxt(file, delimiter=",", names=True, dtype=np.int64)
     old, new = rows[rows["time_ms"] < CUT], rows[rows["time_ms"] >= CUT]
     videos = np.unique(rows["video_id"])
@@ -41,8 +44,12 @@ def per_unit_totals(file: Path, k: int) -> tuple[list[str], dict[str, Any]]:
         score[arm][~np.isin(videos, old["video_id"])] = -1  # not in the catalogue, so behind all others
     units = np.unique(new["user_id"])
     totals = {arm: np.zeros((len(units), 3)) for arm in HALF_LIVES}
+    past = np.zeros(len(units))
     for place, unit in enumerate(units):
-        own = new[new["user_id"] == unit]
+        own, before = new[new["user_id"] == unit], old[old["user_id"] == unit]
+        for session in np.split(before, np.flatnonzero(np.diff(before["time_ms"]) > 1_800_000) + 1):
+            shown = session[np.unique(session["video_id"], return_index=True)[1]]
+            past[place] += shown["is_click"][shown["time_ms"] >= own["time_ms"][0] - 14 * DAY].sum()
         ends = np.flatnonzero(np.diff(own["time_ms"]) > 1_800_000) + 1
         for session in np.split(own, ends):
             _, first = np.unique(session["video_id"], return_index=True)
@@ -52,7 +59,7 @@ def per_unit_totals(file: Path, k: int) -> tuple[list[str], dict[str, Any]]:
                 values = score[arm][np.searchsorted(videos, shown["video_id"])]
                 top = shown[np.lexsort((ids, -values))[:k]]
                 totals[arm][place] += top["is_click"].sum(), len(top), (top["label"] > 0).sum()
-    return list(units.astype(str)), totals
+    return list(units.astype(str)), totals, past
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +83,7 @@ def test_the_27k_extract(lab: Lab, shared_data: Path, k: int, paired: bool) -> N
         run = replay(lab, experiment, open_log([file]), engine, stream, ReplayOptions("rerank", paired, k, 0))
     report = make_report(engine, run, lab.calendar)
     ratio, mean, share = report.comparisons
-    units, totals = per_unit_totals(file, k)
+    units, totals, past = per_unit_totals(file, k)
     arm = assign_many(lab.split(experiment), 0, units).arm
     control, new = (totals[name] if paired else totals[name][arm == i] for i, name in enumerate(HALF_LIVES))
 
@@ -94,8 +101,16 @@ def test_the_27k_extract(lab: Lab, shared_data: Path, k: int, paired: bool) -> N
         error = difference.std(ddof=1) / np.sqrt(len(difference))
         p = 2 * stats.t.sf(abs(rates[0] - rates[1]) / error, len(difference) - 1)
     else:
-        test = stats.ttest_ind(new[:, 0], control[:, 0], equal_var=False)
+        place = {i: arm == i for i in (0, 1)}
+        before = np.stack([past, past > 0], axis=1)
+        x = np.concatenate([before[place[1]], before[place[0]]])
+        y = np.concatenate([new[:, 0], control[:, 0]])
+        slope = np.linalg.lstsq(x - x.mean(axis=0), y - y.mean(), rcond=None)[0]
+        adjusted = y - (x - x.mean(axis=0)) @ slope
+        assert adjusted.var() < 0.97 * y.var()
+        test = stats.ttest_ind(adjusted[: len(new)], adjusted[len(new) :], equal_var=False)
         p = stats.ttest_ind(residual_new + rates[0], residual_control + rates[1], equal_var=False).pvalue
+    assert mean.method == ("paired" if paired else "cuped")
     assert mean.p_value == pytest.approx(test.pvalue, rel=1e-9)
     assert ratio.p_value == pytest.approx(p, rel=1e-9)
     assert share.mean == pytest.approx((new[:, 2] > 0).mean(), rel=1e-9)

@@ -27,6 +27,8 @@ CHECKS = {
     "srm": "Sample ratio",
     "srm_always_valid": "Sample ratio, at every look",
     "several_exposures": "Units in several arms",
+    "exclusions": "Units that rules leave out",
+    "heavy_tails": "Units enough for heavy tails",
     "pre_exposure_bias": "Alike before exposure",
     "event_loss": "Exposed units without impressions",
     "stale_model": "Age of the models",

@@ -58,11 +58,12 @@ LEFT_OUT = {
     "event_expired": "events of days that retention has deleted from the database; dropped",
     "event_unit_not_exposed": "events of units that were never exposed; they count in no figure",
 }
-BY_METRIC = {
+BY_NAME = {
+    "unit_excluded_": "units that the rule {} leaves out",
     "unit_too_young_": "units first exposed too short a time ago; they do not count in {}",
     "unit_small_stratum_": "units of phases in which an arm has fewer than two; they do not count in {}",
 }
-"""Reasons that end with the name of a metric."""
+"""Reasons that end with the name of a metric, or of a rule."""
 ALWAYS = "Always-valid interval"
 FIGURES = ("Units", "Control units", "Mean", "Control mean", "Lift", "p", "Adjusted p")
 
@@ -144,7 +145,7 @@ def left_out(report: Report) -> Markup:
 
 
 def _reason(reason: str) -> str:
-    for start, meaning in BY_METRIC.items():
+    for start, meaning in BY_NAME.items():
         if reason.startswith(start):
             return meaning.format(reason.removeprefix(start))
     return LEFT_OUT.get(reason, "")
