@@ -1,5 +1,7 @@
 """Trust checks: whether a run's lift rests on what it should."""
 
+from collections.abc import Sequence
+
 from sqlalchemy import Connection, case, func, or_, select
 
 from armlift.aggregates import Question, Stratum
@@ -107,18 +109,17 @@ def _sample_ratios(run: Run, experiment: Experiment, totals: Answers) -> list[Ch
 
 
 def _pre_exposure_bias(run: Run, experiment: Experiment, metrics: Metrics, totals: Answers) -> Check:
-    """Check that arms were alike before they met their units: the least p of all primary metrics and arms."""
+    """Check that arms were alike before they met their units: the least p of all primary metrics and arms.
+
+    Where no primary metric has a past, the others tell.
+    """
     name = "pre_exposure_bias"
     if run.paired:
         return Check(name, "not_applicable", None, "every unit meets every arm")
-    found: dict[str, float] = {}
-    for metric in experiment.metrics.primary:
-        for arm in experiment.challengers:
-            effect = compare_before(
-                metrics[metric], metric, arm, experiment.control, totals, experiment.analysis.alpha
-            )
-            if effect.p_value is not None:
-                found[f"{metric} of {arm}"] = effect.p_value
+    told = experiment.metrics
+    found = _past_differences(experiment, metrics, totals, told.primary) or _past_differences(
+        experiment, metrics, totals, (*told.secondary, *told.guardrails)
+    )
     if not found:
         return Check(name, "no_data", None, "nothing is known of units before their first exposure")
     least = min(found, key=lambda one: found[one])
@@ -126,6 +127,20 @@ def _pre_exposure_bias(run: Run, experiment: Experiment, metrics: Metrics, total
     status: CheckStatus = "fail" if p_value < BIAS_FAIL else "warn" if p_value < BIAS_WARN else "ok"
     meaning = f"before first exposure {least} differs most from the control's; p is Bonferroni's"
     return Check(name, status, p_value, meaning)
+
+
+def _past_differences(
+    experiment: Experiment, metrics: Metrics, totals: Answers, names: Sequence[str]
+) -> dict[str, float]:
+    """Give the p-value of what units did before, by metric and arm, where it is known."""
+    alpha = experiment.analysis.alpha
+    found = {}
+    for metric in names:
+        for arm in experiment.challengers:
+            effect = compare_before(metrics[metric], metric, arm, experiment.control, totals, alpha)
+            if effect.p_value is not None:
+                found[f"{metric} of {arm}"] = effect.p_value
+    return found
 
 
 def _exclusions(experiment: Experiment, totals: Answers) -> Check:

@@ -67,6 +67,15 @@ class Calendar:
             raise InputError(f"{text!s} is out of range, {_IN_YEARS}")
         return _millis(value.replace(tzinfo=self.zone) if value.tzinfo is None else value)
 
+    def parse_end(self, text: str) -> int:
+        """Read a time as `parse` does, but a date alone means its last millisecond."""
+        ts = self.parse(text)
+        try:
+            date.fromisoformat(text)
+        except ValueError:
+            return ts
+        return self.start_of(self.day(ts) + 1) - 1
+
     def show(self, ts: int) -> str:
         """Write a time (UTC milliseconds) as ISO 8601 in this zone, to the second."""
         return datetime.fromtimestamp(ts // 1000, self.zone).isoformat(timespec="seconds")

@@ -32,6 +32,7 @@ class Report:
     """Everything a run says; `as_dict` gives the fixed shape of `armlift report --json`.
 
     `answers` is what its numbers were computed from, see `Answers`; `snapshot` names where that is stored.
+    `early` says that it was read before a fixed end, so that always-valid intervals decide.
     """
 
     run: Run
@@ -49,6 +50,7 @@ class Report:
     snapshot: str | None = None
     decisions: Sequence[Decision] = ()
     novelty: Sequence[Novelty] = ()
+    early: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Give the report as plain data."""
@@ -138,6 +140,7 @@ def report_of(run: Run, calendar: Calendar, at: int, answers: Answers) -> Report
         checks=checks,
         dropped={**run.dropped, **{f"unit_{reason}": count for reason, count in left_out.items()}},
         novelty=novelties(experiment, metrics, _told(run, experiment, found), answers, question.as_of_day),
+        early=trust.early,
         sql=answers.sql,
         answers=answers.kept,
     )

@@ -148,3 +148,13 @@ def test_days_beyond_the_calendar_are_refused() -> None:
 def test_other_zones_are_refused(zone: str) -> None:
     with pytest.raises(InputError, match="is not a time zone, must be a name such as UTC or Asia/Shanghai"):
         Calendar(zone)
+
+
+def test_a_date_alone_may_mean_its_end() -> None:
+    shanghai = Calendar("Asia/Shanghai")
+    end = shanghai.parse("2022-04-16") - 1
+    assert shanghai.parse_end("2022-04-15") == end
+    assert shanghai.parse_end("2022-04-15T00:00") == shanghai.parse("2022-04-15")
+    assert shanghai.parse_end("2022-04-15T23:59:59.999+08:00") == end
+    berlin = Calendar("Europe/Berlin")
+    assert berlin.parse_end("2022-10-30") - berlin.parse("2022-10-30") == 25 * 3_600_000 - 1

@@ -30,7 +30,7 @@ metrics: {primary: [click_rate], secondary: [clicks, likers]}
 
 
 def per_unit_totals(file: Path, k: int) -> tuple[list[str], dict[str, Any], Any]:
-    """Give units; by arm, [units, 3]: clicks, impressions, likes of each session's first k; and earlier clicks.
+    """Give units; by arm, [units, 3]: clicks, impressions, likes of sessions' first k; and earlier clicks.
 
     Those are [units], of the fortnight before each unit's first exposure.
     """

@@ -74,7 +74,7 @@ def report(
     experiment: Annotated[str | None, typer.Argument(help="The experiment's name.")] = None,
     run: Annotated[str | None, typer.Option("--run", help="Default: the newest.")] = None,
     as_of: Annotated[
-        str | None, typer.Option("--as-of", help="A time or day; default: the run's end.")
+        str | None, typer.Option("--as-of", help="A time, or a day to its end; default: the run's end.")
     ] = None,
     snapshot: Annotated[
         str | None, typer.Option("--snapshot", help="Show a stored report as it was.")
@@ -123,7 +123,7 @@ def _report(lab: "Lab", engine: "Engine", experiment: str, run: str | None, as_o
     from armlift.reproduction import take_report
 
     try:
-        at = lab.calendar.parse(as_of) if as_of is not None else None
+        at = lab.calendar.parse_end(as_of) if as_of is not None else None
     except InputError as error:
         raise InputError(f"--as-of: {error}") from error
     found = stored_run(lab, engine, experiment, run)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from armlift.comparisons import Comparison
-from armlift.rendering.reading import margin_end
+from armlift.rendering.reading import deciding, margin_end
 from armlift.report import Report
 
 AXIS_ROOM = 3.0
@@ -32,7 +32,7 @@ class Axis(NamedTuple):
 
 def make_axis(report: Report, ticks: int) -> Axis:
     """Choose an axis: it holds 0 and the primary intervals over all units, and clips what dwarfs them."""
-    known = [one for one in report.comparisons if one.lift_low is not None and one.lift_high is not None]
+    known = [one for one in deciding(report) if one.lift_low is not None and one.lift_high is not None]
     ends = [end for one in known for end in _numbers(one)]
     if not any(ends):
         return Axis(-0.01, 0.01, [0.0])
@@ -41,8 +41,8 @@ def make_axis(report: Report, ticks: int) -> Axis:
     primary = [one for one in known if one.role == "primary" and one.segment is None]
     near = max((abs(end) for one in primary for end in _numbers(one)), default=0.0)
     near = near or max(map(abs, ends))
-    deciding = max(map(abs, [*margins, *(one.lift or 0.0 for one in guards)]), default=0.0)
-    limit = max(AXIS_ROOM * near, min(1.25 * deciding, GUARDRAIL_ROOM * near))
+    guarding = max(map(abs, [*margins, *(one.lift or 0.0 for one in guards)]), default=0.0)
+    limit = max(AXIS_ROOM * near, min(1.25 * guarding, GUARDRAIL_ROOM * near))
     shown = [0.0, *ends, *(margin for margin in margins if abs(margin) <= limit)]
     low, high = max(min(shown), -limit), min(max(shown), limit)
     room = 0.04 * (high - low)

@@ -16,6 +16,7 @@ from armlift.rendering.reading import (
     ROLES,
     Effect,
     Reading,
+    deciding,
     interval_name,
     interval_of,
     margin_end,
@@ -73,9 +74,18 @@ def figure(report: Report) -> Markup:
         tag("li", tag("svg", drawn, class_=effect or None, viewBox="0 0 34 16", aria_hidden="true"), text)
         for effect, drawn, text in samples
     )
+    name, alpha = interval_name(report), report.experiment.analysis.alpha
+    early = (
+        f"Points are lifts, bars always-valid {name}s, which hold at every look: the end was not fixed "
+        f"beforehand, or is not reached. Beyond chance: they leave out 0, and the p-value is below {alpha:g}."
+    )
     caption = (
-        f"Points are lifts, bars their {interval_name(report)}s. Beyond chance: the p-value is below "
-        f"{report.experiment.analysis.alpha:g}. Both are adjusted for several comparisons, but of guardrails."
+        early
+        if report.early
+        else (
+            f"Points are lifts, bars their {name}s. Beyond chance: the p-value is below "
+            f"{alpha:g}. Both are adjusted for several comparisons, but of guardrails."
+        )
     )
     return tag(
         "figure",
@@ -125,7 +135,7 @@ class _Plot:
         self.parts: list[Markup] = []
         self._top = STAMP_HEIGHT if report.run.synthetic else 0.0
         self.height = self._top + AXIS_HEIGHT
-        for (role, segment), of_role in groupby(report.comparisons, key=lambda one: (one.role, one.segment)):
+        for (role, segment), of_role in groupby(deciding(report), key=lambda one: (one.role, one.segment)):
             self._blank(ROLE_HEIGHT)
             title = fitted(within(ROLES.get(role, role), segment), 2 * layout.letters)
             self.parts.append(_text("role", title, EDGE, self.height + 26))
@@ -172,7 +182,10 @@ class _Plot:
             end = self.height + len(rows) * layout.row
             self.parts.append(_upright("margin", self._x(margin_end(metric)), self.height, end))
         for one in rows:
-            self._comparison(one, read(one, metric, self._report.experiment.analysis.alpha))
+            self._comparison(one, self._read(one, metric))
+
+    def _read(self, one: Comparison, metric: Metric) -> Reading:
+        return read(one, metric, self._report.experiment.analysis.alpha, early=self._report.early)
 
     def _comparison(self, one: Comparison, reading: Reading) -> None:
         """Draw one row: the arm's name, the bar or the status, and the figures."""

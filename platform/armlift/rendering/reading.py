@@ -1,5 +1,7 @@
 """A comparison in words: what its numbers say, by the verdict's rules, and what its status means."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from armlift.comparisons import Comparison
@@ -27,15 +29,26 @@ class Reading(NamedTuple):
     words: str
 
 
-def read(one: Comparison, metric: Metric, alpha: float) -> Reading:
-    """Read a comparison: better or worse where its p-value (adjusted, of guardrails plain) is below alpha."""
-    if one.lift is None or one.lift_low is None or one.lift_high is None:
+def deciding(report: Report) -> Sequence[Comparison]:
+    """Give a report's comparisons with the interval that decides: always valid where it is read early."""
+    if not report.early:
+        return report.comparisons
+    return [replace(one, lift_low=one.always_low, lift_high=one.always_high) for one in report.comparisons]
+
+
+def read(one: Comparison, metric: Metric, alpha: float, *, early: bool = False) -> Reading:
+    """Read a comparison: better or worse where its p-value (adjusted, of guardrails plain) is below alpha.
+
+    Of a report that is read `early`, where in addition the always-valid interval leaves out 0.
+    """
+    low, high = (one.always_low, one.always_high) if early else (one.lift_low, one.lift_high)
+    if one.lift is None or low is None or high is None:
         return Reading("unknown", one.status.replace("_", " "))
-    effect = _effect(one, metric, alpha)
+    effect = "open" if early and low <= 0 <= high else _effect(one, metric, alpha)
     words = "may be 0" if effect == "open" else effect
     if one.role != "guardrail":
         return Reading(effect, words)
-    harms = [sign_of(metric) * -end for end in (one.lift_low, one.lift_high)]
+    harms = [sign_of(metric) * -end for end in (low, high)]
     if min(harms) > metric.margin:
         return Reading(effect, f"{words}, past its margin")
     kept = "within its margin" if max(harms) <= metric.margin else "margin not proven"

@@ -100,7 +100,7 @@ def _group(report: Report, metric: Metric, rows: Sequence[Comparison]) -> Markup
     title = tag("th", title, scope="rowgroup", colspan=str(len(FIGURES) + 6))
     body = [tag("tr", title, class_="group")]
     for one in rows:
-        reading = read(one, metric, alpha)
+        reading = read(one, metric, alpha, early=report.early)
         cells = join(
             numbers(count(one.units), count(one.control_units), plain(one.mean), plain(one.control_mean)),
             numbers(signed(one.lift), interval_of(one), always_of(one)),

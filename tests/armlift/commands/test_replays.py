@@ -199,7 +199,7 @@ def test_replay_and_report_give_one_document(
     assert run(["report", "demo", "--run", replayed["run"], *words]) == 0
     assert json.loads(capsys.readouterr().out) == replayed
     assert run(["report", "demo", "--as-of", "2022-04-10", *words]) == 0
-    assert json.loads(capsys.readouterr().out)["as_of"] == "2022-04-10T00:00:00+08:00"
+    assert json.loads(capsys.readouterr().out)["as_of"] == "2022-04-10T23:59:59+08:00"
 
 
 def test_a_report_of_a_run_that_is_not(lab: Path, log_file: Path, refused: Refused) -> None:

@@ -2,7 +2,17 @@ from dataclasses import replace
 
 import pytest
 
-from armlift.rendering.reading import Reading, interval_name, interval_of, margin_end, read, traits, within
+from armlift.rendering.html import render
+from armlift.rendering.reading import (
+    Reading,
+    deciding,
+    interval_name,
+    interval_of,
+    margin_end,
+    read,
+    traits,
+    within,
+)
 from armlift.report import Report
 
 
@@ -63,3 +73,21 @@ def test_the_interval_is_named_after_alpha(report: Report, alpha: float, name: s
     analysis = report.experiment.analysis.model_copy(update={"alpha": alpha})
     experiment = report.experiment.model_copy(update={"analysis": analysis})
     assert interval_name(replace(report, experiment=experiment)) == f"{name} interval"
+
+
+def test_what_is_read_early_is_sure_where_its_always_valid_interval_is(report: Report) -> None:
+    one, metric = report.comparisons[0], report.metrics["click_rate"]
+    assert one.p_adjusted is not None
+    assert one.p_adjusted < 0.05
+    wide, narrow = (replace(one, always_low=low, always_high=0.08) for low in (-0.01, 0.001))
+    assert read(wide, metric, 0.05).effect == "better"
+    assert read(wide, metric, 0.05, early=True) == Reading("open", "may be 0")
+    assert read(narrow, metric, 0.05, early=True).effect == "better"
+    assert read(one, metric, 0.05, early=True).effect == "unknown"
+    early = replace(report, comparisons=[wide, narrow], early=True)
+    assert [one.lift_low for one in deciding(early)] == [-0.01, 0.001]
+    assert deciding(replace(early, early=False)) == [wide, narrow]
+    page = render(early)
+    assert "bars always-valid 95% intervals" in page
+    assert "+0.10% to +8.00%" in page
+    assert "bars always-valid" not in render(report)
