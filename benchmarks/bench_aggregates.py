@@ -42,7 +42,7 @@ def fill(engine: Engine, units: int) -> None:
     """Write exposures and days of units: on most days each does nothing in a third of the metrics."""
     u, d, m = "u.value", "d.value", "m.value"
     arm = f"CASE WHEN {u} % 2 = 0 THEN 'a' ELSE 'b' END"
-    noise = f"(({u} * 7919 + ({d} + 3) * 104729 + {m} * 1299709) % 1009) / 100.0"
+    noise = f"((({u} % 1009) * 7919 + ({d} + 3) * 104729 + {m} * 1299709) % 1009) / 100.0"
     number = f"{noise} + ({u} % 97) / 20.0"
     series = {
         "u": "SELECT value FROM numbers WHERE value BETWEEN {} AND {}",
