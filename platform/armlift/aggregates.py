@@ -106,7 +106,7 @@ class UnitTotals:
         self._units: FromClause = units
         asked = [_units(question), *(_excluded(question, name) for name in question.exclusions)]
         self._assigned = self._unit_counts(true())
-        self._excluded = self._exclude(units)
+        self._excluded, self._excluded_by_rule = self._exclude(units)
         if self._ordered:
             # By hash, rows are added in the order they come in; a sort does not keep it.
             connection.execute(text("SET LOCAL enable_mergejoin = off"))
@@ -161,12 +161,7 @@ class UnitTotals:
         """
         ratio = self._metrics[metric].kind == "ratio"
         columns = ("num", "den") if ratio else ("num",)
-        rows = self._made
-        where: ColumnElement[bool] = true()
-        if rows is None:
-            rows = self._totals([metric], columns).subquery("totals")
-        else:
-            where = rows.c.metric == metric
+        rows, where = self._read([metric], columns)
         value = self._value(rows, "num")
         if ratio:
             whole = merge_all([Aggregates.empty(columns), *self._of_carriers(metric, columns).values()])
@@ -221,11 +216,10 @@ class UnitTotals:
             found["several_arms"] = row[1]
         return found | {f"excluded_{rule}": n for rule, n in self._excluded_by_rule.items()}
 
-    def _exclude(self, units: Table) -> dict[str, int]:
-        """Leave out the units that exclusions name; gives how many of each arm."""
-        self._excluded_by_rule: dict[str, int] = {}
+    def _exclude(self, units: Table) -> tuple[dict[str, int], dict[str, int]]:
+        """Leave out the units that exclusions name; gives how many of each arm, and by rule."""
         if not self._question.exclusions:
-            return {}
+            return {}, {}
         named = _table(
             self._connection, "unit_exclusions", ("rule", "unit_id"), {"rule": String, "unit_id": String}
         )
@@ -234,12 +228,12 @@ class UnitTotals:
         u, n = units.c, named.c
         by_rule = select(n.rule, func.count(u.unit_id.distinct())).where(n.unit_id == u.unit_id)
         counts: dict[str, int] = dict(self._connection.execute(by_rule.group_by(n.rule)).all())
-        self._excluded_by_rule = {rule: counts.get(rule, 0) for rule in self._question.exclusions}
+        named_by_rule = {rule: counts.get(rule, 0) for rule in self._question.exclusions}
         mine = u.unit_id.in_(select(n.unit_id))
         by_arm = select(u.arm, func.count()).where(mine).group_by(u.arm).order_by(u.arm)
         excluded: dict[str, int] = dict(self._connection.execute(by_arm).all())
         self._connection.execute(delete(units).where(mine))
-        return excluded
+        return excluded, named_by_rule
 
     def by_stratum(self, metric: str) -> dict[Stratum, Aggregates]:
         """Give a metric's aggregates over `parts_of` it, by stratum.
@@ -399,6 +393,12 @@ class UnitTotals:
     def _rows(self) -> FromClause:
         return self._make_rows() if self._made is None else self._made
 
+    def _read(self, metrics: Sequence[str], columns: Sequence[str]) -> tuple[FromClause, ColumnElement[bool]]:
+        """Give what the totals of some metrics are read from, and which of its rows are theirs."""
+        if self._made is None:
+            return self._totals(metrics, columns).subquery("totals"), true()
+        return self._made, self._made.c.metric.in_(metrics)
+
     def _make_rows(self) -> FromClause:
         """Write the totals into a table, for what needs single rows or many passes."""
         values = {_value_name(place): String for place, _ in enumerate(self._question.segments)}
@@ -491,13 +491,12 @@ class UnitTotals:
         if ratios not in self._found:
             mine = [name for name, one in self._metrics.items() if (one.kind == "ratio") == ratios]
             columns = _TOTALS if ratios else ("num", BEFORE[0], PAST)
-            rows = self._totals(mine, columns).subquery("totals") if self._made is None else self._made
+            rows, where = self._read(mine, columns)
             keys = [rows.c.metric, *_stratum(rows)]
             if ratios:
                 carrying: ColumnElement[int] = literal_column("CASE WHEN den <> 0 THEN 1 ELSE 0 END")
                 keys.append(carrying)
             values = {part: self._value(rows, part) for part in columns}
-            where = true() if self._made is None else rows.c.metric.in_(mine)
             self._found[ratios] = aggregates_by(self._connection, rows, where, keys, values)
         return self._found[ratios]
 
