@@ -174,10 +174,8 @@ def _heavy_tails(run: Run, experiment: Experiment, metrics: Metrics, totals: Ans
         for arm, (n, skewness) in totals.skewness(metric).items():
             if arm in experiment.arms and n >= experiment.analysis.minimum_units:
                 needed = least_units(skewness)
-                told = (
-                    f"{metric} of {arm}, skewness {abs(skewness):.3g}, asks for {needed:,} units, there are "
-                    f"{n:,}"
-                )
+                told = f"{metric} of {arm}, of skewness {abs(skewness):.3g}, asks for {needed:,} units"
+                told = f"most of all {told}, there are {n:,}"
                 worst = max(worst or (0.0, ""), (needed / n, told))
     if worst is None:
         return Check(name, "no_data", None, "no arm has units enough to be compared")

@@ -160,7 +160,7 @@ def test_heavy_tails_ask_for_more_units(lab: Lab, engine: Engine) -> None:
     report = report_of(lab, engine, split(60, 55) + whale)
     check = next(check for check in report.checks if check.name == "heavy_tails")
     assert check.status == "warn"
-    assert check.meaning.startswith("click_rate of new, skewness ")
+    assert check.meaning.startswith("most of all click_rate of new, of skewness ")
     assert check.meaning.endswith("there are 56; its interval misses more often than it says")
     assert report.verdict.status != "broken"
 
