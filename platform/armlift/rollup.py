@@ -212,8 +212,9 @@ def _find_cells(connection: Connection, subject: Subject) -> None:
         select(t.unit_id)
         .join(exposures, and_(*same))
         .where(mine)
-        .group_by(t.unit_id, t.arm)
-        .having(func.min(e.ts) == func.min(t.ts))
+        # A mark does not name its experiment: those of others have times of their own.
+        .group_by(t.unit_id, t.arm, t.ts)
+        .having(func.min(e.ts) == t.ts)
     )
     merged = select(t.unit_id).where(mine, t.day.is_(None), t.arm.is_(None))
     anew = union(first, merged).subquery()

@@ -245,6 +245,13 @@ def test_the_rollup_equals_plain_python_whatever_the_batches(
     assert stored(engine) == recomputed(engine)
 
 
+def test_an_earlier_exposure_of_another_experiment_hides_none(engine: Engine) -> None:
+    store(engine, [reaction("routed", "u1", START, "0" * 32, "click", 1)])
+    met = [exposure("routed", "u1", START + ts, "a", name) for ts, name in ((9, "demo"), (5, "other"))]
+    store(engine, met)
+    assert stored(engine) == recomputed(engine) != []
+
+
 def test_a_rebuild_makes_the_rollup_of_events_that_came_before_their_run(engine: Engine) -> None:
     rng = random.Random(8)
     events = [*history(rng, unit_count=4, days=3), *history(rng, unit_count=4, days=3, run="paired")]
