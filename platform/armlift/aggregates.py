@@ -100,13 +100,14 @@ class UnitTotals:
         if self._ordered:
             # Enough to hash a million units at once.
             connection.execute(text("SET LOCAL work_mem = '256MB'"))
-        values = {_value_name(place): String for place, _ in enumerate(question.segments)}
-        units = _table(connection, "unit_strata", ("unit_id", "arm"), {**_UNIT_COLUMNS, **values})
-        _fill(connection, units, _units(question))
+        self._value_names = [_value_name(place) for place, _ in enumerate(question.segments)]
+        columns = {**_UNIT_COLUMNS, **dict.fromkeys(self._value_names, String)}
+        units = _table(connection, "unit_strata", ("unit_id", "arm"), columns)
+        of_units, rules = _units(question), [_excluded(question, name) for name in question.exclusions]
+        _fill(connection, units, of_units)
         self._units: FromClause = units
-        asked = [_units(question), *(_excluded(question, name) for name in question.exclusions)]
         self._assigned = self._unit_counts(true())
-        self._excluded, self._excluded_by_rule = self._exclude(units)
+        self._excluded, self._excluded_by_rule = self._exclude(units, rules)
         if self._ordered:
             # By hash, rows are added in the order they come in; a sort does not keep it.
             connection.execute(text("SET LOCAL enable_mergejoin = off"))
@@ -116,7 +117,7 @@ class UnitTotals:
         self._ages: dict[str, Table] = {}
         self._old_units: dict[_Time, dict[tuple[Any, ...], int]] = {}
         self._found: dict[bool, dict[tuple[Any, ...], Aggregates]] = {}
-        asked.append(self._totals(list(metrics)))
+        asked = (of_units, *rules, self._totals(list(metrics)))
         self.sql = ";\n".join(_literally(connection, query) for query in asked)
         if question.segments or any(needs_rows(metric) for metric in metrics.values()):
             self._make_rows()
@@ -125,15 +126,14 @@ class UnitTotals:
     def segments(self) -> list[Segment]:
         """List the segments that have units, by attribute and value."""
         found = []
-        for place, attribute in enumerate(self._question.segments):
-            value = self._units.c[_value_name(place)]
-            values = self._connection.scalars(select(value).distinct())
+        for attribute, name in zip(self._question.segments, self._value_names, strict=True):
+            values = self._connection.scalars(select(self._units.c[name]).distinct())
             found += [Segment(attribute, one) for one in sorted(values)]
         return found
 
     def within(self, segment: Segment) -> "UnitTotals":
         """Give the totals of a segment's units; they are capped where those of all units are."""
-        value = _value_name(self._question.segments.index(segment.attribute))
+        value = self._value_names[self._question.segments.index(segment.attribute)]
         mine = copy(self)
         mine._units = select(self._units).where(self._units.c[value] == segment.value).subquery()
         rows = self._rows
@@ -216,19 +216,19 @@ class UnitTotals:
             found["several_arms"] = row[1]
         return found | {f"excluded_{rule}": n for rule, n in self._excluded_by_rule.items()}
 
-    def _exclude(self, units: Table) -> tuple[dict[str, int], dict[str, int]]:
-        """Leave out the units that exclusions name; gives how many of each arm, and by rule."""
-        if not self._question.exclusions:
+    def _exclude(self, units: Table, rules: Sequence[Select[Any]]) -> tuple[dict[str, int], dict[str, int]]:
+        """Leave out the units that the rules of exclusions name; gives how many of each arm, and by rule."""
+        if not rules:
             return {}, {}
         named = _table(
             self._connection, "unit_exclusions", ("rule", "unit_id"), {"rule": String, "unit_id": String}
         )
-        for rule in self._question.exclusions:
-            _fill(self._connection, named, _excluded(self._question, rule))
+        for rule in rules:
+            _fill(self._connection, named, rule)
         u, n = units.c, named.c
         by_rule = select(n.rule, func.count(u.unit_id.distinct())).where(n.unit_id == u.unit_id)
         counts: dict[str, int] = dict(self._connection.execute(by_rule.group_by(n.rule)).all())
-        named_by_rule = {rule: counts.get(rule, 0) for rule in self._question.exclusions}
+        named_by_rule = {name: counts.get(name, 0) for name in self._question.exclusions}
         mine = u.unit_id.in_(select(n.unit_id))
         by_arm = select(u.arm, func.count()).where(mine).group_by(u.arm).order_by(u.arm)
         excluded: dict[str, int] = dict(self._connection.execute(by_arm).all())
@@ -401,8 +401,11 @@ class UnitTotals:
 
     def _make_rows(self) -> FromClause:
         """Write the totals into a table, for what needs single rows or many passes."""
-        values = {_value_name(place): String for place, _ in enumerate(self._question.segments)}
-        columns = {**_ROW_COLUMNS, **dict.fromkeys(_TOTALS, Float), **values}
+        columns = {
+            **_ROW_COLUMNS,
+            **dict.fromkeys(_TOTALS, Float),
+            **dict.fromkeys(self._value_names, String),
+        }
         made = _table(self._connection, "unit_totals", (*_STRATUM_FIRST, "unit_id"), columns)
         query = self._totals(list(self._metrics))
         if not self._ordered:
@@ -439,12 +442,11 @@ class UnitTotals:
             same = (d.unit_id == units.c.unit_id, d.arm == units.c.arm)
             rows = units.outerjoin(unit_days, and_(*same, *mine))
         named = ("unit_id", "arm", "generation", "phase")
-        values = (_value_name(place) for place, _ in enumerate(self._question.segments))
         found = select(
             metric,
             *(units.c[name] for name in named),
             *sums,
-            *(units.c[value] for value in values),
+            *(units.c[name] for name in self._value_names),
         ).select_from(rows)
         if not self._ordered:
             found = found.group_by(units.c.unit_id, units.c.arm, metric).having(func.count(d.day) > 0)

@@ -68,15 +68,11 @@ class Answers:
 
     def counts(self) -> dict[Stratum, int]:
         """Count the units of each stratum."""
-        kept = self._give("counts", lambda s: s.totals.counts(), lambda n: [[*k, v] for k, v in n.items()])
-        return {Stratum(*stratum): n for *stratum, n in kept}
+        return self._counted("counts", lambda s: s.totals.counts())
 
     def assigned(self) -> dict[Stratum, int]:
         """Count the units of each stratum, with those that exclusions leave out."""
-        kept = self._give(
-            "assigned", lambda s: s.totals.assigned(), lambda n: [[*k, v] for k, v in n.items()]
-        )
-        return {Stratum(*stratum): n for *stratum, n in kept}
+        return self._counted("assigned", lambda s: s.totals.assigned())
 
     def excluded(self) -> dict[str, int]:
         """Count the units of each arm that exclusions leave out."""
@@ -154,6 +150,10 @@ class Answers:
         """Give a metric's aggregates of the units that met both arms."""
         question = f"pairs/{metric}/{arm}/{control}"
         return _read(self._give(question, lambda s: s.totals.pairs(metric, arm, control), _written))
+
+    def _counted(self, question: str, ask: Callable[[Source], dict[Stratum, int]]) -> dict[Stratum, int]:
+        kept = self._give(question, ask, lambda counts: [[*key, n] for key, n in counts.items()])
+        return {Stratum(*stratum): n for *stratum, n in kept}
 
     def _strata(self, question: str, ask: Callable[[Source], ByStratum]) -> ByStratum:
         kept = self._give(question, ask, lambda m: [{**s._asdict(), **_written(a)} for s, a in m.items()])

@@ -175,12 +175,11 @@ def _heavy_tails(run: Run, experiment: Experiment, metrics: Metrics, totals: Ans
             if arm in experiment.arms and n >= experiment.analysis.minimum_units:
                 needed = least_units(skewness)
                 told = f"{metric} of {arm}, of skewness {abs(skewness):.3g}, asks for {needed:,} units"
-                told = f"most of all {told}, there are {n:,}"
-                worst = max(worst or (0.0, ""), (needed / n, told))
+                worst = max(worst or (0.0, ""), (needed / n, f"{told}, there are {n:,}"))
     if worst is None:
         return Check(name, "no_data", None, "no arm has units enough to be compared")
     short = worst[0] > 1
-    meaning = f"{worst[1]}{'; its interval misses more often than it says' if short else ''}"
+    meaning = f"most of all {worst[1]}{'; its interval misses more often than it says' if short else ''}"
     return Check(name, "warn" if short else "ok", worst[0], meaning)
 
 

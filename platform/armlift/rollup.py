@@ -220,6 +220,8 @@ def _find_cells(connection: Connection, subject: Subject) -> None:
     anew = union(first, merged).subquery()
     connection.execute(delete(moved))
     connection.execute(insert(moved).from_select(list(moved.c), select(anew)))
+    if not _number(connection, moved):
+        return
     follow(connection, subject.run, moved)
     _count(connection, moved)
     days = days_of(subject.run, moved)

@@ -189,16 +189,16 @@ class _Plot:
 
     def _comparison(self, one: Comparison, reading: Reading) -> None:
         """Draw one row: the arm's name, the bar or the status, and the figures."""
-        layout, name, top = self._layout, one.arm, self.height
+        layout, top = self._layout, self.height
         known = one.lift_low is not None and one.lift_high is not None
         figures = f"{signed(one.lift)} ({interval_of(one)})" if known else signed(one.lift)
-        spoken = f"{within(one.metric, one.segment)}, {name}: lift {figures}, {reading.words}"
+        spoken = f"{within(one.metric, one.segment)}, {one.arm}: lift {figures}, {reading.words}"
         y = top + layout.bar
         self._blank(layout.text + 4)
         parts = [
             tag("title", spoken),
             tag("rect", class_="hover", x=8, y=top, width=layout.width - 16, height=layout.row),
-            _text("arm", fitted(name, layout.letters), EDGE + 12, top + layout.text),
+            _text("arm", fitted(one.arm, layout.letters), EDGE + 12, top + layout.text),
             _text("figures", figures, layout.width - EDGE, top + layout.text),
             *(self._interval(one, reading.effect, y) if known else [self._status(reading.words, y)]),
         ]

@@ -13,10 +13,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
 
 from armlift.errors import InputError
 from armlift.stats.aggregates import Aggregates, Array
+from armlift.stats.estimates import Estimate, half_width
 from armlift.stats.ratios import ratio
 from armlift.stats.results import Status, check_share
 
@@ -132,31 +132,33 @@ def policy_value(totals: Aggregates, method: PolicyMethod, *, alpha: float = 0.0
     n = totals.n
     sums = totals.means * n
     rows, weight, squares = (sums.item(totals.index(name)) for name in ("rows", "weight", "weight_square"))
-    effective = weight * weight / squares if squares > 0 else None
-    told = {"n": n, "rows": round(rows), "alpha": alpha, "effective_rows": effective}
-
-    def found(status: Status, value: float | None = None, error: float | None = None) -> PolicyValue:
-        half = None if error is None or value is None else error * float(stdtrit(n - 1, 1 - alpha / 2))
-        return PolicyValue(
-            method=method,
-            status=status,
-            value=value,
-            standard_error=error,
-            low=None if half is None or value is None else value - half,
-            high=None if half is None or value is None else value + half,
-            mean_weight=weight / rows if rows else None,
-            **told,  # type: ignore[arg-type]
-        )
-
     estimate = ratio(totals, numerator, denominator)
+    status = _status(estimate)
+    value = None if status in ("no_data", "not_estimable") else estimate.value
+    error = sqrt(estimate.variance) if status == "ok" else None
+    half = None if error is None else half_width(error, n - 1, alpha)
+    return PolicyValue(
+        method=method,
+        status=status,
+        n=n,
+        rows=round(rows),
+        value=value,
+        standard_error=error,
+        low=None if value is None or half is None else value - half,
+        high=None if value is None or half is None else value + half,
+        alpha=alpha,
+        effective_rows=weight * weight / squares if squares > 0 else None,
+        mean_weight=weight / rows if rows else None,
+    )
+
+
+def _status(estimate: Estimate) -> Status:
     if estimate.value is None:
-        return found("no_data")
+        return "no_data"
     if not isfinite(estimate.value):
-        return found("not_estimable")
-    if n < 2:
-        return found("too_few", estimate.value)
+        return "not_estimable"
+    if estimate.n < 2:
+        return "too_few"
     if not isfinite(estimate.variance):
-        return found("not_estimable")
-    if estimate.variance == 0:
-        return found("zero_variance", estimate.value)
-    return found("ok", estimate.value, sqrt(estimate.variance))
+        return "not_estimable"
+    return "ok" if estimate.variance else "zero_variance"
