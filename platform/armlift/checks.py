@@ -14,7 +14,7 @@ from armlift.experiment import Experiment
 from armlift.lateness import Arrived, arrived
 from armlift.metric import Metrics
 from armlift.model_checks import stale_model, symbiosis
-from armlift.runs import IMPORTED, LIVE, Run
+from armlift.runs import IMPORTED, LIVE, SIMULATED, Run
 from armlift.splitter import generations
 from armlift.stats import srm
 from armlift.stats.results import CheckStatus
@@ -59,7 +59,7 @@ def make_checks(
 def _random_exposure(run: Run) -> Check:
     if run.mode == LIVE:
         return Check("random_exposure", "not_applicable", None, "the splitter chose what units met")
-    if run.mode == IMPORTED:
+    if run.served:
         return Check(
             "random_exposure", "not_applicable", None, "no log was replayed: arms chose what was shown"
         )
@@ -230,6 +230,8 @@ def _late(run: Run, answers: Answers, question: Question, calendar: Calendar) ->
     """Check that events arrived in time, and that the days asked for are complete."""
     if run.mode != LIVE:
         told = "the events of a replay are as old as its log"
+        if run.mode == SIMULATED:
+            told = "simulated events arrive when they are made"
         if run.mode == IMPORTED:
             told = "events were imported when the experiment was over"
         return Check("lateness", "not_applicable", None, told)

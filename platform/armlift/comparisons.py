@@ -221,7 +221,7 @@ def obstacle_of(run: Run, metric: Metric) -> str | None:
         return "not_estimable"
     if run.paired and metric.kind == "quantile":
         return "not_estimable"
-    if run.mode != IMPORTED and any(measure.aggregate == "days" for measure in parts):
+    if run.replayed and any(measure.aggregate == "days" for measure in parts):
         return "not_estimable"
     return None
 

@@ -23,6 +23,7 @@ from armlift.audience import Audience, parse_audience
 from armlift.days import read_time
 from armlift.errors import InputError
 from armlift.hashing import digest
+from armlift.simulation.settings import SimulationSettings
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -194,6 +195,7 @@ class Experiment(_Part):
     metrics: ExperimentMetrics
     analysis: AnalysisPlan = AnalysisPlan()
     replay: ReplaySettings = ReplaySettings()
+    simulation: SimulationSettings = SimulationSettings()
 
     @field_validator("audience")
     @classmethod
@@ -212,6 +214,8 @@ class Experiment(_Part):
             self._arms_only(f"forced.{unit}", arm)
         for arm in self.replay.versions:
             self._arms_only(f"replay.versions.{arm}", arm)
+        for arm in self.simulation.planted:
+            self._arms_only(f"simulation.planted.{arm}", arm)
         for index, phase in enumerate(self.phases):
             if phase.weights is not None and set(phase.weights) != set(self.arms):
                 raise ValueError(

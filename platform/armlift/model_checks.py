@@ -7,7 +7,7 @@ from armlift.answers import Answers
 from armlift.check import Check
 from armlift.days import DAY_MS
 from armlift.experiment import Experiment
-from armlift.runs import LIVE, Run
+from armlift.runs import LIVE, SIMULATED, Run
 from armlift.stats.results import CheckStatus
 from armlift.store.tables import exposures, models
 
@@ -52,8 +52,9 @@ def _trained(connection: Connection, run: Run, question: Question) -> list[tuple
 
 def symbiosis(run: Run, experiment: Experiment) -> Check:
     """Check that arms do not learn from each other's users while they are compared."""
-    if run.mode != LIVE:
-        meaning = "only a live run's arms learn while they are compared"
+    learns = run.mode == LIVE or (run.mode == SIMULATED and experiment.simulation.retrain == "nightly")
+    if not learns:
+        meaning = "only the arms of live runs, and of simulations with nightly retraining, learn meanwhile"
         return Check("symbiosis", "not_applicable", None, meaning)
     if experiment.training_data != "pooled":
         return Check("symbiosis", "ok", None, f"each arm's training data are {experiment.training_data}")

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -23,7 +23,7 @@ from armlift.lab import Lab
 from armlift.logs.reader import Log
 from armlift.logs.sessions import LoggedImpression, Session, sessions
 from armlift.logs.users import UserTable
-from armlift.metric import Metrics, cuped_of, measures
+from armlift.metric import Metric, Metrics, cuped_of, measures
 from armlift.resolution import SlateComparison
 from armlift.splitter import Assignment, Split, assign
 
@@ -92,7 +92,7 @@ class Replayer:
         self._limit = lab.settings.history_limit
         self._histories: dict[str, deque[Behaviour]] = {}
         self._assigned: dict[str, Assignment] = {}
-        self._before = _asked_before(lab.metrics_of(experiment), options)
+        self._before = asked_before(_adjustable(lab.metrics_of(experiment), options))
         self._pasts: dict[str, deque[Session]] = {}
         self._left_out: Counter[str] = Counter()
         self._rows = 0
@@ -263,24 +263,33 @@ class Replayer:
         return events + done
 
 
-class _Before(NamedTuple):
+class Before(NamedTuple):
     """What metrics ask of units before their first exposure: the kinds, and how long before it (ms)."""
 
     kinds: frozenset[str]
     time: int
 
 
-def _asked_before(metrics: Metrics, options: ReplayOptions) -> _Before:
-    """Find what metrics that a replay can tell are adjusted by; pairs are compared within units anyway."""
+def asked_before(metrics: Iterable[Metric]) -> Before:
+    """Find what metrics are adjusted by."""
     kinds: set[str] = set()
     time = 0
-    for metric in metrics.values():
-        parts, lookback = measures(metric).values(), cuped_of(metric)
-        told = options.mode == "rerank" or metric.kind == "ratio"
-        if lookback and told and not options.paired and not any(one.aggregate == "days" for one in parts):
-            kinds.update(one.event for one in parts)
+    for metric in metrics:
+        if lookback := cuped_of(metric):
+            kinds.update(one.event for one in measures(metric).values())
             time = max(time, lookback)
-    return _Before(frozenset(kinds), time)
+    return Before(frozenset(kinds), time)
+
+
+def _adjustable(metrics: Metrics, options: ReplayOptions) -> list[Metric]:
+    """List the metrics that a replay can tell and adjust; pairs are compared within units anyway."""
+    return [
+        metric
+        for metric in metrics.values()
+        if not options.paired
+        and (options.mode == "rerank" or metric.kind == "ratio")
+        and not any(one.aggregate == "days" for one in measures(metric).values())
+    ]
 
 
 def _first_shown(session: Session) -> dict[str, LoggedImpression]:

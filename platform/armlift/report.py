@@ -18,7 +18,7 @@ from armlift.experiment import Experiment
 from armlift.metric import Metric, Metrics
 from armlift.novelty import Novelty, novelties
 from armlift.planning import progress
-from armlift.runs import IMPORTED, LIVE, Run
+from armlift.runs import IMPORTED, LIVE, SIMULATED, Run
 from armlift.sentence import sentence
 from armlift.stats.power import minimum_detectable
 from armlift.store.database import reading
@@ -103,7 +103,7 @@ def report_of(run: Run, calendar: Calendar, at: int, answers: Answers) -> Report
     found = compare_arms(run, experiment, metrics, answers)
     matched = (
         {}
-        if run.mode == IMPORTED
+        if run.mode in (IMPORTED, SIMULATED)
         else answers.ask("matched", lambda connection: _matched(connection, run, question))
     )
     checks = make_checks(run, experiment, metrics, answers, question, calendar)
@@ -122,7 +122,7 @@ def report_of(run: Run, calendar: Calendar, at: int, answers: Answers) -> Report
         alpha=experiment.analysis.alpha,
         smallest_lift=experiment.analysis.smallest_lift,
         **plan._asdict(),
-        data="data" if run.mode == IMPORTED else "log",
+        data={IMPORTED: "data", SIMULATED: "simulation"}.get(run.mode, "log"),
     )
     verdict = judge(evidence, trust)
     return Report(

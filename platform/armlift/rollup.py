@@ -244,7 +244,7 @@ def _rows(subject: Subject) -> Select[tuple[object, ...]]:
     Events of a cell are first summed by what is asked for (a kind, bounds, a window), once however many
     metrics share it; then each metric takes its numerator and denominator from these sums.
     """
-    asked = _asked(subject.metrics)
+    asked = asked_of(subject.metrics)
     sums = _sums(subject, asked)
     parts = _parts(subject.metrics, asked)
     taken = case(
@@ -270,7 +270,7 @@ def _rows(subject: Subject) -> Select[tuple[object, ...]]:
     )
 
 
-class _Asked(NamedTuple):
+class Asked(NamedTuple):
     """Events of a kind, within bounds of their value, and of a time around the first exposure.
 
     `after` and `before` it are in milliseconds; `day` is the only day, counted from that of the exposure.
@@ -284,25 +284,25 @@ class _Asked(NamedTuple):
     day: int | None
 
 
-def _asks(metric: Metric) -> dict[str, _Asked]:
+def asks_of(metric: Metric) -> dict[str, Asked]:
     """Give what each column of a metric asks for."""
     around = (window_of(metric), cuped_of(metric), metric.day if metric.kind == "retention" else None)
     return {
-        column: _Asked(measure.event, measure.minimum, measure.maximum, *around)
+        column: Asked(measure.event, measure.minimum, measure.maximum, *around)
         for column, measure in measures(metric).items()
     }
 
 
-def _asked(metrics: Mapping[str, Metric]) -> dict[_Asked, int]:
+def asked_of(metrics: Mapping[str, Metric]) -> dict[Asked, int]:
     """Number what the metrics ask for."""
-    found: dict[_Asked, int] = {}
+    found: dict[Asked, int] = {}
     for metric in metrics.values():
-        for one in _asks(metric).values():
+        for one in asks_of(metric).values():
             found.setdefault(one, len(found))
     return found
 
 
-def _parts(metrics: Mapping[str, Metric], asked: dict[_Asked, int]) -> CTE:
+def _parts(metrics: Mapping[str, Metric], asked: dict[Asked, int]) -> CTE:
     """List the columns of the metrics, and which sum each is taken from."""
     return union_all(
         *(
@@ -310,7 +310,7 @@ def _parts(metrics: Mapping[str, Metric], asked: dict[_Asked, int]) -> CTE:
                 literal(name).label("metric"),
                 literal(column).label("column"),
                 literal(measure.aggregate).label("aggregate"),
-                literal(asked[_asks(metric)[column]], Integer).label("asked"),
+                literal(asked[asks_of(metric)[column]], Integer).label("asked"),
             )
             for name, metric in metrics.items()
             for column, measure in measures(metric).items()
@@ -318,7 +318,7 @@ def _parts(metrics: Mapping[str, Metric], asked: dict[_Asked, int]) -> CTE:
     ).cte("parts")
 
 
-def _sums(subject: Subject, asked: dict[_Asked, int]) -> CTE:
+def _sums(subject: Subject, asked: dict[Asked, int]) -> CTE:
     """Count and add the cells' events by side of the first exposure and by what is asked for."""
     first = _first_exposures(subject)
     events = _events(subject)

@@ -15,7 +15,9 @@ from armlift.store.tables import runs
 LIVE = "live"
 """The mode of a run whose events happen now."""
 IMPORTED = "imported"
-"""The mode of a run whose experiment was run elsewhere, and is over; every other mode is a replay."""
+"""The mode of a run whose experiment was run elsewhere, and is over."""
+SIMULATED = "simulated"
+"""The mode of a run whose users are simulated; every further mode is a replay."""
 
 
 class Run(NamedTuple):
@@ -44,7 +46,12 @@ class Run(NamedTuple):
     @property
     def replayed(self) -> bool:
         """Tell whether the run replayed a log."""
-        return self.mode not in (LIVE, IMPORTED)
+        return self.mode not in (LIVE, IMPORTED, SIMULATED)
+
+    @property
+    def served(self) -> bool:
+        """Tell whether arms chose what units were shown, so that what they did next was their doing."""
+        return not self.replayed
 
     def parsed(self) -> tuple[Experiment, Metrics]:
         """Give the experiment and the metrics as they were."""

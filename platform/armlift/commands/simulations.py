@@ -1,0 +1,81 @@
+"""The command that lets simulated users meet an experiment's arms: simulate."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from armlift.commands.options import (
+    MAX_SEED,
+    DatabaseOption,
+    JsonOption,
+    LabOption,
+    StreamOption,
+    check_html,
+    open_lab,
+    open_stream,
+)
+from armlift.commands.progress import progress_bar, training_progress
+from armlift.commands.replays import Experiment, HtmlOption, show
+
+if TYPE_CHECKING:
+    from armlift.lab import Lab
+    from armlift.report import Report
+    from armlift.simulation.laboratory import Size
+
+app = typer.Typer()
+
+
+@app.command()
+def simulate(
+    experiment: Experiment,
+    users: Annotated[int, typer.Option(min=1, max=10_000_000, help="How many users there are.")] = 2_000,
+    days: Annotated[int, typer.Option(min=1, max=366, help="Days they meet the arms.")] = 7,
+    k: Annotated[int, typer.Option(min=1, max=100, help="Items a slate has.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the users and their luck.")] = 0,
+    truth: Annotated[
+        bool, typer.Option("--truth", help="Also let all users meet every arm, and print the true lifts.")
+    ] = False,
+    attributes: Annotated[
+        Path | None, typer.Option("--attributes", help="A table of users to take attributes from: CSV.")
+    ] = None,
+    html: HtmlOption = None,
+    lab: LabOption = None,
+    database: DatabaseOption = None,
+    stream: StreamOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let simulated users meet the arms of an experiment, and report the lift, beside the true one if asked."""
+    from armlift.simulation.laboratory import Size
+
+    check_html(html)
+    opened = open_lab(lab, database, stream)
+    report = simulate_users(
+        opened, experiment, Size(users, days, k, seed), truth=truth, attributes=attributes
+    )
+    show(report, as_json=as_json, html=html)
+
+
+def simulate_users(
+    lab: "Lab", experiment: str, size: "Size", *, truth: bool, attributes: Path | None = None
+) -> "Report":
+    """Simulate users, with a progress bar, and give the report."""
+    from armlift.reproduction import take_report
+    from armlift.simulation.attributes import Population
+    from armlift.simulation.simulate import Simulation
+    from armlift.store.database import open_database
+
+    found = lab.experiment(experiment)
+    population = None
+    if attributes is not None:
+        audience = found.parsed_audience
+        named = {*(audience.attributes if audience else ()), *found.analysis.segments}
+        population = Population.of_table(attributes, sorted(named))
+    engine = open_database(lab, create=True)
+    with progress_bar(f"preparing {experiment}") as tell:
+        simulation = Simulation(
+            lab, found, size, engine, population=population, watch=training_progress, progress=tell
+        )
+    with open_stream(lab) as stream, progress_bar(f"simulating {experiment}") as tell:
+        run = simulation.run(stream, truth=truth, progress=tell)
+    return take_report(engine, run, lab.calendar)

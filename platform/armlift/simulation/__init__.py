@@ -1,0 +1,1 @@
+"""Simulated users: they come in sessions, get slates from their arms, and respond by a known model."""

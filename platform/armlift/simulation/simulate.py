@@ -1,0 +1,237 @@
+"""Simulate: users who answer, routed through an experiment as live ones would be, through the stream into
+SQL.
+
+Arms learn from some days of the app's own policy, then users meet them for the days of the experiment. Every
+message has the same bytes and the same place in the order however often a simulation is begun, so that one
+that was killed is completed by the same command, and ends with the same tables.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+
+from armlift.arm import Arm
+from armlift.errors import InputError
+from armlift.experiment import Experiment
+from armlift.fitted import FittedArms, Watch
+from armlift.lab import Lab
+from armlift.publishing import Message, Publisher
+from armlift.replayer import asked_before
+from armlift.rollup import Subject, rebuild
+from armlift.runs import SIMULATED, Run, begin, definition_of, find, finish, run_identity
+from armlift.segments import check_values, tell
+from armlift.simulation.attributes import Population, values_of
+from armlift.simulation.course import Page, unit_of
+from armlift.simulation.laboratory import Laboratory, Progress, Size
+from armlift.simulation.messages import Sender
+from armlift.simulation.response import KINDS
+from armlift.simulation.traffic import Traffic
+from armlift.simulation.truth import truth_of
+from armlift.simulation.users import Users
+from armlift.splitter import RULES
+from armlift.store.database import writing
+from armlift.streams.stream import EventStream
+
+BATCH = 4_096
+"""Messages that are published and ingested at a time."""
+
+
+class Simulation:
+    """One simulation of a lab's experiment: its users, its arms, and where their events go."""
+
+    def __init__(
+        self, lab: Lab, experiment: Experiment, size: Size, engine: Engine, *,
+        population: Population | None = None, watch: Watch | None = None, progress: Progress | None = None,
+    ) -> None:  # fmt: skip
+        """Calibrate the users' world and fit the arms on its past, unless they have artefacts of it.
+
+        Raises InputError for an experiment of one arm, for one that begins after the simulation's end, and
+        for an attribute that users do not have.
+        """
+        if not experiment.challengers:
+            raise InputError(
+                f"experiment {experiment.name}: has one arm, {experiment.control}; a simulation compares "
+                f"two or more"
+            )
+        self._lab, self._experiment, self._size, self._engine = lab, experiment, size, engine
+        self._population = population or Population.synthetic()
+        self._check_attributes()
+        self._split = lab.split(experiment)
+        self._metrics = lab.metrics_of(experiment)
+        limit = lab.settings.history_limit
+        self.laboratory = Laboratory.of(experiment, lab.calendar, size, limit, self._population)
+        course = self.laboratory.course()
+        self._first, self._end = course.start_of(0), course.start_of(size.days)
+        self._starts = self._phases()
+        past = self.laboratory.past_data(progress)
+        fitted = FittedArms(lab, engine, watch=watch)
+        self.arms: Mapping[str, Arm] = {name: fitted.arm(lab.arm(name), past) for name in experiment.arms}
+        self._left_out: Counter[str] = Counter()
+
+    def run(self, stream: EventStream, *, truth: bool = False, progress: Progress | None = None) -> Run:
+        """Simulate, and give the finished run; with `truth` its resolution holds what users would truly have
+        done.
+
+        The same simulation gives the same run: a finished one is not run again, a broken-off one is
+        completed.
+        """
+        run = self._describe()
+        with writing(self._engine) as connection:
+            again = find(connection, run.run) is not None
+            found = begin(connection, run)
+            if not found.finished:
+                self._tell_attributes(connection, run.run)
+        if not found.finished:
+            self._publish(found, stream, again, progress)
+            found = self._finish(found.run, {"compared": 0}, dict(sorted(self._left_out.items())))
+        if truth and "truth" not in found.resolution:
+            told = truth_of(self.laboratory, self.arms, self._metrics, progress)
+            resolution = {**found.resolution, "truth": [one._asdict() for one in told]}
+            found = self._finish(found.run, resolution, found.dropped)
+        return found
+
+    def _publish(self, run: Run, stream: EventStream, again: bool, progress: Progress | None) -> None:
+        lab, experiment = self._lab, self._experiment
+        if again:
+            # Events may have come before the run was known, with a stream older than the database.
+            with writing(self._engine) as connection:
+                rebuild(connection, Subject(run.run, run.experiment, run.parsed()[1], run.paired))
+        publisher = Publisher(self._engine, stream, lab.settings.kinds.names, lab.calendar, again=again)
+        generations = [phase.generation for phase in self._split.phases]
+        sender = Sender(run.run, experiment.name, list(self.arms), generations)
+        ids, lookback = self.laboratory.model.world.ids, asked_before(self._metrics.values())
+        waiting: list[Message] = []
+
+        def page(users: Users, traffic: Traffic, shown: Page) -> None:
+            nonlocal waiting
+            told = lookback.kinds if int(shown.now.max()) >= self._first - lookback.time else ()
+            waiting += sender.messages(users, traffic, shown, told, ids)
+            self._count(traffic, shown)
+            if len(waiting) >= BATCH:
+                publisher.publish(waiting)
+                waiting = []
+
+        course = self.laboratory.course()
+        mode = experiment.training_data
+        self.laboratory.run(self.arms, self._traffic, page=page, mode=mode, progress=progress, course=course)
+        publisher.publish(waiting)
+        publisher.close()
+        if course.skipped:
+            self._left_out["session_after_its_day"] = course.skipped
+
+    def _phases(self) -> list[int]:
+        """Give the start of each phase (UTC milliseconds), the first day's at the earliest."""
+        calendar = self._lab.calendar
+        starts = [
+            self._first if phase.start is None else max(self._first, calendar.parse(phase.start))
+            for phase in self._experiment.phases
+        ]
+        if starts[0] >= self._end:
+            raise InputError(
+                f"experiment {self._experiment.name}: phases.0.start: {calendar.show(starts[0])} must be before "
+                f"the simulation's end, {calendar.show(self._end)} (simulation.first_day and --days)"
+            )
+        return starts
+
+    def _check_attributes(self) -> None:
+        audience = self._experiment.parsed_audience
+        known = self._population.names()
+        asked = {
+            "audience": audience.attributes if audience else (),
+            "segments": self._experiment.analysis.segments,
+        }
+        for what, names in asked.items():
+            for name in names:
+                if name not in known:
+                    raise InputError(
+                        f"experiment {self._experiment.name}: {what}: simulated users have no attribute {name!r}, "
+                        f"must be one of {', '.join(known)}, or give --attributes FILE"
+                    )
+
+    def _tell_attributes(self, connection: Connection, run: str) -> None:
+        """Store users' values of the attributes that the experiment is compared by."""
+        segments = self._experiment.analysis.segments
+        if not segments:
+            return
+        course = self.laboratory.course()
+        for first, count in course.blocks(self._size.users):
+            users = course.draw(first, count)
+            for attribute in segments:
+                values = values_of(users.attributes, attribute)
+                check_values({attribute: {one for one in values if one is not None}})
+                told = [
+                    (unit_of(first + row), self._first, value)
+                    for row, value in enumerate(values)
+                    if value is not None
+                ]
+                tell(connection, run, attribute, told)
+
+    def _describe(self) -> Run:
+        experiment, lab, size = self._experiment, self._lab, self._size
+        definition = definition_of(experiment, self._metrics)
+        versions = {name: arm.version for name, arm in self.arms.items()}
+        identity = {
+            "definition": definition,
+            "experiment": experiment.content_hash,
+            "holdout": lab.settings.holdout.model_dump(mode="json"),
+            "timezone": lab.settings.timezone,
+            "history_limit": lab.settings.history_limit,
+            "arms": versions,
+            "users": self._population.sha256,
+            "simulation": 1,
+            **size._asdict(),
+        }
+        levels = self.laboratory.model.levels
+        described: dict[str, Any] = {
+            "format": "simulated users",
+            "users": size.users,
+            "days": size.days,
+            "first_ts": self._first,
+            "last_ts": self._end - 1,
+            "kinds": sorted(KINDS),
+            "levels": {
+                "level": levels.level,
+                "long_level": levels.long_level,
+                "long_slope": levels.long_slope,
+                "sharpness": levels.sharpness,
+            },
+        }
+        return Run(
+            run=run_identity(identity),
+            number=0,
+            experiment=experiment.name,
+            mode=SIMULATED,
+            paired=False,
+            k=size.k,
+            seed=size.seed,
+            state="running",
+            synthetic=True,
+            definition=definition,
+            arms=versions,
+            log=described,
+            resolution={},
+            dropped={},
+        )
+
+    def _finish(self, run: str, resolution: Mapping[str, Any], dropped: Mapping[str, int]) -> Run:
+        with writing(self._engine) as connection:
+            finish(connection, run, resolution=resolution, dropped=dropped)
+            found = find(connection, run)
+        assert found is not None
+        return found
+
+    def _traffic(self, users: Users) -> Traffic:
+        """Let the splitter assign a block of users."""
+        columns = {name: [row[name] for row in users.attributes] for name in self._population.names()}
+        units = [unit_of(users.first + row) for row in range(len(users))]
+        return Traffic.split(self._split, self._starts, units, columns)
+
+    def _count(self, traffic: Traffic, shown: Page) -> None:
+        """Count the requests of units that take no part while the experiment runs."""
+        outside = (shown.arm < 0) & (shown.now >= self._first)
+        if outside.any():
+            rows = shown.rows[outside]
+            for rule in traffic.rules[traffic.phase_at(shown.now[outside]), rows].tolist():
+                self._left_out[f"request_{RULES[rule]}"] += 1

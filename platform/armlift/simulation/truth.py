@@ -1,0 +1,177 @@
+"""The truth of a simulation: what its users do when all of them meet one arm, arm after arm, with the same
+luck.
+
+Every arm has a world of its own, fully deployed: the same users with the same random numbers, and an arm that
+learns (where it is retrained) from its own world alone. Users are compared with themselves, as in a paired
+run, so that the lift has a small standard error; that of users who might have been drawn instead is in it.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from sqlalchemy import Engine
+
+from armlift.answers import Answers
+from armlift.arm import Arm
+from armlift.comparisons import Found, compare_arms
+from armlift.experiment import Experiment
+from armlift.metric import Metrics
+from armlift.report import question_of
+from armlift.runs import SIMULATED, Run, definition_of
+from armlift.simulation.course import Page, unit_of
+from armlift.simulation.laboratory import Laboratory, Progress
+from armlift.simulation.response import KINDS
+from armlift.simulation.tally import Row, Tally
+from armlift.simulation.traffic import NEVER, Traffic
+from armlift.simulation.users import Users
+from armlift.store.database import connect, reading, writing
+from armlift.store.sink import append
+from armlift.store.tables import exposures, metadata, unit_days
+
+_SLICE = 50_000
+_SCRATCH = "scratch"
+
+
+class Truth(NamedTuple):
+    """The lift of an arm over the control in a metric, each with all users; `error` is its standard error.
+
+    `mean` and `control_mean` are the metric's. `lift` and `error` are fractions, None where there is no
+    control to divide by, or the metric cannot be compared within users.
+    """
+
+    metric: str
+    arm: str
+    mean: float | None
+    control_mean: float | None
+    lift: float | None
+    error: float | None
+    users: int
+
+
+def truth_of(
+    laboratory: Laboratory, arms: Mapping[str, Arm], metrics: Metrics, progress: Progress | None = None
+) -> list[Truth]:
+    """Simulate all users under each arm, and compare."""
+    experiment, names = laboratory.experiment, list(arms)
+    run = scratch_run(laboratory, metrics, paired=True)
+    total = laboratory.size.users * (laboratory.settings.history_days + laboratory.size.days)
+    with scratch() as engine:
+        for number in range(len(names)):
+
+            def tell(done: int, _: int, before: int = number) -> None:
+                if progress is not None:
+                    progress(before * total + done, len(names) * total)
+
+            kept = Keeper(laboratory, metrics, names, engine)
+            laboratory.run(
+                arms,
+                partial(_all_of, number),
+                page=kept.page,
+                block=kept.block,
+                progress=tell,
+            )
+        return [_truth(one) for one in compare(engine, run, laboratory, experiment, metrics)]
+
+
+def compare(
+    engine: Engine, run: Run, laboratory: Laboratory, experiment: Experiment, metrics: Metrics
+) -> list[Found]:
+    """Compare the arms of what lies in a scratch database, as a report does."""
+    calendar = laboratory.calendar
+    with reading(engine) as connection:
+        question = question_of(run, calendar, int(str(run.log["last_ts"])))
+        return compare_arms(run, experiment, metrics, Answers.from_database(connection, question, metrics))
+
+
+class Keeper:
+    """Keeps what blocks of users did in a scratch database, as the rollup of their events would."""
+
+    def __init__(self, laboratory: Laboratory, metrics: Metrics, arms: list[str], engine: Engine) -> None:
+        self._laboratory, self._metrics, self._arms, self._engine = laboratory, metrics, arms, engine
+        self._tallies: dict[int, Tally] = {}
+
+    def page(self, users: Users, traffic: Traffic, page: Page) -> None:
+        """Count a page."""
+        if users.first not in self._tallies:
+            first_day, edges = self._laboratory.edges()
+            self._tallies[users.first] = Tally(self._metrics, edges, first_day, len(users))
+        self._tallies[users.first].add(page.rows, page.response, traffic)
+
+    def block(self, users: Users, traffic: Traffic) -> None:
+        """Store what a block did."""
+        tally = self._tallies.pop(users.first, None)
+        if tally is None:
+            return
+        experiment = self._laboratory.experiment.name
+        units = [unit_of(users.first + row) for row in range(len(users))]
+        with writing(self._engine) as connection:
+            append(connection, exposures, list(self._exposures(units, traffic)))
+            rows: list[Row] = []
+            for row in tally.rows(_SCRATCH, experiment, units, traffic, self._arms):
+                rows.append(row)
+                if len(rows) >= _SLICE:
+                    append(connection, unit_days, rows)
+                    rows = []
+            append(connection, unit_days, rows)
+
+    def _exposures(self, units: list[str], traffic: Traffic) -> Iterator[tuple[object, ...]]:
+        calendar, experiment = self._laboratory.calendar, self._laboratory.experiment.name
+        columns = (traffic.exposed.tolist(), traffic.arm.tolist(), traffic.phase.tolist())
+        for unit, ts, arm, phase in zip(units, *columns, strict=True):
+            if ts != NEVER:
+                day = calendar.day(ts)
+                name = self._arms[arm]
+                yield (
+                    day, day, f"{unit}-{arm}", _SCRATCH, ts, unit, experiment, 0, phase, name, "-",
+                    False, False,
+                )  # fmt: skip
+
+
+def scratch_run(laboratory: Laboratory, metrics: Metrics, *, paired: bool) -> Run:
+    """Describe the run of a scratch database."""
+    experiment = laboratory.experiment
+    _, edges = laboratory.edges()
+    return Run(
+        run=_SCRATCH,
+        number=1,
+        experiment=experiment.name,
+        mode=SIMULATED,
+        paired=paired,
+        k=laboratory.size.k,
+        seed=laboratory.size.seed,
+        state="finished",
+        synthetic=True,
+        definition=definition_of(experiment, metrics),
+        arms=dict.fromkeys(experiment.arms, "-"),
+        log={"kinds": sorted(KINDS), "last_ts": edges[-1] - 1},
+        resolution={},
+        dropped={},
+    )
+
+
+@contextmanager
+def scratch() -> Iterator[Engine]:
+    """Make a database in memory that nobody keeps."""
+    engine = connect("sqlite://", Path())
+    metadata.create_all(engine)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def _all_of(arm: int, users: Users) -> Traffic:
+    return Traffic.everybody(arm, len(users))
+
+
+def _truth(found: Found) -> Truth:
+    one, effect = found.comparison, found.effect
+    error = None
+    if one.lift is not None and effect.lift_error is not None:
+        error = effect.lift_error * (1.0 + one.lift)
+    elif one.lift is not None and effect.status == "zero_variance":
+        error = 0.0
+    return Truth(one.metric, one.arm, one.mean, one.control_mean, one.lift, error, one.units)
