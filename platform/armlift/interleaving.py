@@ -53,6 +53,16 @@ class Drafted(NamedTuple):
     scores: Sequence[float]
     steps: Sequence[int]
 
+    def of(self, team: int) -> Slate:
+        """Give the items a team drafted, as a slate; their propensities are not known."""
+        mine = [place for place, one in enumerate(self.teams) if one == team]
+        return Slate(
+            [self.items[place] for place in mine],
+            [self.scores[place] for place in mine],
+            [self.steps[place] for place in mine],
+            [None] * len(mine),
+        )
+
 
 class DraftedMany(NamedTuple):
     """Slates drafted for many requests, each [B, k].

@@ -16,6 +16,8 @@ LIVE = "live"
 """The mode of a run whose events happen now."""
 IMPORTED = "imported"
 """The mode of a run whose experiment was run elsewhere, and is over; every other mode is a replay."""
+INTERLEAVED = "interleaved"
+"""The mode of a run whose slates are drafted of two arms'; it is paired, for every unit meets both."""
 
 
 class Run(NamedTuple):
@@ -45,6 +47,11 @@ class Run(NamedTuple):
     def replayed(self) -> bool:
         """Tell whether the run replayed a log."""
         return self.mode not in (LIVE, IMPORTED)
+
+    @property
+    def interleaved(self) -> bool:
+        """Tell whether slates were drafted of two arms', so that the run tells a preference and no lift."""
+        return self.mode == INTERLEAVED
 
     def parsed(self) -> tuple[Experiment, Metrics]:
         """Give the experiment and the metrics as they were."""
