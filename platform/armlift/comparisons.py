@@ -1,7 +1,7 @@
 """Comparisons: every challenger against the control, in every metric of an experiment."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from armlift.effects import (
 from armlift.events import IMPRESSION_KIND
 from armlift.experiment import Experiment
 from armlift.metric import Metric, Metrics, measures
-from armlift.preferences import credits_compared, effect_of, numbers_of
+from armlift.preferences import Preferred, credits_compared, effect_of, numbers_of
 from armlift.runs import IMPORTED, Run
 from armlift.stats.aggregates import Aggregates, merge_all
 from armlift.stats.always_valid import AlwaysValid, always_valid
@@ -64,6 +64,11 @@ class Comparison:
     preference: float | None = None
     preference_low: float | None = None
     preference_high: float | None = None
+
+    def as_dict(self, *, preferences: bool) -> dict[str, Any]:
+        """Give the comparison as plain data; only interleaved runs have preferences."""
+        left_out = () if preferences else Preferred._fields
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
 
 class Found(NamedTuple):

@@ -76,7 +76,7 @@ class Report:
                 "days_left": self.verdict.days_left,
                 "ships": list(self.verdict.ships),
             },
-            "comparisons": [asdict(one) for one in self.comparisons],
+            "comparisons": [one.as_dict(preferences=self.run.interleaved) for one in self.comparisons],
             "checks": [one._asdict() for one in self.checks],
             "novelty": [asdict(one) for one in self.novelty],
             "dropped": dict(self.dropped),

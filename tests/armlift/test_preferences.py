@@ -23,7 +23,7 @@ from armlift.rendering.text import print_report
 from armlift.replay import replay
 from armlift.replayer import NO_ARM, ReplayOptions
 from armlift.report import Report, make_report
-from armlift.reproduction import take_report, verify
+from armlift.reproduction import stored_report, take_report, verify
 from armlift.runs import Run
 from armlift.snapshots import named
 from armlift.stats.aggregates import Aggregates
@@ -150,11 +150,14 @@ def test_the_same_again_adds_nothing_and_a_snapshot_is_made_again(lab: Lab, engi
     first = run_replay(lab, engine, log, "planted")
     before = {table.name: of_run(engine, table, first) for table in (impressions, feedback, unit_days)}
     assert run_replay(lab, engine, log, "planted") == first
+    assert "preference" in make_report(engine, first, lab.calendar).as_dict()["comparisons"][0]
     assert before == {t.name: of_run(engine, t, first) for t in (impressions, feedback, unit_days)}
     report = take_report(engine, first, lab.calendar)
     assert report.snapshot is not None
     with engine.connect() as connection:
-        assert verify(engine, named(connection, report.snapshot, None)).equal
+        snapshot = named(connection, report.snapshot, None)
+    assert verify(engine, snapshot).equal
+    assert stored_report(snapshot).comparisons == report.comparisons
 
 
 def test_the_planted_arm_is_preferred_and_chance_is_not(lab: Lab, engine: Engine) -> None:
