@@ -29,6 +29,7 @@ DOCUMENTS = (
     "docs/data.md",
     "docs/operations.md",
     "docs/planning.md",
+    "docs/interleaving.md",
 )
 ARMLIFT = Path(sys.executable).parent / "armlift"
 SMALL_LOG = GeneratorSettings(
@@ -167,3 +168,13 @@ def test_the_error_shown_is_the_error_given(root: Path, place: Path) -> None:
     # The document writes "..." for the arms that its reader need not know.
     pattern = re.escape(shown.strip()).replace(re.escape("..."), ".+")
     assert re.fullmatch(f"armlift: {pattern}\n", done.stderr), done.stderr
+
+
+def test_the_example_of_interleaving_prints_what_it_says(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (code,) = blocks(root, "docs/interleaving.md", "python")
+    exec(code, {})
+    first, second = capsys.readouterr().out.splitlines()
+    assert f"# {first}\n" in code
+    assert int(second.split()[0]) > 100

@@ -6,7 +6,7 @@ both give the same numbers.
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -22,6 +22,7 @@ from armlift.errors import InputError
 from armlift.experiment import Experiment
 from armlift.imported_rows import NO_VERSION, content_of, name_of, str_of
 from armlift.metric import Metrics, measures
+from armlift.preferences import Preferred
 from armlift.report import Report, make_report
 from armlift.runs import IMPORTED, Run, definition_of, run_identity
 from armlift.segments import segment_name, tell
@@ -51,8 +52,9 @@ class Analysis:
     @property
     def comparisons(self) -> pl.DataFrame:
         """Give a row for each metric, challenger and segment, with the report's columns."""
-        schema = {name: _TYPES[kind] for name, kind in get_type_hints(Comparison).items()}
-        return pl.DataFrame([asdict(one) for one in self.made.comparisons], schema=schema)
+        hints = get_type_hints(Comparison).items()
+        schema = {name: _TYPES[kind] for name, kind in hints if name not in Preferred._fields}
+        return pl.DataFrame([one.as_dict(preferences=False) for one in self.made.comparisons], schema=schema)
 
     def __str__(self) -> str:
         from rich.console import Console

@@ -1,7 +1,7 @@
 """Comparisons: every challenger against the control, in every metric of an experiment."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from armlift.effects import (
 from armlift.events import IMPRESSION_KIND
 from armlift.experiment import Experiment
 from armlift.metric import Metric, Metrics, measures
+from armlift.preferences import Preferred, credits_compared, effect_of, numbers_of
 from armlift.runs import IMPORTED, Run
 from armlift.stats.aggregates import Aggregates, merge_all
 from armlift.stats.always_valid import AlwaysValid, always_valid
@@ -37,7 +38,8 @@ class Comparison:
     """A metric of a challenger against the control; `lift` is a fraction, unknown is None.
 
     The interval `lift_low` to `lift_high` has the level of the adjusted p-value: it leaves out 0 where that
-    is below alpha. `always_low` to `always_high` holds at every look.
+    is below alpha. `always_low` to `always_high` holds at every look. An interleaved run knows a preference,
+    a number from -1 to 1 with an interval of the same level, in place of a lift; its means are of credits.
     """
 
     metric: str
@@ -59,6 +61,14 @@ class Comparison:
     p_value: float | None
     p_adjusted: float | None
     status: str
+    preference: float | None = None
+    preference_low: float | None = None
+    preference_high: float | None = None
+
+    def as_dict(self, *, preferences: bool) -> dict[str, Any]:
+        """Give the comparison as plain data; only interleaved runs have preferences."""
+        left_out = () if preferences else Preferred._fields
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
 
 class Found(NamedTuple):
@@ -80,15 +90,13 @@ def compare_arms(run: Run, experiment: Experiment, metrics: Metrics, totals: Ans
     plan = experiment.analysis
     rules = Rules(alpha=plan.alpha, min_units=plan.minimum_units)
     asked = [
-        (name, role, arm, obstacle_of(run, metrics[name]))
+        (name, role, arm, obstacle_of(run, metrics[name], role))
         for name, role in experiment.metrics.roles.items()
         for arm in experiment.challengers
     ]
+    compare = _interleaved if run.interleaved else _paired if run.paired else _independent
     compared = [
-        _paired(name, metrics[name], arm, experiment.control, totals, rules)
-        if run.paired
-        else _independent(name, metrics[name], arm, experiment.control, totals, rules)
-        for name, _, arm, _ in asked
+        compare(name, metrics[name], arm, experiment.control, totals, rules) for name, _, arm, _ in asked
     ]
     found: list[Found | None] = [None] * len(asked)
     for role in ("primary", "secondary", "guardrail"):
@@ -111,6 +119,7 @@ def compare_arms(run: Run, experiment: Experiment, metrics: Metrics, totals: Ans
                 p_adjusted=p_adjusted,
                 **_numbers(effect, always, obstacle),
             )
+            comparison = _preferring(comparison, run, totals, plan.alpha if level is None else level)
             found[place] = Found(comparison, effect, one.left_out, one.remaining)
     return [one for one in found if one is not None]
 
@@ -143,6 +152,7 @@ def compare_segments(run: Run, experiment: Experiment, metrics: Metrics, totals:
                 lift_high=effect.lift_high if known else one.comparison.lift_high,
             )
         )
+        found[-1] = _preferring(found[-1], run, totals.within(segment), effect.alpha)
     return found
 
 
@@ -207,7 +217,21 @@ def _paired(name: str, metric: Metric, arm: str, control: str, totals: Answers, 
     return Compared(effect)
 
 
-def obstacle_of(run: Run, metric: Metric) -> str | None:
+def _interleaved(
+    name: str, metric: Metric, arm: str, control: str, totals: Answers, rules: Rules
+) -> Compared:
+    return Compared(effect_of(credits_compared(totals.pairs(name, arm, control), rules)))
+
+
+def _preferring(one: Comparison, run: Run, totals: Answers, alpha: float) -> Comparison:
+    """Give an interleaved run's comparison with its preference, whose interval is of a level."""
+    if not run.interleaved or one.p_value is None:
+        return one
+    pairs = totals.pairs(one.metric, one.arm, one.control)
+    return replace(one, **numbers_of(credits_compared(pairs, Rules(alpha=alpha)))._asdict())
+
+
+def obstacle_of(run: Run, metric: Metric, role: str = "primary") -> str | None:
     """Say why a metric cannot be read off this run at all."""
     known = {*list(run.log["kinds"])}  # type: ignore[call-overload]
     if run.mode != IMPORTED:
@@ -220,6 +244,9 @@ def obstacle_of(run: Run, metric: Metric) -> str | None:
     if run.mode == "match" and metric.kind != "ratio":
         return "not_estimable"
     if run.paired and metric.kind == "quantile":
+        return "not_estimable"
+    # What a unit did once or never has no credits to divide; a guardrail's margin is one of a lift.
+    if run.interleaved and (metric.kind not in ("mean", "ratio") or role == "guardrail"):
         return "not_estimable"
     if run.replayed and any(measure.aggregate == "days" for measure in parts):
         return "not_estimable"

@@ -3,7 +3,8 @@
 Rows before the cut are history and training, later ones are replayed. A request is a unit's session. In
 `rerank` its candidates are the items the log shows in that session, and the first k of the arm's order
 count; in `match` (Li et al. 2011) the arm recalls k of its catalogue, and what the log shows too counts.
-Either way an item counts with its logged outcome, once a session. The arms know nothing from the cut on but
+In `interleaved` two arms order the candidates, and a slate of k is drafted of both orders (`interleaving`).
+In each an item counts with its logged outcome, once a session. The arms know nothing from the cut on but
 each unit's own earlier sessions. Where a metric is adjusted by the past (`cuped`), a unit's earlier sessions
 are published with its first exposure.
 
@@ -29,7 +30,7 @@ from armlift.logs.reader import Log
 from armlift.logs.users import UserTable
 from armlift.replayer import Asked, Message, Progress, Replayer, ReplayOptions
 from armlift.rollup import Subject, rebuild
-from armlift.runs import Run, Subjects, begin, definition_of, find, finish, run_identity
+from armlift.runs import INTERLEAVED, Run, Subjects, begin, definition_of, find, finish, run_identity
 from armlift.segments import check_values, tell
 from armlift.store.database import writing
 from armlift.store.tables import exposures, feedback, impressions
@@ -78,13 +79,20 @@ def replay(
     """Replay a log through an experiment and give the finished run; `watch` is told how arms are fitted.
 
     The same inputs give the same run: a finished one is not run again, a broken-off one is completed.
-    Raises InputError where the experiment has one arm, or an audience or segments and no `users` that say who
-    is in them.
+    Raises InputError where the experiment has one arm, or more than two and is interleaved, or an audience or
+    segments and no `users` that say who is in them.
     """
     if not experiment.challengers:
         raise InputError(
             f"experiment {experiment.name}: has one arm, {experiment.control}; a replay compares two or more"
         )
+    if options.mode == INTERLEAVED:
+        options = options._replace(paired=True)
+        if len(experiment.challengers) > 1:
+            raise InputError(
+                f"experiment {experiment.name}: has {len(experiment.arms)} arms, "
+                f"{', '.join(experiment.arms)}; an interleaved replay takes two"
+            )
     if experiment.audience is not None and users is None:
         raise InputError(f"experiment {experiment.name}: its audience needs attributes, give --users FILE")
     told = _segments(experiment, users)

@@ -19,15 +19,18 @@ from armlift.events import (
     request_identity,
 )
 from armlift.experiment import Experiment
+from armlift.interleaving import NOBODY, OTHER, OWN, Drafted, team_draft
 from armlift.lab import Lab
 from armlift.logs.reader import Log
 from armlift.logs.sessions import LoggedImpression, Session, sessions
 from armlift.logs.users import UserTable
 from armlift.metric import Metric, Metrics, cuped_of, measures
 from armlift.resolution import SlateComparison
+from armlift.runs import INTERLEAVED
+from armlift.slates import request_key
 from armlift.splitter import Assignment, Split, assign
 
-Mode = Literal["rerank", "match"]
+Mode = Literal["rerank", "match", "interleaved"]
 NO_ARM = "-"
 """Whose the impressions are that no arm chose; no arm can have this name."""
 
@@ -136,9 +139,9 @@ class Replayer:
 
     def messages(self, batch: Sequence[Asked]) -> Iterator[Message]:
         """Answer requests; gives each message's unit and events, in the order of the requests."""
-        if self._options.paired:
-            return self._paired(batch)
-        return self._routed(batch)
+        if self._options.mode == INTERLEAVED:
+            return self._interleaved(batch)
+        return self._paired(batch) if self._options.paired else self._routed(batch)
 
     def _ask(self, session: Session, number: int) -> Asked | None:
         unit, ts = session.unit, session.impressions[0].ts
@@ -181,10 +184,10 @@ class Replayer:
 
     def _request(self, asked: Asked, arm: str) -> Request:
         content = f"{self._run}|{asked.unit}|{asked.ts}"
-        if self._options.paired:
+        if self._options.paired and self._options.mode != INTERLEAVED:
             content = f"{content}|{arm}"
         # The order of the log says what its own policy preferred; the arms must not see it.
-        candidates = sorted(asked.shown) if self._options.mode == "rerank" else None
+        candidates = sorted(asked.shown) if self._options.mode != "match" else None
         identity = request_identity(asked.ts, content)
         return Request(
             identity,
@@ -206,6 +209,16 @@ class Replayer:
         for index, asked in enumerate(batch):
             for arm, answer in answers.items():
                 yield asked.unit, self._events(asked, arm, *answer[index])
+
+    def _interleaved(self, batch: Sequence[Asked]) -> Iterator[Message]:
+        """Draft one slate of the challenger's and the control's; they differ where an item is credited."""
+        (arm,), control = self._experiment.challengers, self._experiment.control
+        options = self._options
+        answers = zip(batch, self._answer(arm, batch), self._answer(control, batch), strict=True)
+        for asked, (request, own), (_, other) in answers:
+            drafted = team_draft(own, other, options.k, request_key(options.seed, request.request_id))
+            self.comparison.add({arm: [drafted.of(OWN)], control: [drafted.of(OTHER)]})
+            yield asked.unit, self._drafted_events(asked, request, drafted, {arm: own, control: other})
 
     def _routed(self, batch: Sequence[Asked]) -> Iterator[Message]:
         answers: dict[int, tuple[Request, Slate]] = {}
@@ -245,12 +258,7 @@ class Replayer:
         """Give the events of one answer: the exposure when it is the unit's first, then what counts."""
         run, unit, request_id = self._run, asked.unit, request.request_id
         version = self._arms[arm].version
-        events: list[Event] = []
-        if asked.exposes:
-            name, place = self._experiment.name, asked.assignment
-            identity = exposure_identity(asked.ts, run, unit, name, arm)
-            where = (name, place.generation, place.phase, arm, version, place.forced)
-            events.append(Exposure(identity, run, asked.ts, unit, *where, slate.fallback))
+        events: list[Event] = [self._exposure(asked, arm, slate)] if asked.exposes else []
         done: list[Event] = []
         answer = zip(slate.items, slate.scores, slate.steps, slate.propensities, strict=True)
         for position, (item, score, step, propensity) in enumerate(answer):
@@ -261,6 +269,30 @@ class Replayer:
             events.append(Impression(impression_identity(request_id, item), run, logged.ts, *what))
             done += _feedback(run, request_id, unit, logged)
         return events + done
+
+    def _drafted_events(
+        self, asked: Asked, request: Request, drafted: Drafted, slates: Mapping[str, Slate]
+    ) -> list[Event]:
+        """Give the events of one drafted slate: exposures to both arms, then each item under its team."""
+        run, unit, request_id = self._run, asked.unit, request.request_id
+        events: list[Event] = []
+        if asked.exposes:
+            events += [self._exposure(asked, arm, slate) for arm, slate in slates.items()]
+        done: list[Event] = []
+        teams = [(arm, self._arms[arm].version, slate.fallback) for arm, slate in slates.items()]
+        for position, (item, team, score, step) in enumerate(zip(*drafted, strict=True)):
+            arm, version, fallback = teams[team] if team != NOBODY else (NO_ARM, NO_ARM, False)
+            what = (request_id, unit, arm, version, item, position, step, score, None, fallback)
+            logged = asked.shown[item]
+            events.append(Impression(impression_identity(request_id, item), run, logged.ts, *what))
+            done += _feedback(run, request_id, unit, logged)
+        return events + done
+
+    def _exposure(self, asked: Asked, arm: str, slate: Slate) -> Exposure:
+        run, unit, name, place = self._run, asked.unit, self._experiment.name, asked.assignment
+        identity = exposure_identity(asked.ts, run, unit, name, arm)
+        where = (name, place.generation, place.phase, arm, self._arms[arm].version, place.forced)
+        return Exposure(identity, run, asked.ts, unit, *where, slate.fallback)
 
 
 class Before(NamedTuple):

@@ -18,6 +18,7 @@ from armlift.experiment import Experiment
 from armlift.metric import Metric, Metrics
 from armlift.novelty import Novelty, novelties
 from armlift.planning import progress
+from armlift.preferences import sentence_of
 from armlift.runs import IMPORTED, LIVE, SIMULATED, Run
 from armlift.sentence import sentence
 from armlift.stats.power import minimum_detectable
@@ -75,7 +76,7 @@ class Report:
                 "days_left": self.verdict.days_left,
                 "ships": list(self.verdict.ships),
             },
-            "comparisons": [asdict(one) for one in self.comparisons],
+            "comparisons": [one.as_dict(preferences=self.run.interleaved) for one in self.comparisons],
             "checks": [one._asdict() for one in self.checks],
             "novelty": [asdict(one) for one in self.novelty],
             "dropped": dict(self.dropped),
@@ -123,6 +124,7 @@ def report_of(run: Run, calendar: Calendar, at: int, answers: Answers) -> Report
         smallest_lift=experiment.analysis.smallest_lift,
         **plan._asdict(),
         data={IMPORTED: "data", SIMULATED: "simulation"}.get(run.mode, "log"),
+        preferences=_preferences(experiment, metrics, found),
     )
     verdict = judge(evidence, trust)
     return Report(
@@ -144,6 +146,13 @@ def report_of(run: Run, calendar: Calendar, at: int, answers: Answers) -> Report
         sql=answers.sql,
         answers=answers.kept,
     )
+
+
+def _preferences(experiment: Experiment, metrics: Metrics, found: Sequence[Found]) -> list[str]:
+    """Say what is known of preferences by primary metrics; nothing unless the run was interleaved."""
+    primary = [one.comparison for one in found if one.comparison.role == "primary"]
+    said = (sentence_of(one, metrics[one.metric], experiment.analysis.alpha) for one in primary)
+    return [one for one in said if one is not None]
 
 
 def _told(run: Run, experiment: Experiment, found: Sequence[Found]) -> list[str]:

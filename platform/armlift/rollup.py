@@ -381,7 +381,7 @@ def _first_exposures(subject: Subject) -> CTE:
 
 
 def _events(subject: Subject) -> CTE:
-    """Give the cells' impressions and feedback in one form; a paired run's feedback bears its arm."""
+    """Give the cells' impressions and feedback in one form; a paired run's feedback bears its item's arm."""
     i, f = impressions.c, feedback.c
     shown = select(
         i.event_id,
@@ -392,24 +392,24 @@ def _events(subject: Subject) -> CTE:
         literal(1.0).label("value"),
         i.arm,
     ).select_from(_of_cells(impressions))
-    arms = _arms_of_requests()
+    arms = _arms_of_items()
     of_cells = _of_cells(feedback)
     if subject.paired:
-        same = (arms.c.unit_id == f.unit_id, arms.c.day == f.day, arms.c.request_id == f.request_id)
-        of_cells = of_cells.outerjoin(arms, and_(*same))
+        names = ("unit_id", "day", "request_id", "item_id")
+        of_cells = of_cells.outerjoin(arms, and_(*(arms.c[name] == f[name] for name in names)))
     arm = arms.c.arm if subject.paired else literal("")
     done = select(f.event_id, cell_ids.c.unit_id, f.day, f.ts, f.kind, f.value, arm.label("arm"))
     return union_all(shown, done.select_from(of_cells)).cte("events")
 
 
-def _arms_of_requests() -> CTE:
-    """Give the arm that answered each request of the cells.
+def _arms_of_items() -> CTE:
+    """Give the arm of each item that requests of the cells were answered with.
 
-    Feedback does not name its arm; in a replay it stands on the day of the impressions of its request.
+    Feedback does not name its arm; in a replay it stands on the day of its item's impression.
     """
     i = impressions.c
-    answered = select(i.unit_id, i.day, i.request_id, i.arm).distinct()
-    return answered.select_from(_of_cells(impressions)).cte("arms_of_requests")
+    answered = select(i.unit_id, i.day, i.request_id, i.item_id, i.arm).distinct()
+    return answered.select_from(_of_cells(impressions)).cte("arms_of_items")
 
 
 def _of_cells(table: Table) -> Join:

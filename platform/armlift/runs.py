@@ -18,6 +18,8 @@ IMPORTED = "imported"
 """The mode of a run whose experiment was run elsewhere, and is over."""
 SIMULATED = "simulated"
 """The mode of a run whose users are simulated; every further mode is a replay."""
+INTERLEAVED = "interleaved"
+"""The mode of a run whose slates are drafted of two arms'; it is paired, for every unit meets both."""
 
 
 class Run(NamedTuple):
@@ -52,6 +54,11 @@ class Run(NamedTuple):
     def served(self) -> bool:
         """Tell whether arms chose what units were shown, so that what they did next was their doing."""
         return not self.replayed
+
+    @property
+    def interleaved(self) -> bool:
+        """Tell whether slates were drafted of two arms', so that the run tells a preference and no lift."""
+        return self.mode == INTERLEAVED
 
     def parsed(self) -> tuple[Experiment, Metrics]:
         """Give the experiment and the metrics as they were."""

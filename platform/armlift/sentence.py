@@ -36,7 +36,14 @@ def sentence(verdict: Verdict, evidence: Sequence[Evidence], trust: Trust) -> st
         return f"Keep running{_days(verdict.days_left)}: {_open(found[0], ' yet')}."
     if verdict.status == "broken":
         return f"Do not trust this result: {_broken(trust)}."
+    if verdict.rule == "primary_numbers" and trust.preferences:
+        return _preferred(trust)
     return f"Nothing can be told: {_untold(verdict.rule, found, trust)}."
+
+
+def _preferred(trust: Trust) -> str:
+    first, doubt = trust.preferences[0], ", and the log's own policy may have made it" if trust.biased else ""
+    return f"{first[0].upper()}{first[1:]}; this is no lift{doubt}."
 
 
 def _ship(case: Case) -> str:

@@ -216,6 +216,11 @@ def stream(key: int, size: int) -> Keys:
     return mix_many(_counters(key, size))
 
 
+def streams(keys: Keys, size: int) -> Keys:
+    """Give the first `size` numbers of many streams, uint64 [len(keys), size]: each row as `stream` does."""
+    return mix_many(_counters(0, size) + keys[:, np.newaxis])
+
+
 def _uniforms_of(key: int, size: int) -> npt.NDArray[np.float64]:
     """Give the first `size` numbers of a stream as float64 [size] in [0, 1)."""
     return uniforms(_counters(key, size))

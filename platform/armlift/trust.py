@@ -7,6 +7,7 @@ LEAST_DIFFERING = 0.01
 """Share of requests on which slates must differ."""
 LEAST_MATCHED = 100
 """Matched impressions each arm must have."""
+NO_LIFT = "an interleaved run tells a preference, and no lift: an A/B test of the two arms would"
 CHECK_ORDER = (
     "srm",
     "several_exposures",
@@ -42,7 +43,7 @@ class Trust(NamedTuple):
     planned units are reached (None: none were planned), `power_reached` whether the units there are suffice
     to detect `smallest_lift`, the smallest lift of interest (a fraction), and `days_left` in how many days
     the units will be there that are missing for either. `data` is the word for what a run that is over
-    rests on.
+    rests on. `preferences` says what an interleaved run found, which is no lift.
     """
 
     checks: Sequence[Checked]
@@ -55,6 +56,7 @@ class Trust(NamedTuple):
     days_left: int | None = None
     smallest_lift: float | None = None
     data: str = "log"
+    preferences: Sequence[str] = ()
 
     @property
     def early(self) -> bool:

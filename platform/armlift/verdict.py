@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from armlift.evidence import Case, Evidence, cases, listed
-from armlift.trust import Trust
+from armlift.trust import NO_LIFT, Trust
 
 Status = Literal["ship", "do_not_ship", "keep_running", "broken", "cannot_tell"]
 Outcome = Literal["passed", "decided", "not_asked"]
@@ -96,6 +96,8 @@ def _why_not_ship(found: Sequence[Case], trust: Trust) -> list[str]:
     conditions = [*_failures(trust), *trust.blind, *_biased(trust)]
     if any(case.ships for case in found):
         return conditions
+    if trust.preferences:
+        return [*conditions, NO_LIFT]
     conditions += [f"{_of(case, found)}{finding.text()}" for case in found for finding in case.against]
     return conditions or [_unread(found)]
 
@@ -128,7 +130,8 @@ def _primary_numbers(found: Sequence[Case], trust: Trust) -> Answer:
     primary = [finding for case in found for finding in case.findings if finding.one.role == "primary"]
     known = sum(finding.kind != "unknown" for finding in primary)
     if not known:
-        return Answer("cannot_tell", _unread(found), [_unread(found)])
+        said = [*trust.preferences, NO_LIFT] if trust.preferences else [_unread(found)]
+        return Answer("cannot_tell", said[0], [*said, *_biased(trust)])
     return Answer(None, f"{known} of {len(primary)} primary comparisons have numbers")
 
 

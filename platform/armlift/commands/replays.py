@@ -42,13 +42,16 @@ class Mode(StrEnum):
 
     rerank = "rerank"
     match = "match"
+    interleaved = "interleaved"
 
 
 @app.command()
 def replay(
     experiment: Experiment,
     log: Logs,
-    mode: Annotated[Mode, typer.Option(help="Order what the log shows, or recall and match.")] = Mode.rerank,
+    mode: Annotated[
+        Mode, typer.Option(help="Order what the log shows, recall and match, or draft.")
+    ] = Mode.rerank,
     paired: Annotated[bool, typer.Option(help="Every arm answers every request.")] = False,
     k: Annotated[int, typer.Option(min=1, max=1000, help="Items a slate has.")] = 10,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the arms' randomness.")] = 0,
@@ -158,7 +161,7 @@ def replay_logs(
     experiment: str,
     logs: list[Path],
     *,
-    mode: Literal["rerank", "match"],
+    mode: Literal["rerank", "match", "interleaved"],
     paired: bool,
     k: int,
     seed: int,

@@ -45,7 +45,7 @@ def simulate(
     stream: StreamOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Let simulated users meet the arms of an experiment, and report the lift, beside the true one if asked."""
+    """Let simulated users meet the arms of an experiment; report the lift, and the true one if asked."""
     from armlift.simulation.laboratory import Size
 
     check_html(html)

@@ -17,6 +17,7 @@ from armlift.rendering.reading import (
     Effect,
     Reading,
     deciding,
+    gain_of,
     interval_name,
     interval_of,
     margin_end,
@@ -83,7 +84,7 @@ def figure(report: Report) -> Markup:
         early
         if report.early
         else (
-            f"Points are lifts, bars their {name}s. Beyond chance: the p-value is below "
+            f"Points are {gain_of(report)}s, bars their {name}s. Beyond chance: the p-value is below "
             f"{alpha:g}. Both are adjusted for several comparisons, but of guardrails."
         )
     )
@@ -98,14 +99,14 @@ def figure(report: Report) -> Markup:
 def forest_plot(report: Report, layout: Layout) -> Markup:
     """Draw every comparison of a report."""
     plot = _Plot(report, layout)
-    control = report.experiment.control
+    control, gain = report.experiment.control, gain_of(report)
     described = (
         f"{len(report.comparisons)} comparisons with {control}. Each row has a bar from the lower to the "
-        "upper end of the lift's interval, a point at the lift, and the same figures as text."
+        f"upper end of the {gain}'s interval, a point at the {gain}, and the same figures as text."
     )
     return tag(
         "svg",
-        tag("title", f"Lift of each arm against {control}", id=f"forest-{layout.name}-title"),
+        tag("title", f"{gain.capitalize()} of each arm against {control}", id=f"forest-{layout.name}-title"),
         tag("desc", described, id=f"forest-{layout.name}-desc"),
         plot.frame(),
         *plot.parts,
@@ -192,7 +193,8 @@ class _Plot:
         layout, top = self._layout, self.height
         known = one.lift_low is not None and one.lift_high is not None
         figures = f"{signed(one.lift)} ({interval_of(one)})" if known else signed(one.lift)
-        spoken = f"{within(one.metric, one.segment)}, {one.arm}: lift {figures}, {reading.words}"
+        gain = f"{gain_of(self._report)} {figures}"
+        spoken = f"{within(one.metric, one.segment)}, {one.arm}: {gain}, {reading.words}"
         y = top + layout.bar
         self._blank(layout.text + 4)
         parts = [

@@ -9,6 +9,7 @@ from armlift.errors import InputError
 from armlift.rendering.forest_plot import figure
 from armlift.rendering.markup import Markup, heads, join, numbers, scrolling, tag, titled
 from armlift.rendering.novelty_section import novelty_section
+from armlift.rendering.reading import gain_of
 from armlift.rendering.tables import comparisons, left_out, origin
 from armlift.rendering.verdict_section import verdict_section
 from armlift.rendering.words import count, kind_of, percent, plain
@@ -73,7 +74,11 @@ def render(report: Report) -> str:
             *(_bias(check) for check in report.checks if check.name == "random_exposure"),
             _resolution(report),
             _checks(report),
-            titled(f"Lift against {report.experiment.control}", figure(report), name="lift"),
+            titled(
+                f"{gain_of(report).capitalize()} against {report.experiment.control}",
+                figure(report),
+                name="lift",
+            ),
             comparisons(report),
             novelty_section(report),
             left_out(report),

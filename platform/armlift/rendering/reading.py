@@ -31,9 +31,24 @@ class Reading(NamedTuple):
 
 def deciding(report: Report) -> Sequence[Comparison]:
     """Give a report's comparisons with the interval that decides: always valid where it is read early."""
-    if not report.early:
-        return report.comparisons
+    if not report.early or report.run.interleaved:
+        return shown(report)
     return [replace(one, lift_low=one.always_low, lift_high=one.always_high) for one in report.comparisons]
+
+
+def shown(report: Report) -> Sequence[Comparison]:
+    """Give a report's comparisons as they are shown: in an interleaved run preferences stand for lifts."""
+    if not report.run.interleaved:
+        return report.comparisons
+    return [
+        replace(one, lift=one.preference, lift_low=one.preference_low, lift_high=one.preference_high)
+        for one in report.comparisons
+    ]
+
+
+def gain_of(report: Report) -> str:
+    """Name what is shown of an arm against the control."""
+    return "preference" if report.run.interleaved else "lift"
 
 
 def read(one: Comparison, metric: Metric, alpha: float, *, early: bool = False) -> Reading:

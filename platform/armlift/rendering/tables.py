@@ -7,7 +7,17 @@ from armlift.comparisons import Comparison
 from armlift.days import utc_text
 from armlift.metric import Metric, time_of
 from armlift.rendering.markup import Markup, heads, join, numbers, scrolling, tag, titled
-from armlift.rendering.reading import STATUSES, always_of, interval_name, interval_of, read, traits, within
+from armlift.rendering.reading import (
+    STATUSES,
+    always_of,
+    gain_of,
+    interval_name,
+    interval_of,
+    read,
+    shown,
+    traits,
+    within,
+)
 from armlift.rendering.words import count, plain, signed
 from armlift.report import Report
 from armlift.stats.results import ASSUMPTIONS
@@ -16,6 +26,7 @@ ADJUSTMENTS = {"holm": "Holm", "benjamini_hochberg": "Benjamini-Hochberg"}
 MODES = {
     "rerank": "each arm orders what the log showed in a session; the outcomes of its first k items count",
     "match": "each arm recalls k items by itself; the outcomes of those the log showed too count",
+    "interleaved": "each slate is drafted of two arms'; what units do with an item counts for its arm",
     "imported": "the experiment was run elsewhere; exposures and events were imported when it was over",
 }
 LEFT_OUT = {
@@ -66,22 +77,33 @@ BY_NAME = {
 """Reasons that end with the name of a metric, or of a rule."""
 ALWAYS = "Always-valid interval"
 FIGURES = ("Units", "Control units", "Mean", "Control mean", "Lift", "p", "Adjusted p")
+WORDS = {"Arm", "Reading", "Method", "Status"}
 
 
 def comparisons(report: Report) -> Markup:
     """Write every comparison with all its numbers, a group of rows a metric, and what its words mean."""
     interval = interval_name(report)
-    columns = ("Arm", *FIGURES[:5], interval, ALWAYS, "Reading", *FIGURES[5:], "Method", "Status")
+    columns = (
+        "Arm",
+        *FIGURES[:4],
+        gain_of(report).capitalize(),
+        interval,
+        ALWAYS,
+        "Reading",
+        *FIGURES[5:],
+        "Method",
+        "Status",
+    )
     groups = [
         _group(report, report.metrics[name], list(rows))
-        for (name, _), rows in groupby(report.comparisons, key=lambda one: (one.metric, one.segment))
+        for (name, _), rows in groupby(shown(report), key=lambda one: (one.metric, one.segment))
     ]
     caption = f"Each arm against {report.experiment.control}; what is not known is a hyphen"
     if report.run.synthetic:
         caption = f"SYNTHETIC DATA. {caption}"
     table = scrolling(
         caption,
-        heads(*columns, numbers=frozenset({*FIGURES, interval, ALWAYS})),
+        heads(*columns, numbers=frozenset({*columns} - WORDS)),
         *groups,
         class_="comparisons",
     )

@@ -9,7 +9,7 @@ from rich.text import Text
 from armlift.check import Check
 from armlift.comparisons import Comparison
 from armlift.rendering.novelty_section import slope_of
-from armlift.rendering.reading import within
+from armlift.rendering.reading import gain_of, shown, within
 from armlift.rendering.words import (
     OUTCOMES,
     SYNTHETIC,
@@ -87,9 +87,11 @@ def _value(check: Check) -> str:
 
 def _print_comparisons(report: Report, out: Console) -> None:
     interval = f"{100 * (1 - report.experiment.analysis.alpha):g}% interval"
-    out.print(Text("\nLift against the control", style="bold"))
-    out.print(Text(_ROW.format("", "units", "mean", "lift", interval, "p", "adj. p"), style="dim"))
-    for (metric, segment), group in groupby(report.comparisons, key=lambda one: (one.metric, one.segment)):
+    gain = gain_of(report)
+    out.print(Text(f"\n{gain.capitalize()} against the control", style="bold"))
+    short = "pref." if report.run.interleaved else gain
+    out.print(Text(_ROW.format("", "units", "mean", short, interval, "p", "adj. p"), style="dim"))
+    for (metric, segment), group in groupby(shown(report), key=lambda one: (one.metric, one.segment)):
         rows = list(group)
         first = rows[0]
         out.print(Text(within(f"{metric} ({first.role})", segment), style="bold"))

@@ -92,7 +92,7 @@ class Laboratory:
         )  # fmt: skip
 
     def edges(self) -> tuple[int, list[int]]:
-        """Give the first day of the past, and the starts (UTC milliseconds) of all days and of the next one."""
+        """Give the first day of the past, and the starts (UTC milliseconds) of all days and the next."""
         course, past = self.course(), self.settings.history_days
         return course.first_day - past, [course.start_of(day) for day in range(-past, self.size.days + 1)]
 

@@ -130,13 +130,13 @@ class Simulation:
         ]
         if starts[0] >= self._end:
             raise InputError(
-                f"experiment {self._experiment.name}: phases.0.start: {calendar.show(starts[0])} must be before "
-                f"the simulation's end, {calendar.show(self._end)} (simulation.first_day and --days)"
+                f"experiment {self._experiment.name}: phases.0.start: {calendar.show(starts[0])} must be "
+                f"before the simulation's end, {calendar.show(self._end)} (simulation.first_day and --days)"
             )
         return starts
 
     def _check_attributes(self) -> None:
-        audience = self._experiment.parsed_audience
+        audience, title = self._experiment.parsed_audience, self._experiment.name
         known = self._population.names()
         asked = {
             "audience": audience.attributes if audience else (),
@@ -146,8 +146,8 @@ class Simulation:
             for name in names:
                 if name not in known:
                     raise InputError(
-                        f"experiment {self._experiment.name}: {what}: simulated users have no attribute {name!r}, "
-                        f"must be one of {', '.join(known)}, or give --attributes FILE"
+                        f"experiment {title}: {what}: simulated users have no attribute {name!r}, must "
+                        f"be one of {', '.join(known)}, or give --attributes FILE"
                     )
 
     def _tell_attributes(self, connection: Connection, run: str) -> None:

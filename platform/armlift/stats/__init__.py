@@ -10,6 +10,6 @@ check; Deng, Xu, Kohavi & Walker (WSDM 2013), covariates from before exposure; M
 post-stratification; Cohen (1988), power; Efron & Thisted (1976), the arrival of new units; Kolmogorov
 (1933) and Smirnov (1948), uniform p-values. Import from the
 modules: `aggregates`, `results`, `means`, `ratios`, `paired`, `quantiles`, `cuped`, `strata`, `srm`,
-`multiplicity`, `power`, `arrival`, `intervals`, `always_valid`, `group_sequential`, `bayesian`,
-`uniformity`.
+`multiplicity`, `power`, `interleaving`, `arrival`, `intervals`, `always_valid`, `group_sequential`,
+`bayesian`, `uniformity`.
 """

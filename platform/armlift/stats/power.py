@@ -1,5 +1,6 @@
 """How small an effect an experiment can see, how often it sees one, and how many units that takes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, inf, isfinite, isnan, nan, sqrt
 
@@ -58,7 +59,7 @@ def minimum_detectable(
     the chance of a significant result in the wrong direction. Both inputs stand in an `Effect`.
     Raises InputError unless 0 < alpha < power < 1. Source: Cohen (1988), section 2.
     """
-    _check_power(alpha, power)
+    check_power(alpha, power)
 
     def result(status: Status, absolute: float | None = None, relative: float | None = None) -> Detectable:
         return Detectable(status, absolute, relative, alpha, power)
@@ -139,7 +140,7 @@ def units_needed(
     `power_of`, unless alpha < power < 1, and for a share outside (0, 1).
     """
     each = _alpha_of_each(alpha, comparisons)
-    _check_power(alpha, power)
+    check_power(alpha, power)
     check_share("arm_share", arm_share)
 
     def reached(total: int) -> bool:
@@ -152,12 +153,7 @@ def units_needed(
         status = "not_estimable"
     if status is not None:
         return Planned(status, lift, None, None, None, each)
-    too_few, enough = 3, 4
-    while not reached(enough):
-        too_few, enough = enough, 2 * enough
-    while enough - too_few > 1:
-        middle = (too_few + enough) // 2
-        too_few, enough = (too_few, middle) if reached(middle) else (middle, enough)
+    enough = fewest_units(reached, 4)
     units, control_units = max(2, _up(enough * arm_share)), max(2, _up(enough * (1.0 - arm_share)))
     attained = _power(lift, baseline, arm_variance, units, control_units, each)
     return Planned("ok", lift, units, control_units, attained, each)
@@ -179,13 +175,30 @@ def _power(
     if not 0.0 < total < inf:
         return None
     df = 1.0 / ((v_a / total) ** 2 / (units - 1) + (v_c / total) ** 2 / (control_units - 1))
-    delta = abs(lift) * baseline.value / sqrt(total)
+    return chance_to_find(abs(lift) * baseline.value / sqrt(total), df, alpha)
+
+
+def chance_to_find(delta: float, df: float, alpha: float) -> float | None:
+    """Give P(|T| > t), T noncentral t with `delta` and t the quantile of 1 - alpha/2; None if not finite."""
     t = float(stdtrit(df, 1.0 - alpha / 2.0))
     if not isfinite(delta) or not isfinite(t):
         return None
     # SciPy knows no answer (NaN) where a probability is next to 0.
     missed, wrong = float(nctdtr(df, delta, t)), float(nctdtr(df, delta, -t))
     return min(1.0, 1.0 - (0.0 if isnan(missed) else missed) + (0.0 if isnan(wrong) else wrong))
+
+
+def fewest_units(reached: Callable[[int], bool], least: int) -> int:
+    """Give the smallest number of units from `least` on that reaches what some larger number does."""
+    if reached(least):
+        return least
+    too_few, enough = least, 2 * least
+    while not reached(enough):
+        too_few, enough = enough, 2 * enough
+    while enough - too_few > 1:
+        middle = (too_few + enough) // 2
+        too_few, enough = (too_few, middle) if reached(middle) else (middle, enough)
+    return enough
 
 
 def _obstacle(lift: float, baseline: Estimate, arm_variance: float | None) -> Status | None:
@@ -210,7 +223,8 @@ def _alpha_of_each(alpha: float, comparisons: int) -> float:
     return check_share("alpha", alpha) / comparisons
 
 
-def _check_power(alpha: float, power: float) -> None:
+def check_power(alpha: float, power: float) -> None:
+    """Raise InputError unless 0 < alpha < power < 1."""
     check_share("alpha", alpha)
     if not alpha < check_share("power", power):
         raise InputError(f"power is {power}, must be above alpha, {alpha}")

@@ -8,10 +8,19 @@ from armlift.errors import InputError
 Status = Literal["ok", "no_data", "too_few", "zero_variance", "zero_control", "not_estimable"]
 CheckStatus = Literal["ok", "warn", "fail", "no_data", "not_applicable"]
 Method = Literal[
-    "welch", "proportion", "ratio", "paired", "paired_ratio", "score", "cuped", "cuped_ratio", "quantile"
+    "welch",
+    "proportion",
+    "ratio",
+    "paired",
+    "paired_ratio",
+    "interleaved",
+    "score",
+    "cuped",
+    "cuped_ratio",
+    "quantile",
 ]
 LiftScale = Literal["log", "linear"]
-PAIRED: frozenset[Method] = frozenset({"paired", "paired_ratio"})
+PAIRED: frozenset[Method] = frozenset({"paired", "paired_ratio", "interleaved"})
 """Methods whose units met both arms, so that `n` and `control_n` count the same units."""
 
 ASSUMPTIONS: dict[Method, str] = {
@@ -20,6 +29,7 @@ ASSUMPTIONS: dict[Method, str] = {
     "ratio": "units are independent, what one unit does need not be; the mean denominator is far from 0",
     "paired": "units are independent; every unit met both arms; the mean difference is close to normal",
     "paired_ratio": "units are independent; every unit met both arms; the mean denominators are far from 0",
+    "interleaved": "units are independent; each draft gave both arms the same chances; means are near normal",
     "score": "units are independent; each value is 0 or 1",
     "cuped": "as welch; covariates end before a unit's first exposure, so no arm can have moved them",
     "cuped_ratio": "as ratio; covariates end before a unit's first exposure, so no arm can have moved them",
