@@ -25,6 +25,7 @@ from armlift.stats.power import minimum_detectable
 from armlift.store.database import reading
 from armlift.store.tables import impressions
 from armlift.trust import Trust
+from armlift.truth import Truth, truths_of
 from armlift.verdict import Verdict, judge
 
 
@@ -53,6 +54,11 @@ class Report:
     novelty: Sequence[Novelty] = ()
     early: bool = False
 
+    @property
+    def truth(self) -> list[Truth]:
+        """Give what is known of the true lifts: of a simulation, where that was asked for."""
+        return truths_of(self.run.resolution)
+
     def as_dict(self) -> dict[str, Any]:
         """Give the report as plain data."""
         return {
@@ -79,6 +85,7 @@ class Report:
             "comparisons": [one.as_dict(preferences=self.run.interleaved) for one in self.comparisons],
             "checks": [one._asdict() for one in self.checks],
             "novelty": [asdict(one) for one in self.novelty],
+            "truth": [one._asdict() for one in self.truth],
             "dropped": dict(self.dropped),
         }
 

@@ -11,6 +11,7 @@ from armlift.rendering.markup import Markup, heads, join, numbers, scrolling, ta
 from armlift.rendering.novelty_section import novelty_section
 from armlift.rendering.reading import gain_of
 from armlift.rendering.tables import comparisons, left_out, origin
+from armlift.rendering.truth_section import truth_section
 from armlift.rendering.verdict_section import verdict_section
 from armlift.rendering.words import count, kind_of, percent, plain
 from armlift.report import Report
@@ -80,6 +81,7 @@ def render(report: Report) -> str:
                 name="lift",
             ),
             comparisons(report),
+            truth_section(report),
             novelty_section(report),
             left_out(report),
             origin(report),

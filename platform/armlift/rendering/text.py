@@ -14,6 +14,8 @@ from armlift.rendering.words import (
     OUTCOMES,
     SYNTHETIC,
     VERDICTS,
+    WITHIN,
+    between,
     count,
     decided,
     further_reasons,
@@ -22,11 +24,14 @@ from armlift.rendering.words import (
     plain,
     probability,
     signed,
+    true_lift,
 )
 from armlift.report import Report
+from armlift.truth import beside
 from armlift.verdict import Verdict
 
 _ROW = "{:<15}{:>7}{:>11}{:>9}{:>21}{:>8}{:>8}"
+_TRUTH = "{:<15}{:>10}{:>22}{:>21}{:>11}"
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
@@ -48,6 +53,7 @@ def print_report(report: Report, console: Console | None = None) -> None:
     dropped = [f"{reason} {number:,}" for reason, number in report.dropped.items() if number]
     out.print(Text(f"Left out or noted: {', '.join(dropped) or 'nothing'}"))
     _print_verdict(report.verdict, out)
+    _print_truth(report, out)
 
 
 def _print_resolution(report: Report, out: Console) -> None:
@@ -121,6 +127,21 @@ def _print_verdict(verdict: Verdict, out: Console) -> None:
     for ruling in verdict.trace:
         said = f"{ruling.rule.replace('_', ' ')}: {ruling.sentence}"
         _print_below(f"{OUTCOMES[ruling.outcome]:<9}", said, out)
+
+
+def _print_truth(report: Report, out: Console) -> None:
+    """Print the true lifts beside the estimates; nothing where they are not known."""
+    pairs = beside(report.truth, report.comparisons)
+    if not pairs:
+        return
+    out.print(Text("\nThe truth: the same users, all of them under one arm after another", style="bold"))
+    out.print(Text(_TRUTH.format("", "estimated", "interval", "true lift", ""), style="dim"))
+    for metric, group in groupby(pairs, key=lambda one: one.truth.metric):
+        out.print(Text(metric, style="bold"))
+        for truth, one, inside in group:
+            interval = between(one.lift_low, one.lift_high) if inside is not None else one.status
+            cells = (f"  {truth.arm}", signed(one.lift), interval, true_lift(truth), WITHIN[inside])
+            out.print(Text(_TRUTH.format(*cells).rstrip(), style="yellow" if inside is False else ""))
 
 
 def _print_below(mark: str, text: str, out: Console) -> None:

@@ -3,6 +3,7 @@
 from armlift.days import utc_text
 from armlift.decisions import Decision
 from armlift.runs import Run
+from armlift.truth import Truth
 from armlift.verdict import Verdict
 
 VERDICTS = {
@@ -50,6 +51,15 @@ def signed(value: float | None) -> str:
 def between(low: float | None, high: float | None) -> str:
     """Write an interval of lifts; a hyphen where it is not known."""
     return "-" if low is None or high is None else f"{signed(low)} to {signed(high)}"
+
+
+def true_lift(truth: Truth) -> str:
+    """Write a true lift with its standard error."""
+    return "-" if truth.lift is None else f"{signed(truth.lift)} ± {percent(truth.error)}"
+
+
+WITHIN = {True: "inside", False: "outside", None: ""}
+"""Whether a true lift lies in the interval that was estimated."""
 
 
 def plain(value: float | None) -> str:

@@ -33,6 +33,7 @@ from armlift.simulation.users import Users
 from armlift.splitter import RULES
 from armlift.store.database import writing
 from armlift.streams.stream import EventStream
+from armlift.truth import TRUTH
 
 BATCH = 4_096
 """Messages that are published and ingested at a time."""
@@ -86,9 +87,9 @@ class Simulation:
         if not found.finished:
             self._publish(found, stream, again, progress)
             found = self._finish(found.run, {"compared": 0}, dict(sorted(self._left_out.items())))
-        if truth and "truth" not in found.resolution:
+        if truth and TRUTH not in found.resolution:
             told = truth_of(self.laboratory, self.arms, self._metrics, progress)
-            resolution = {**found.resolution, "truth": [one._asdict() for one in told]}
+            resolution = {**found.resolution, TRUTH: [one._asdict() for one in told]}
             found = self._finish(found.run, resolution, found.dropped)
         return found
 
@@ -230,8 +231,8 @@ class Simulation:
 
     def _count(self, traffic: Traffic, shown: Page) -> None:
         """Count the requests of units that take no part while the experiment runs."""
-        outside = (shown.arm < 0) & (shown.now >= self._first)
-        if outside.any():
+        outside = shown.arm < 0
+        if shown.service is not None and outside.any():
             rows = shown.rows[outside]
             for rule in traffic.rules[traffic.phase_at(shown.now[outside]), rows].tolist():
                 self._left_out[f"request_{RULES[rule]}"] += 1

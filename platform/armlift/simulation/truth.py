@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from sqlalchemy import Engine
 
@@ -30,25 +29,10 @@ from armlift.simulation.users import Users
 from armlift.store.database import connect, reading, writing
 from armlift.store.sink import append
 from armlift.store.tables import exposures, metadata, unit_days
+from armlift.truth import Truth
 
 _SLICE = 50_000
 _SCRATCH = "scratch"
-
-
-class Truth(NamedTuple):
-    """The lift of an arm over the control in a metric, each with all users; `error` is its standard error.
-
-    `mean` and `control_mean` are the metric's. `lift` and `error` are fractions, None where there is no
-    control to divide by, or the metric cannot be compared within users.
-    """
-
-    metric: str
-    arm: str
-    mean: float | None
-    control_mean: float | None
-    lift: float | None
-    error: float | None
-    users: int
 
 
 def truth_of(
