@@ -5,12 +5,14 @@ answered by a model that was trained on the others. A model that had seen them w
 heart, and write them into its prompts.
 """
 
+import hashlib
+
 import numpy as np
 import torch
 
 from armlift.artefacts import Tensors
 from armlift.errors import InputError
-from armlift.fitting import record_figures
+from armlift.fitting import record_figures, recorded_figures
 from armlift_arms.conversation import Conversation, Parts
 from armlift_arms.finetune import FineTune
 from armlift_arms.loop import Outcome, device, run, seeded
@@ -30,11 +32,39 @@ def pretrained(config: RecGptConfig, known: Known) -> Conversation:
 
 
 def train(config: RecGptConfig, known: Known, warm: Warm | None) -> Tensors:
-    """Run all stages; gives the weights, none if no item follows another."""
+    """Run all stages; gives the weights, none if no item follows another.
+
+    Arms that differ in how they answer alone, such as `recgpt` and `recgpt1`, are trained once: what the last
+    training came to is remembered, and given again for the same definition and data.
+    """
     cut = split(known.sequences, config.length, config.validation_share)
     if not len(cut.windows):
         return {}
-    return _Stages(config, known, cut, warm).run()
+    identity = _identity(config, known) if warm is None else None
+    if identity is not None and identity in _last:
+        weights, figures = _last[identity]
+        record_figures(figures)
+        return weights
+    weights = _Stages(config, known, cut, warm).run()
+    if identity is not None:
+        _last.clear()
+        _last[identity] = weights, recorded_figures()
+    return weights
+
+
+_last: dict[str, tuple[Tensors, dict[str, float]]] = {}
+"""The weights and figures of the last training, by what decides them."""
+_ANSWERING = {"name", "model", "description", "exploration"}
+"""What of a definition changes answers alone."""
+
+
+def _identity(config: RecGptConfig, known: Known) -> str:
+    """Hash all that decides a training's outcome."""
+    hashed = hashlib.sha256(config.model_dump_json(exclude=_ANSWERING).encode())
+    for part in (known.sequences.items, known.sequences.starts, *known.notes):
+        hashed.update(np.ascontiguousarray(part).tobytes())
+    hashed.update("\n".join([*known.units, *known.items.ids]).encode())
+    return hashed.hexdigest()
 
 
 class _Stages:

@@ -74,6 +74,12 @@ def record_figures(figures: Mapping[str, float]) -> None:
         surroundings.figures.update(figures)
 
 
+def recorded_figures() -> dict[str, float]:
+    """Give the figures that were handed over so far."""
+    surroundings = _current.get()
+    return {} if surroundings is None else dict(surroundings.figures)
+
+
 def checkpoint_file(stage: str) -> Path | None:
     """Name the file in which a stage may keep its state; None where nothing is to be kept."""
     surroundings = _current.get()
