@@ -125,10 +125,12 @@ def _count(frame: pl.DataFrame, oddities: Mapping[str, pl.Expr]) -> dict[str, in
 
 def _batch(frame: pl.DataFrame, layout: Layout) -> LogBatch:
     feedback = frame.select(value.alias(kind) for kind, value in layout.feedback.items())
+    length = None if layout.duration is None else frame.select(layout.duration).to_series()
     return LogBatch(
         units=frame[USER].cast(pl.String).to_list(),
         items=frame[ITEM].cast(pl.String).to_list(),
         ts=frame[TS].to_numpy(),
         feedback={kind: feedback[kind].to_numpy() for kind in layout.feedback},
         random=None if layout.random is None else frame.select(layout.random).to_series().to_numpy(),
+        duration=None if length is None else length.cast(pl.Float64).fill_null(float("nan")).to_numpy(),
     )
