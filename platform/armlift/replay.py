@@ -4,7 +4,13 @@ Rows before the cut are history and training, later ones are replayed. A request
 `rerank` its candidates are the items the log shows in that session, and the first k of the arm's order
 count; in `match` (Li et al. 2011) the arm recalls k of its catalogue, and what the log shows too counts.
 Either way an item counts with its logged outcome, once a session. The arms know nothing from the cut on but
-each unit's own earlier sessions. Where a metric is adjusted by the past (`cuped`), a unit's earlier sessions
+each unit's own earlier sessions.
+
+In `dense` and `simulate` the arm recalls, and units answer to all of it: with what the log holds of the pair
+anywhere from the cut on, or with what a response model draws that was fitted on the rows before the cut. From
+the cut on a unit's history is then what its arm showed it, for the log's own is of another life.
+
+Where a metric is adjusted by the past (`cuped`), a unit's earlier sessions
 are published with its first exposure.
 
 A replay is a pure function of its inputs: every message has the same bytes and the same place in the order.
@@ -19,6 +25,7 @@ from contextlib import contextmanager
 from sqlalchemy import Engine, select
 
 from armlift.arm import Arm
+from armlift.asked import Asked, Asking, Progress, ReplayOptions
 from armlift.errors import InputError
 from armlift.events import Codec, Exposure, Feedback, Impression, request_day
 from armlift.experiment import Experiment
@@ -26,8 +33,11 @@ from armlift.fitted import Watch
 from armlift.ingest import Ingester
 from armlift.lab import Lab
 from armlift.logs.reader import Log
+from armlift.logs.response_fit import fit_response
 from armlift.logs.users import UserTable
-from armlift.replayer import Asked, Message, Progress, Replayer, ReplayOptions
+from armlift.matrix import DenseOutcomes, read_matrix
+from armlift.outcomes import LoggedOutcomes, ModelledOutcomes, Outcomes
+from armlift.replayer import Message, Replayer
 from armlift.rollup import Subject, rebuild
 from armlift.runs import Run, Subjects, begin, definition_of, find, finish, run_identity
 from armlift.segments import check_values, tell
@@ -79,7 +89,7 @@ def replay(
 
     The same inputs give the same run: a finished one is not run again, a broken-off one is completed.
     Raises InputError where the experiment has one arm, or an audience or segments and no `users` that say who
-    is in them.
+    is in them; in `simulate` where the log has no row before the cut, or no outcome to fit a model of.
     """
     if not experiment.challengers:
         raise InputError(
@@ -91,6 +101,7 @@ def replay(
     cut = cut_of(experiment, log, lab)
     with _fewer_collections():
         arms = _fitted_arms(lab, experiment, log, engine, cut, watch)
+        outcomes = _outcomes(lab, experiment, log, options, cut)
         run = _describe(lab, experiment, log, cut, arms, options, users)
         with writing(engine) as connection:
             stored = begin(connection, run)
@@ -101,7 +112,8 @@ def replay(
             if connection.scalar(select(exposures.c.run).where(exposures.c.run == run.run).limit(1)):
                 # Its events may have come before it was known, with a stream older than the database.
                 rebuild(connection, Subject(run.run, run.experiment, run.parsed()[1], run.paired))
-        replayer = Replayer(lab, experiment, log, run.run, arms, options, cut, users)
+        asking = Asking(lab, experiment, log, options, cut, users)
+        replayer = Replayer(experiment, log, run.run, arms, options, asking, outcomes)
         _publish(lab, replayer, engine, stream, progress)
     with writing(engine) as connection:
         finish(connection, run.run, resolution=replayer.resolution(), dropped=replayer.dropped())
@@ -129,6 +141,16 @@ def _fitted_arms(
         return {name: trainer.arm(lab.arm(name), version=versions.get(name)) for name in experiment.arms}
     finally:
         trainer.close()
+
+
+def _outcomes(lab: Lab, experiment: Experiment, log: Log, options: ReplayOptions, cut: int) -> Outcomes:
+    """Make what answers to the arms; it reads the log where a session of it is not enough."""
+    if options.mode == "dense":
+        return DenseOutcomes(read_matrix(log, cut))
+    if options.mode == "simulate":
+        gap = round(experiment.replay.session_gap * 60_000)
+        return ModelledOutcomes(fit_response(log, cut, calendar=lab.calendar, gap_ms=gap), options.seed)
+    return LoggedOutcomes()
 
 
 def _publish(

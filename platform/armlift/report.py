@@ -18,7 +18,7 @@ from armlift.experiment import Experiment
 from armlift.metric import Metric, Metrics
 from armlift.novelty import Novelty, novelties
 from armlift.planning import progress
-from armlift.runs import IMPORTED, LIVE, Run
+from armlift.runs import Run
 from armlift.sentence import sentence
 from armlift.stats.power import minimum_detectable
 from armlift.store.database import reading
@@ -102,9 +102,7 @@ def report_of(run: Run, calendar: Calendar, at: int, answers: Answers) -> Report
     question = question_of(run, calendar, at)
     found = compare_arms(run, experiment, metrics, answers)
     matched = (
-        {}
-        if run.mode == IMPORTED
-        else answers.ask("matched", lambda connection: _matched(connection, run, question))
+        {} if run.imported else answers.ask("matched", lambda connection: _matched(connection, run, question))
     )
     checks = make_checks(run, experiment, metrics, answers, question, calendar)
     plan = progress(run, experiment, metrics, found, answers, question, calendar)
@@ -116,13 +114,14 @@ def report_of(run: Run, calendar: Calendar, at: int, answers: Answers) -> Report
     evidence = [_evidence(one.comparison, metrics[one.comparison.metric]) for one in found]
     trust = Trust(
         checks=checks,
-        replay=run.mode != LIVE,
+        replay=not run.live,
         differing=resolution["differing_requests"],
         matched=matched,
         alpha=experiment.analysis.alpha,
         smallest_lift=experiment.analysis.smallest_lift,
         **plan._asdict(),
-        data="data" if run.mode == IMPORTED else "log",
+        data="data" if run.imported else "log",
+        modelled=run.modelled,
     )
     verdict = judge(evidence, trust)
     return Report(

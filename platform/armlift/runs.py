@@ -15,7 +15,10 @@ from armlift.store.tables import runs
 LIVE = "live"
 """The mode of a run whose events happen now."""
 IMPORTED = "imported"
-"""The mode of a run whose experiment was run elsewhere, and is over; every other mode is a replay."""
+"""The mode of a run whose experiment was run elsewhere, and is over."""
+RERANK, MATCH, DENSE, SIMULATE = REPLAYS = ("rerank", "match", "dense", "simulate")
+"""The modes of a replay: arms order what a log shows, or recall; then only what a session of the log shows
+counts, or all that the log holds as a matrix, or all, with outcomes of a model fitted on the log."""
 
 
 class Run(NamedTuple):
@@ -43,8 +46,28 @@ class Run(NamedTuple):
 
     @property
     def replayed(self) -> bool:
-        """Tell whether the run replayed a log."""
-        return self.mode not in (LIVE, IMPORTED)
+        """Tell whether the run replayed a log: then units come when the log says, whatever an arm does."""
+        return self.mode in REPLAYS
+
+    @property
+    def live(self) -> bool:
+        """Tell whether events happen now, and more may come."""
+        return self.mode == LIVE
+
+    @property
+    def imported(self) -> bool:
+        """Tell whether the experiment was run elsewhere."""
+        return self.mode == IMPORTED
+
+    @property
+    def modelled(self) -> bool:
+        """Tell whether a model fitted on a log answered in the units' place."""
+        return self.mode == SIMULATE
+
+    @property
+    def shows_all(self) -> bool:
+        """Tell whether all that an arm shows counts, so that a unit met by an arm has impressions."""
+        return self.mode not in (MATCH, DENSE)
 
     def parsed(self) -> tuple[Experiment, Metrics]:
         """Give the experiment and the metrics as they were."""

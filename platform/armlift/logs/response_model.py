@@ -117,8 +117,8 @@ class ResponseModel:
     def click_chances(self, units: Places, items: Places) -> Floats:
         """Give the expected probability of the primary outcome over all that effects may be, float64 [n].
 
-        By E[sigmoid(N(m, v))] = sigmoid(m / sqrt(1 + pi v / 8)), see `crossed_effects`; of a unit or item that
-        is not known the variance is that between all.
+        By E[sigmoid(N(m, v))] = sigmoid(m / sqrt(1 + pi v / 8)), see `crossed_effects`; of a unit or item
+        that is not known the variance is that between all.
         """
         variance = self.unit_effects.variance(units) + self.item_effects.variance(items)
         chances: Floats = expit(self.click_log_odds(units, items) / np.sqrt(1 + np.pi / 8 * variance))

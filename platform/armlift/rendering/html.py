@@ -13,7 +13,7 @@ from armlift.rendering.tables import comparisons, left_out, origin
 from armlift.rendering.verdict_section import verdict_section
 from armlift.rendering.words import count, kind_of, percent, plain
 from armlift.report import Report
-from armlift.trust import LEAST_DIFFERING, LEAST_MATCHED
+from armlift.trust import BIASING, LEAST_DIFFERING, LEAST_MATCHED
 
 BADGES = {
     "ok": ("✓", "ok"),
@@ -70,7 +70,7 @@ def render(report: Report) -> str:
             "main",
             _header(report, title),
             verdict_section(report),
-            *(_bias(check) for check in report.checks if check.name == "random_exposure"),
+            *(_bias(check) for check in report.checks if check.name in BIASING),
             _resolution(report),
             _checks(report),
             titled(f"Lift against {report.experiment.control}", figure(report), name="lift"),

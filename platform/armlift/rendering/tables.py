@@ -16,6 +16,8 @@ ADJUSTMENTS = {"holm": "Holm", "benjamini_hochberg": "Benjamini-Hochberg"}
 MODES = {
     "rerank": "each arm orders what the log showed in a session; the outcomes of its first k items count",
     "match": "each arm recalls k items by itself; the outcomes of those the log showed too count",
+    "dense": "each arm recalls k items once a day; what the log holds of unit and item counts",
+    "simulate": "each arm recalls k items; a model fitted on the log answers, so the lift is the model's",
     "imported": "the experiment was run elsewhere; exposures and events were imported when it was over",
 }
 LEFT_OUT = {
@@ -28,6 +30,10 @@ LEFT_OUT = {
     "negative_play": "rows whose watch time is below 0; dropped",
     "bad_flag": "rows with a flag other than 0 and 1; dropped",
     "duration_missing": "rows whose video has no known length; kept",
+    "pair_not_observed": "items shown to a unit that the log has no row of from the cut on; not counted",
+    "pair_met": "items an arm showed a unit once more; the first time counts",
+    "repeat_of_pair": "rows from the cut on of a unit and item with an earlier one; the first one counts",
+    "item_unknown_to_model": "items shown that the model has no row of; they count, as one of the middle",
     "repeat_in_session": "impressions of an item shown before in the same session; the first one counts",
     "request_before_first_phase": "requests before the experiment's first phase; not asked",
     "request_holdout": "requests of units held out; not asked",

@@ -11,6 +11,7 @@ from armlift.comparisons import Comparison
 from armlift.rendering.novelty_section import slope_of
 from armlift.rendering.reading import within
 from armlift.rendering.words import (
+    MODELLED,
     OUTCOMES,
     SYNTHETIC,
     VERDICTS,
@@ -37,6 +38,8 @@ def print_report(report: Report, console: Console | None = None) -> None:
     out.print(Text(f"{run.experiment}, run {run.run}: {kind_of(run)}", style="bold"))
     if run.synthetic:
         out.print(Text(SYNTHETIC, "yellow"))
+    if run.modelled:
+        out.print(Text(fill(MODELLED, out.width), "yellow"))
     stored = f"; snapshot {report.snapshot}" if report.snapshot else ""
     out.print(Text(f"as of {report.as_of}; control {report.experiment.control}{stored}"))
     out.print(Text(f"\n{fill(report.sentence, out.width)}", style="bold"))
