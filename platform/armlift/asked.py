@@ -102,7 +102,7 @@ class Asking:
         self.attributes = users.attributes if users is not None else {}
         self.before = _asked_before(lab.metrics_of(experiment), options)
         # What an arm cannot see a unit has met, it recalls again, and a matrix has no second answer.
-        self.histories = Histories(None if options.mode == "dense" else lab.settings.history_limit)
+        self.histories = Histories(lab.settings.history_limit, whole=options.mode == "dense")
         self.left_out: Counter[str] = Counter()
         self.rows = 0
         self.random_rows = 0

@@ -35,12 +35,17 @@ def random_exposure(run: Run) -> Check:
     return Check("random_exposure", status, share, meaning)
 
 
+def answered_shares(run: Run) -> dict[str, float]:
+    """Give the share of the pairs asked of a matrix that it answered, by arm; nothing in other modes."""
+    asked, answered = run.resolution.get("asked_pairs", {}), run.resolution.get("answered_pairs", {})
+    return {arm: answered[arm] / asked[arm] for arm in run.arms if asked.get(arm)}
+
+
 def answered_pairs(run: Run) -> list[Check]:
     """Check that a matrix answered nearly all that arms asked of it; no other run has such a check."""
     if run.mode != DENSE:
         return []
-    asked, answered = run.resolution["asked_pairs"], run.resolution["answered_pairs"]
-    shares = {arm: answered[arm] / asked[arm] for arm in run.arms if asked.get(arm)}
+    shares = answered_shares(run)
     if len(shares) < len(run.arms):
         return [Check("answered_pairs", "no_data", None, "an arm was asked nothing")]
     least = min(shares, key=lambda arm: shares[arm])

@@ -122,7 +122,7 @@ class Replayer:
     def _outcome(self, asked: Asked, arm: str, request: Request, slate: Slate) -> Answer:
         outcomes = self._outcomes.of(asked, arm, slate.items)
         if self._options.answered:
-            self._asking.histories.live(asked.unit, arm, outcomes.values())
+            self._asking.histories.live(asked.unit, arm, asked.ts, slate.items, outcomes)
         return Answer(request, slate, outcomes)
 
     def _request(self, asked: Asked, arm: str) -> Request:

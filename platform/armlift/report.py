@@ -15,6 +15,7 @@ from armlift.days import Calendar
 from armlift.decisions import Decision
 from armlift.evidence import Evidence
 from armlift.experiment import Experiment
+from armlift.log_checks import answered_shares
 from armlift.metric import Metric, Metrics
 from armlift.novelty import Novelty, novelties
 from armlift.planning import progress
@@ -203,7 +204,10 @@ def _resolution(
     found: Sequence[Found],
     matched: Mapping[str, int],
 ) -> dict[str, Any]:
-    """Say how finely this run can tell arms apart; `mde` is of the first primary metric, at 80 % power."""
+    """Say how finely this run can tell arms apart; `mde` is of the first primary metric, at 80 % power.
+
+    `answered` is the share of the pairs asked of a matrix that it answered; None in other modes.
+    """
     counts: Mapping[str, Any] = run.resolution
     compared = counts.get("compared", 0)
     first = experiment.metrics.primary[0]
@@ -213,11 +217,13 @@ def _resolution(
         if one.comparison.metric == first
     }
     known = [value for value in mde.values() if value is not None]
+    answered = answered_shares(run)
     return {
         "differing_requests": counts["differing"] / compared if compared else None,
         "matched": min(matched.values(), default=None),
         "mde": max(known) if len(known) == len(mde) else None,
         "compared_requests": compared,
+        "answered": min(answered.values(), default=None),
         "by_arm": {
             arm: {
                 "differing_requests": counts["differing_by_arm"][arm] / compared
@@ -225,6 +231,7 @@ def _resolution(
                 else None,
                 "matched": matched.get(arm),
                 "mde": mde.get(arm),
+                "answered": answered.get(arm),
             }
             for arm in experiment.arms
         },

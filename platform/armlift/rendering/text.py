@@ -72,6 +72,8 @@ def _print_resolution(report: Report, out: Console) -> None:
         differing = own["differing_requests"]
         parts = [f"{count(own['matched'])} matched impressions"]
         parts.append("control" if differing is None else f"differs on {percent(differing)}")
+        if own.get("answered") is not None:
+            parts.append(f"{percent(own['answered'])} of what it asked was answered")
         if own["mde"] is not None:
             parts.append(f"detects {percent(own['mde'])}")
         out.print(Text(f"  {arm}: {', '.join(parts)}"))
