@@ -1,4 +1,4 @@
-"""A generated dense matrix in KuaiRec's columns: every user meets nearly every video once, at a random time."""
+"""A generated dense matrix in KuaiRec's columns: each user meets nearly each video once, at a random time."""
 
 from pathlib import Path
 from typing import NamedTuple

@@ -38,7 +38,7 @@ def random_exposure(run: Run) -> Check:
 def answered_shares(run: Run) -> dict[str, float]:
     """Give the share of the pairs asked of a matrix that it answered, by arm; nothing in other modes."""
     asked, answered = run.resolution.get("asked_pairs", {}), run.resolution.get("answered_pairs", {})
-    return {arm: answered[arm] / asked[arm] for arm in run.arms if asked.get(arm)}
+    return {arm: answered.get(arm, 0) / asked[arm] for arm in run.arms if asked.get(arm)}
 
 
 def answered_pairs(run: Run) -> list[Check]:

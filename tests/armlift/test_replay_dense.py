@@ -1,4 +1,4 @@
-"""The dense mode on generated matrices: against plain NumPy over the arrays, against the truth, thinned out."""
+"""The dense mode on generated matrices: against NumPy over the arrays, against the truth, thinned out."""
 
 from pathlib import Path
 from typing import Any
@@ -100,8 +100,9 @@ def test_figures_equal_a_plain_reading_of_the_matrix(lab: Lab, tmp_path: Path, p
     assert ratio.lift == pytest.approx(rates[0] / rates[1] - 1, rel=1e-9)
     assert mean.mean == pytest.approx(own[:, 2].mean(), rel=1e-9)
     assert mean.lift == pytest.approx(own[:, 2].mean() / control[:, 2].mean() - 1, rel=1e-9)
-    test = stats.ttest_rel if paired else lambda a, b: stats.ttest_ind(a, b, equal_var=False)
-    assert mean.p_value == pytest.approx(test(own[:, 2], control[:, 2]).pvalue, rel=1e-6)
+    one, other = own[:, 2], control[:, 2]
+    test = stats.ttest_rel(one, other) if paired else stats.ttest_ind(one, other, equal_var=False)
+    assert mean.p_value == pytest.approx(test.pvalue, rel=1e-6)
     assert days.status == "not_estimable"
 
 

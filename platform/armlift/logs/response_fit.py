@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from armlift.days import Calendar
+from armlift.days import Calendar, utc_text
 from armlift.errors import InputError
 from armlift.hashing import uniforms
 from armlift.logs.activity import activity_of
@@ -43,7 +43,8 @@ def fit_response(
     outcome = primary_of(log.summary.kinds)
     rows = read_rows(log, until=until)
     if not len(rows):
-        raise InputError(f"{', '.join(log.summary.files)}: has no row to fit a response model on")
+        before = "" if until is None else f" before {utc_text(until)}"
+        raise InputError(f"{', '.join(log.summary.files)}: has no row{before} to fit a response model on")
     did: dict[str, Bools] = {kind: values != 0 for kind, values in rows.feedback.items() if kind != "play"}
     levels, primary = _primary(rows, did[outcome])
     level = levels.standard if levels.random is None else levels.random
