@@ -35,7 +35,7 @@ def sentence(verdict: Verdict, evidence: Sequence[Evidence], trust: Trust) -> st
     """Say a verdict in one sentence; `evidence` and `trust` are those it was made from."""
     said = _sentence(verdict, challengers(evidence, trust), trust)
     # Whoever reads one line must not take a model's lift for that of users.
-    return f"By a model of users: {said[0].lower()}{said[1:]}" if trust.modelled else said
+    return f"In a model of users, {said[0].lower()}{said[1:]}" if trust.modelled else said
 
 
 def _sentence(verdict: Verdict, found: Sequence[Case], trust: Trust) -> str:

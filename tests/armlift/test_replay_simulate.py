@@ -131,7 +131,7 @@ def test_it_says_whose_the_lift_is(lab: Lab, log_file: Path, tmp_path: Path) -> 
     check = next(check for check in report.checks if check.name == "random_exposure")
     assert (check.status, check.value) == ("ok", 1.0)
     assert "the lift is the model's, not the log's" in check.meaning
-    assert report.sentence.startswith("By a model of users: ")
+    assert report.sentence.startswith("In a model of users, ")
     assert "MODELLED OUTCOMES" in render(report)
     other = tmp_path / "policy.csv"
     generate(SETTINGS.model_copy(update={"random_share": 0.5}), other)
