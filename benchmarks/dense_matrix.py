@@ -34,11 +34,15 @@ def write_matrix(
     videos: int = 40,
     days: int = 10,
     missing: float = 0.004,
+    forced: float = 0.0,
     spread: float = 1.0,
     seed: int = 0,
     video_seed: int = 0,
 ) -> DenseMatrix:
-    """Write a matrix; `spread` is that of videos' log odds of a long view, `missing` the share of pairs."""
+    """Write a matrix; `spread` is that of videos' log odds of a long view, `missing` the share of pairs.
+
+    `forced` is the share of pairs without a time; the arrays have their time after all others.
+    """
     rng, catalogue = np.random.default_rng(seed), np.random.default_rng([video_seed, 1])
     odds = catalogue.normal(0, spread, videos) + rng.normal(0, 0.7, users)[:, None] - 0.5
     chance = 1 / (1 + np.exp(-odds))
@@ -50,9 +54,12 @@ def write_matrix(
     needed = np.minimum(duration, 18_000)
     play = np.where(long_view, needed * (1 + rng.random(shape)), needed * rng.random(shape) * 0.99)
     play_ms = play.astype(np.int64)
+    forced_pairs = rng.random(shape) < forced
+    ts[forced_pairs] = FIRST + days * DAY_MS
     rows = sorted((int(ts[at]), *at) for at in zip(*np.nonzero(observed), strict=True))
     lines = [
-        f"{user},{video},{play_ms[user, video]},{duration[video]},,,{when / 1000:.3f},"
+        f"{user},{video},{play_ms[user, video]},{duration[video]},,,"
+        f"{'' if forced_pairs[user, video] else f'{when / 1000:.3f}'},"
         for when, user, video in rows
     ]
     path.write_text("\n".join([HEADER, *lines]) + "\n")

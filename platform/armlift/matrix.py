@@ -1,9 +1,9 @@
 """The dense mode: a log's rows from the cut on are a matrix of units and items that answers for any pair.
 
 That is what KuaiRec's small matrix is for (Gao et al. 2022): of 1,411 units and 3,327 items 99.6 % of the
-pairs were observed, so what an arm would earn is read off, not guessed. A pair answers once under an arm. It
-takes 18 bytes and one for each kind counted, so that all of the small matrix is some 90 MB, twice that while
-it is read.
+pairs were observed, so what an arm would earn is read off, not guessed. Its rows without a time are what users
+were made to see that no policy had shown them: they answer too. A pair answers once under an arm. It takes 18
+bytes and one for each kind counted, so that all of the small matrix is some 90 MB, twice that while it is read.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ class Matrix:
     """The pairs a log holds from a time on, each with its first outcome.
 
     `pairs` are place of the unit * items + place of the item, ascending, int64 [p]; `feedback` has columns
-    [p] as in `Rows`, what is counted first. `rows` were read for it.
+    [p] as in `Rows`, what is counted first. `rows` were read for it, `untimed` of them without a time.
     """
 
     units: Mapping[str, int]
@@ -31,6 +31,7 @@ class Matrix:
     pairs: Ints
     feedback: Mapping[str, Bools | Floats]
     rows: int
+    untimed: int
 
     @property
     def density(self) -> float:
@@ -55,8 +56,8 @@ class Matrix:
 
 
 def read_matrix(log: Log, since: int) -> Matrix:
-    """Read the pairs of a log from `since` (UTC milliseconds) on, in one pass."""
-    rows = read_rows(log, since=since)
+    """Read the pairs of a log from `since` (UTC milliseconds) on, and those without a time, the last."""
+    rows = read_rows(log, since=since, untimed=True)
     pairs = rows.unit.astype(np.int64) * len(rows.items) + rows.item
     # Rows are in time order, and of equal values the first one's place is given.
     pairs, first = np.unique(pairs, return_index=True)
@@ -67,6 +68,7 @@ def read_matrix(log: Log, since: int) -> Matrix:
         pairs=pairs,
         feedback={kind: rows.feedback[kind][first] for kind in kinds},
         rows=len(rows),
+        untimed=int((rows.ts < 0).sum()),
     )
 
 
@@ -74,8 +76,8 @@ class DenseOutcomes:
     """What a matrix holds; counts the pairs arms asked for, and those it answered, by arm."""
 
     def __init__(self, matrix: Matrix) -> None:
-        repeats = matrix.rows - len(matrix.pairs)
-        self.left_out: Counter[str] = Counter({"repeat_of_pair": repeats} if repeats else {})
+        noted = {"repeat_of_pair": matrix.rows - len(matrix.pairs), "pair_without_time": matrix.untimed}
+        self.left_out: Counter[str] = Counter({reason: n for reason, n in noted.items() if n})
         self._matrix = matrix
         self._asked: Counter[str] = Counter()
         self._answered: Counter[str] = Counter()

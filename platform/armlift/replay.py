@@ -33,7 +33,7 @@ from armlift.fitted import Watch
 from armlift.ingest import Ingester
 from armlift.lab import Lab
 from armlift.logs.reader import Log
-from armlift.logs.response_fit import fit_response
+from armlift.logs.response_fit import check_log, fit_response
 from armlift.logs.users import UserTable
 from armlift.matrix import DenseOutcomes, read_matrix
 from armlift.outcomes import LoggedOutcomes, ModelledOutcomes, Outcomes
@@ -99,9 +99,10 @@ def replay(
         raise InputError(f"experiment {experiment.name}: its audience needs attributes, give --users FILE")
     told = _segments(experiment, users)
     cut = cut_of(experiment, log, lab)
+    if options.mode == "simulate":
+        check_log(log, cut)
     with _fewer_collections():
         arms = _fitted_arms(lab, experiment, log, engine, cut, watch)
-        outcomes = _outcomes(lab, experiment, log, options, cut)
         run = _describe(lab, experiment, log, cut, arms, options, users)
         with writing(engine) as connection:
             stored = begin(connection, run)
@@ -112,6 +113,7 @@ def replay(
             if connection.scalar(select(exposures.c.run).where(exposures.c.run == run.run).limit(1)):
                 # Its events may have come before it was known, with a stream older than the database.
                 rebuild(connection, Subject(run.run, run.experiment, run.parsed()[1], run.paired))
+        outcomes = _outcomes(lab, experiment, log, options, cut)
         asking = Asking(lab, experiment, log, options, cut, users)
         replayer = Replayer(experiment, log, run.run, arms, options, asking, outcomes)
         _publish(lab, replayer, engine, stream, progress)

@@ -53,6 +53,17 @@ def test_a_pair_answers_once_under_an_arm_at_the_time_of_the_request(matrix: Mat
     }  # fmt: skip
 
 
+def test_rows_without_a_time_come_last(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(LOG + "7,10,,1,0,700\n7,3,,1,1,900\n,3,,1,1,900\n8,3,,1,1,-5\n")
+    found = read_matrix(open_log([path]), 200)
+    assert (found.rows, found.untimed, len(found.pairs)) == (7, 2, 5)
+    own, met = found.places("7", ["10", "3"])
+    assert found.feedback_at(own) == (("click", 1.0), ("play", 0.7))
+    assert found.feedback_at(met) == (("play", 0.25),)
+    assert DenseOutcomes(found).left_out == {"pair_without_time": 2, "repeat_of_pair": 2}
+
+
 def test_no_rows_answer_nothing(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_text(LOG)

@@ -69,7 +69,9 @@ def totals(matrix: DenseMatrix, arm: str, k: int) -> tuple[Any, int]:
     found, lost = np.zeros((len(matrix.chance), 3)), 0
     for user in range(len(matrix.chance)):
         met = set(np.flatnonzero(before[user]).tolist())
-        for _ in np.unique((matrix.ts[user][after[user]] - FIRST) // DAY_MS):
+        for day in np.unique((matrix.ts[user][after[user]] - FIRST) // DAY_MS).tolist():
+            if day == 10:
+                continue  # without a time no request comes of it
             left = [video for video in range(len(score)) if video not in met]
             slate = sorted(left, key=lambda video: (-score[video], str(video)))[:k]
             met.update(slate)
@@ -159,6 +161,19 @@ def test_too_few_answers_are_warned_of_and_decide_nothing(
         assert "the log lacks too much of what arms asked for" in ruling.sentence
     else:
         assert (report.verdict.status, ruling.outcome) == ("ship", "passed")
+
+
+def test_pairs_without_a_time_answer(lab: Lab, tmp_path: Path) -> None:
+    """As KuaiRec's do that users were made to see."""
+    matrix = write_matrix(tmp_path / "matrix.csv", users=80, videos=40, missing=0, forced=0.25)
+    report = run_dense(lab, matrix.path, paired=True)
+    forced = int((matrix.ts == FIRST + 10 * DAY_MS).sum())
+    assert forced > 700
+    assert report.dropped["blank_time"] == report.dropped["pair_without_time"] == forced
+    assert "pair_not_observed" not in report.dropped
+    assert report.resolution["answered"] == 1.0
+    (old, _), (new, _) = (totals(matrix, name, 3) for name in ARMS)
+    assert report.comparisons[1].lift == pytest.approx(new[:, 2].mean() / old[:, 2].mean() - 1, rel=1e-9)
 
 
 def test_rows_of_a_pair_beyond_the_first_are_counted(lab: Lab, tmp_path: Path) -> None:

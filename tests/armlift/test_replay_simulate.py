@@ -15,7 +15,7 @@ from armlift.replay import replay
 from armlift.replayer import ReplayOptions
 from armlift.report import Report, make_report
 from armlift.store.database import open_database
-from armlift.store.tables import feedback, impressions
+from armlift.store.tables import feedback, impressions, runs
 from armlift.streams.embedded import EmbeddedStream
 
 CUT = 1_649_520_000_000  # 2022-04-10 00:00 in Asia/Shanghai
@@ -150,3 +150,5 @@ def test_nothing_before_the_cut_is_an_error(lab: Lab, tmp_path: Path) -> None:
     generate(SETTINGS.model_copy(update={"days": 1, "first_day": SETTINGS.first_day.replace(day=10)}), path)
     with pytest.raises(InputError, match=r"day.csv: has no row before 2022-04-.* to fit a response model on"):
         run_simulate(lab, path)
+    with open_database(lab).connect() as connection:
+        assert connection.execute(select(runs.c.run)).all() == []

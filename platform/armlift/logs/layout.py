@@ -9,6 +9,8 @@ USER = "user_id"
 ITEM = "video_id"
 TS = "__ts"
 """The column the reader adds to every frame: UTC milliseconds, int64."""
+BLANK_TIME, BAD_TIME = "blank_time", "bad_time"
+"""The reasons to drop a row that are about its time."""
 MAX_TS = 1 << 48
 """Times are below this many milliseconds, as in events (about the year 10889)."""
 
@@ -86,8 +88,8 @@ def common_dirt(play: str | None, flags: Sequence[str]) -> dict[str, pl.Expr]:
     dirt = {
         "blank_user": pl.col(USER).is_null(),
         "blank_video": pl.col(ITEM).is_null(),
-        "blank_time": pl.col(TS).is_null(),
-        "bad_time": (pl.col(TS) < 0) | (pl.col(TS) >= MAX_TS),
+        BLANK_TIME: pl.col(TS).is_null(),
+        BAD_TIME: (pl.col(TS) < 0) | (pl.col(TS) >= MAX_TS),
     }
     if play is not None:
         dirt["blank_play"] = pl.col(play).is_null()

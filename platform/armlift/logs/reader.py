@@ -13,9 +13,9 @@ import polars as pl
 from armlift.errors import InputError
 from armlift.logs import kuairand, kuairec
 from armlift.logs.csvfile import read_header, shorten
-from armlift.logs.layout import ITEM, TS, USER, Layout
+from armlift.logs.layout import BLANK_TIME, ITEM, TS, USER, Layout
 from armlift.logs.log import LogBatch
-from armlift.logs.survey import LogFile, Survey, usable_frames
+from armlift.logs.survey import LogFile, Survey, raw_frames, untimed_rows, usable_frames
 from armlift.logs.timesort import bucket_bounds, regroup, settle, sort_externally
 
 FORMATS = (kuairand.FORMAT, kuairec.FORMAT)
@@ -57,6 +57,18 @@ class Log:
                 dropped[DUPLICATE] += len(group) - len(frame)
             noted.update(_count(frame, layout.oddities))
             yield _batch(frame, layout)
+
+    def untimed(self) -> Iterator[LogBatch]:
+        """Give the rows that lack their time and nothing else, in one batch; their `ts` is -1.
+
+        `batches` drops them. Of KuaiRec's small matrix they are what users were shown by force, in the end,
+        so that every pair was observed (its issue 1).
+        """
+        layout = self._survey.layout
+        if not self._survey.dirty.get(BLANK_TIME):
+            return
+        frames = [untimed_rows(frame, layout) for frame in raw_frames(self._files)]
+        yield _batch(settle(pl.concat(frames), layout.order), layout)
 
     def _in_time_order(self) -> Iterator[pl.DataFrame]:
         layout = self._survey.layout

@@ -40,11 +40,9 @@ def fit_response(
     the rows, see `rows`. The same log gives the same model. Raises InputError for a log without such rows, or
     that knows neither clicks nor long views.
     """
+    check_log(log, until)
     outcome = primary_of(log.summary.kinds)
     rows = read_rows(log, until=until)
-    if not len(rows):
-        before = "" if until is None else f" before {utc_text(until)}"
-        raise InputError(f"{', '.join(log.summary.files)}: has no row{before} to fit a response model on")
     did: dict[str, Bools] = {kind: values != 0 for kind, values in rows.feedback.items() if kind != "play"}
     levels, primary = _primary(rows, did[outcome])
     level = levels.standard if levels.random is None else levels.random
@@ -68,6 +66,14 @@ def fit_response(
         random_rows=None if rows.random is None else int(rows.random.sum()),
         until=int(rows.ts[-1]) + 1 if until is None else until,
     )
+
+
+def check_log(log: Log, until: int | None) -> None:
+    """Raise InputError, with no row read, where there is nothing to fit a response model on."""
+    primary_of(log.summary.kinds)
+    if until is not None and until <= log.summary.first_ts:
+        files = ", ".join(log.summary.files)
+        raise InputError(f"{files}: has no row before {utc_text(until)} to fit a response model on")
 
 
 def _primary(rows: Rows, outcome: Bools) -> tuple[Levels, Crossed]:

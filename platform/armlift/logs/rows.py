@@ -44,8 +44,11 @@ class Rows:
         return len(self.ts)
 
 
-def read_rows(log: Log, *, since: int | None = None, until: int | None = None) -> Rows:
-    """Read the rows of a log from `since` on and before `until` (UTC milliseconds), in one pass."""
+def read_rows(log: Log, *, since: int | None = None, until: int | None = None, untimed: bool = False) -> Rows:
+    """Read the rows of a log from `since` on and before `until` (UTC milliseconds), in one pass.
+
+    With `untimed` those follow that have no time; their `ts` is -1.
+    """
     units: dict[str, int] = {}
     items: dict[str, int] = {}
     parts: dict[str, list[npt.NDArray[np.generic]]] = {}
@@ -56,6 +59,9 @@ def read_rows(log: Log, *, since: int | None = None, until: int | None = None) -
             parts.setdefault(name, []).append(column)
         if last < len(batch):
             break
+    for batch in log.untimed() if untimed else ():
+        for name, column in _columns(batch, units, items, slice(None)).items():
+            parts.setdefault(name, []).append(column)
     return _rows(log, units, items, {name: np.concatenate(some) for name, some in parts.items()})
 
 
