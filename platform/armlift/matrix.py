@@ -1,9 +1,10 @@
 """The dense mode: a log's rows from the cut on are a matrix of units and items that answers for any pair.
 
 That is what KuaiRec's small matrix is for (Gao et al. 2022): of 1,411 units and 3,327 items 99.6 % of the
-pairs were observed, so what an arm would earn is read off, not guessed. Its rows without a time are what users
-were made to see that no policy had shown them: they answer too. A pair answers once under an arm. It takes 18
-bytes and one for each kind counted, so that all of the small matrix is some 90 MB, twice that while it is read.
+pairs were observed, so what an arm would earn is read off, not guessed. Its rows without a time are what
+users were made to see that no policy had shown them: they answer too. A pair answers once under an arm. It
+takes 18 bytes and one for each kind counted, so that all of the small matrix is some 90 MB, twice that while
+it is read.
 """
 
 from collections import Counter

@@ -1,16 +1,20 @@
 """The dense mode on generated matrices: against NumPy over the arrays, against the truth, thinned out."""
 
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from dense_matrix import DAY_MS, FIRST, DenseMatrix, write_matrix
+from rich.console import Console
 from scipy import stats
 from sqlalchemy import select
 
 from armlift.lab import Lab, init_lab
 from armlift.logs.reader import open_log
+from armlift.rendering.html import render
+from armlift.rendering.text import print_report
 from armlift.replay import replay
 from armlift.replayer import ReplayOptions
 from armlift.report import Report, make_report
@@ -149,6 +153,10 @@ def test_too_few_answers_are_warned_of_and_decide_nothing(
     lost = [totals(matrix, arm, 3) for arm in ARMS]
     shares = [found[:, 1].sum() / (found[:, 1].sum() + missed) for found, missed in lost]
     assert check.value == pytest.approx(min(shares), rel=1e-12)
+    assert "Pairs answered" in render(report)
+    printed = StringIO()
+    print_report(report, Console(width=100, file=printed))
+    assert printed.getvalue().count("of what it asked was answered") == 2
     by_arm = {arm: own["answered"] for arm, own in report.resolution["by_arm"].items()}
     assert by_arm == pytest.approx(dict(zip(ARMS, shares, strict=True)))
     assert report.resolution["answered"] == pytest.approx(min(shares))

@@ -235,6 +235,22 @@ def test_a_log_that_knows_no_outcome_is_refused(tmp_path: Path) -> None:
     assert fit_response(open_log([path])).rows == 1
 
 
+@pytest.mark.parametrize("outcomes", ["0,0,0", "1,0,5000", "1,1,5000", "0,1,1"])
+@pytest.mark.parametrize("rows", [1, 30])
+def test_logs_that_say_one_thing(tmp_path: Path, outcomes: str, rows: int) -> None:
+    path = tmp_path / "log.csv"
+    lines = [f"{n % 3},{n % 2},{n},{outcomes},4000" for n in range(rows)]
+    header = "user_id,video_id,time_ms,is_click,long_view,play_time_ms,duration_ms"
+    path.write_text("\n".join([header, *lines]) + "\n")
+    model = fit_response(open_log([path]))
+    places = np.array([0, -1])
+    drawn = model.respond(model.click_log_odds(places, places), places, np.full((2, 9), 0.5))
+    assert all(np.isfinite(values).all() for values in drawn.values())
+    if rows > 1:
+        assert drawn["click"].tolist() == [float(outcomes[0])] * 2
+        assert drawn["long_view"].tolist() == [float(outcomes[2])] * 2
+
+
 def test_the_published_extract(shared_data: Path) -> None:
     model = fit_response(
         open_log([shared_data / "kuairand" / "log_standard_27k_explicit.csv"]), calendar=SHANGHAI
