@@ -12,9 +12,10 @@ from armlift.days import Calendar
 from armlift.events import IMPRESSION_KIND
 from armlift.experiment import Experiment
 from armlift.lateness import Arrived, arrived
+from armlift.log_checks import answered_pairs, random_exposure
 from armlift.metric import Metrics
 from armlift.model_checks import stale_model, symbiosis
-from armlift.runs import IMPORTED, LIVE, SIMULATED, Run
+from armlift.runs import Run
 from armlift.splitter import generations
 from armlift.stats import srm
 from armlift.stats.results import CheckStatus
@@ -42,7 +43,8 @@ def make_checks(
 ) -> list[Check]:
     """Check what a lift rests on: random exposure, the split, who is left out, the past, events, and more."""
     return [
-        _random_exposure(run),
+        random_exposure(run),
+        *answered_pairs(run),
         *_sample_ratios(run, experiment, answers),
         _several_arms(run, answers),
         _exclusions(experiment, answers),
@@ -54,27 +56,6 @@ def make_checks(
         _late(run, answers, question, calendar),
         _merged_ids(run, answers),
     ]
-
-
-def _random_exposure(run: Run) -> Check:
-    if run.mode == LIVE:
-        return Check("random_exposure", "not_applicable", None, "the splitter chose what units met")
-    if run.served:
-        return Check(
-            "random_exposure", "not_applicable", None, "no log was replayed: arms chose what was shown"
-        )
-    rows, random = run.resolution["rows"], run.resolution["random_rows"]
-    share = None if random is None or not rows else random / rows
-    status: CheckStatus = "ok" if share == 1.0 else "warn"
-    if share is None:
-        meaning = "the log does not say which rows were shown at random: lifts may be biased by its policy"
-    elif status == "warn":
-        meaning = (
-            f"{share:.1%} of the replayed rows were shown at random: lifts may be biased by the log's policy"
-        )
-    else:
-        meaning = "every replayed row was shown uniformly at random"
-    return Check("random_exposure", status, share, meaning)
 
 
 def _sample_ratios(run: Run, experiment: Experiment, totals: Answers) -> list[Check]:
@@ -99,9 +80,7 @@ def _sample_ratios(run: Run, experiment: Experiment, totals: Answers) -> list[Ch
     once, always = srm.sample_ratio_strata(strata), srm.sequential_sample_ratio_strata(strata)
     units = [sum(n for stratum, n in counts.items() if stratum.arm == arm) for arm in experiment.arms]
     held = f"the arms hold {' : '.join(map(str, units))} units; p below .001 means the split is off"
-    at_once = (
-        "warn" if run.mode == LIVE and once.status == "fail" and always.status != "fail" else once.status
-    )
+    at_once = "warn" if run.live and once.status == "fail" and always.status != "fail" else once.status
     return [
         Check("srm", at_once, once.p_value, held),
         Check("srm_always_valid", always.status, always.p_value, f"{held}, however often it is looked at"),
@@ -201,9 +180,9 @@ def _unshown(run: Run, answers: Answers, question: Question) -> Check:
     """Check that exposed units were shown something: an exposure without an impression lost its events."""
     if run.paired:
         return Check("event_loss", "not_applicable", None, "every unit meets every arm")
-    if run.mode == "match":
+    if not run.shows_all:
         return Check("event_loss", "not_applicable", None, "not every request has an impression that counts")
-    if run.mode == IMPORTED and IMPRESSION_KIND not in list(run.log["kinds"]):  # type: ignore[call-overload]
+    if run.imported and IMPRESSION_KIND not in list(run.log["kinds"]):  # type: ignore[call-overload]
         return Check("event_loss", "not_applicable", None, "no impressions were imported")
     units, unshown = answers.ask("unshown", lambda connection: _count_unshown(connection, run, question))
     share = unshown / units if units else None
@@ -228,11 +207,11 @@ def _count_unshown(connection: Connection, run: Run, question: Question) -> tupl
 
 def _late(run: Run, answers: Answers, question: Question, calendar: Calendar) -> Check:
     """Check that events arrived in time, and that the days asked for are complete."""
-    if run.mode != LIVE:
+    if not run.live:
         told = "the events of a replay are as old as its log"
-        if run.mode == SIMULATED:
+        if run.simulated:
             told = "simulated events arrive when they are made"
-        if run.mode == IMPORTED:
+        if run.imported:
             told = "events were imported when the experiment was over"
         return Check("lateness", "not_applicable", None, told)
     counted = answers.ask("arrived", lambda connection: arrived(connection, run.run, question.as_of_day))

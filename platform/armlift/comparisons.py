@@ -19,7 +19,7 @@ from armlift.events import IMPRESSION_KIND
 from armlift.experiment import Experiment
 from armlift.metric import Metric, Metrics, measures
 from armlift.preferences import Preferred, credits_compared, effect_of, numbers_of
-from armlift.runs import IMPORTED, Run
+from armlift.runs import MATCH, Run
 from armlift.stats.aggregates import Aggregates, merge_all
 from armlift.stats.always_valid import AlwaysValid, always_valid
 from armlift.stats.multiplicity import (
@@ -234,14 +234,14 @@ def _preferring(one: Comparison, run: Run, totals: Answers, alpha: float) -> Com
 def obstacle_of(run: Run, metric: Metric, role: str = "primary") -> str | None:
     """Say why a metric cannot be read off this run at all."""
     known = {*list(run.log["kinds"])}  # type: ignore[call-overload]
-    if run.mode != IMPORTED:
+    if not run.imported:
         known.add(IMPRESSION_KIND)
     parts = measures(metric).values()
     if any(measure.event not in known for measure in parts):
         return "no_data"
     # In `match` a sum rewards likeness to the logging policy; in no replay do units come back for the arm's
     # sake.
-    if run.mode == "match" and metric.kind != "ratio":
+    if run.mode == MATCH and metric.kind != "ratio":
         return "not_estimable"
     if run.paired and metric.kind == "quantile":
         return "not_estimable"

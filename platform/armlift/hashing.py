@@ -14,6 +14,8 @@ from xxhash import xxh3_64_intdigest, xxh3_128_hexdigest
 Keys = npt.NDArray[np.uint64]
 
 MASK = (1 << 64) - 1
+STEP = 0x9E3779B97F4A7C15
+"""SplitMix64's increment: 2^64 over the golden ratio, odd."""
 _M1 = 0xBF58476D1CE4E5B9
 _M2 = 0x94D049BB133111EB
 
@@ -45,6 +47,11 @@ def mix_many(x: Keys) -> Keys:
 def uniforms(keys: Keys) -> npt.NDArray[np.float64]:
     """Turn keys into numbers in [0, 1): the mixed top 53 bits, so that 1.0 cannot occur."""
     return (mix_many(keys) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def streams(keys: Keys, size: int) -> Keys:
+    """Give the first `size` states of each key's SplitMix64 stream, uint64 [n, size]; mix them to use."""
+    return keys[:, None] + np.arange(1, size + 1, dtype=np.uint64) * np.uint64(STEP)
 
 
 def digest(text: str) -> str:

@@ -7,7 +7,7 @@ from armlift.answers import Answers
 from armlift.check import Check
 from armlift.days import DAY_MS
 from armlift.experiment import Experiment
-from armlift.runs import LIVE, SIMULATED, Run
+from armlift.runs import Run
 from armlift.stats.results import CheckStatus
 from armlift.store.tables import exposures, models
 
@@ -17,7 +17,7 @@ STALE_WARN, STALE_FAIL = 2, 14
 
 def stale_model(run: Run, answers: Answers, question: Question) -> Check:
     """Check that the models that answered last learned from data of the days before."""
-    if run.mode != LIVE:
+    if not run.live:
         return Check("stale_model", "not_applicable", None, "only a live run's models grow old")
     newest: dict[str, tuple[int, int]] = {}
     for arm, last, until in answers.ask("models", lambda connection: _trained(connection, run, question)):
@@ -52,7 +52,7 @@ def _trained(connection: Connection, run: Run, question: Question) -> list[tuple
 
 def symbiosis(run: Run, experiment: Experiment) -> Check:
     """Check that arms do not learn from each other's users while they are compared."""
-    learns = run.mode == LIVE or (run.mode == SIMULATED and experiment.simulation.retrain == "nightly")
+    learns = run.live or (run.simulated and experiment.simulation.retrain == "nightly")
     if not learns:
         meaning = "only the arms of live runs, and of simulations with nightly retraining, learn meanwhile"
         return Check("symbiosis", "not_applicable", None, meaning)

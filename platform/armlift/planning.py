@@ -13,7 +13,7 @@ from armlift.errors import InputError
 from armlift.experiment import Experiment
 from armlift.forecasts import Wait, arrivals_of, units_after, wait
 from armlift.metric import Metric, Metrics, window_of
-from armlift.runs import LIVE, Run
+from armlift.runs import Run
 from armlift.splitter import generations
 from armlift.stats.estimates import Estimate
 from armlift.stats.power import baseline_of, minimum_detectable, units_needed
@@ -132,7 +132,7 @@ def progress(
         reached = None if None in known else all(known)
         waits += [one.wait for one in plans if one.wait is not None and not one.reached]
     days = [one.days for one in waits if one.days is not None]
-    left = max(1, *days) if days and len(days) == len(waits) and run.mode == LIVE else None
+    left = max(1, *days) if days and len(days) == len(waits) and run.live else None
     return Progress(there, reached, left)
 
 

@@ -5,7 +5,13 @@ Rows before the cut are history and training, later ones are replayed. A request
 count; in `match` (Li et al. 2011) the arm recalls k of its catalogue, and what the log shows too counts.
 In `interleaved` two arms order the candidates, and a slate of k is drafted of both orders (`interleaving`).
 In each an item counts with its logged outcome, once a session. The arms know nothing from the cut on but
-each unit's own earlier sessions. Where a metric is adjusted by the past (`cuped`), a unit's earlier sessions
+each unit's own earlier sessions.
+
+In `dense` and `simulate` the arm recalls, and units answer to all of it: with what the log holds of the pair
+anywhere from the cut on, or with what a response model draws that was fitted on the rows before the cut. From
+the cut on a unit's history is then what its arm showed it, for the log's own is of another life.
+
+Where a metric is adjusted by the past (`cuped`), a unit's earlier sessions
 are published with its first exposure.
 
 A replay is a pure function of its inputs: every message has the same bytes and the same place in the order.
@@ -13,27 +19,28 @@ So a replay that was killed starts again, leaves out what the stream already has
 tables.
 """
 
-import gc
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 
 from sqlalchemy import Engine, select
 
 from armlift.arm import Arm
+from armlift.asked import Asked, Asking, Progress, ReplayOptions
 from armlift.errors import InputError
-from armlift.events import Codec, Exposure, Feedback, Impression, request_day
 from armlift.experiment import Experiment
 from armlift.fitted import Watch
-from armlift.ingest import Ingester
 from armlift.lab import Lab
 from armlift.logs.reader import Log
+from armlift.logs.response_fit import check_log, fit_response
 from armlift.logs.users import UserTable
-from armlift.replayer import Asked, Message, Progress, Replayer, ReplayOptions
+from armlift.matrix import DenseOutcomes, read_matrix
+from armlift.outcomes import LoggedOutcomes, ModelledOutcomes, Outcomes
+from armlift.publishing import Publisher, fewer_collections
+from armlift.replayer import Replayer
 from armlift.rollup import Subject, rebuild
-from armlift.runs import INTERLEAVED, Run, Subjects, begin, definition_of, find, finish, run_identity
+from armlift.runs import INTERLEAVED, Run, begin, definition_of, find, finish, run_identity
 from armlift.segments import check_values, tell
 from armlift.store.database import writing
-from armlift.store.tables import exposures, feedback, impressions
+from armlift.store.tables import exposures
 from armlift.streams.stream import EventStream
 from armlift.training import Trainer
 
@@ -80,7 +87,8 @@ def replay(
 
     The same inputs give the same run: a finished one is not run again, a broken-off one is completed.
     Raises InputError where the experiment has one arm, or more than two and is interleaved, or an audience or
-    segments and no `users` that say who is in them.
+    segments and no `users` that say who is in them; in `simulate` where the log has no row before the cut, or
+    no outcome to fit a model of.
     """
     if not experiment.challengers:
         raise InputError(
@@ -97,7 +105,9 @@ def replay(
         raise InputError(f"experiment {experiment.name}: its audience needs attributes, give --users FILE")
     told = _segments(experiment, users)
     cut = cut_of(experiment, log, lab)
-    with _fewer_collections():
+    if options.mode == "simulate":
+        check_log(log, cut)
+    with fewer_collections():
         arms = _fitted_arms(lab, experiment, log, engine, cut, watch)
         run = _describe(lab, experiment, log, cut, arms, options, users)
         with writing(engine) as connection:
@@ -109,8 +119,13 @@ def replay(
             if connection.scalar(select(exposures.c.run).where(exposures.c.run == run.run).limit(1)):
                 # Its events may have come before it was known, with a stream older than the database.
                 rebuild(connection, Subject(run.run, run.experiment, run.parsed()[1], run.paired))
-        replayer = Replayer(lab, experiment, log, run.run, arms, options, cut, users)
-        _publish(lab, replayer, engine, stream, progress)
+        outcomes = _outcomes(lab, experiment, log, options, cut)
+        asking = Asking(lab, experiment, log, options, cut, users)
+        replayer = Replayer(experiment, log, run.run, arms, options, asking, outcomes)
+        publisher = Publisher(engine, stream, lab.settings.kinds.names, lab.calendar, run.run)
+        for batch in _batches(replayer, progress):
+            publisher.publish(replayer.messages(batch))
+        publisher.close()
     with writing(engine) as connection:
         finish(connection, run.run, resolution=replayer.resolution(), dropped=replayer.dropped())
         done = find(connection, run.run)
@@ -139,31 +154,14 @@ def _fitted_arms(
         trainer.close()
 
 
-def _publish(
-    lab: Lab, replayer: Replayer, engine: Engine, stream: EventStream, progress: Progress | None
-) -> None:
-    """Answer, publish and ingest in batches, first what an earlier attempt left in the stream."""
-    kinds = lab.settings.kinds.names
-    ingester = Ingester(engine, stream, Codec(kinds), lab.calendar, Subjects())
-    ingester.drain()
-    codec = Codec(kinds)
-    for batch in _batches(replayer, progress):
-        for unit, events in _unsent(engine, replayer.messages(batch)):
-            stream.publish(unit, codec.encode(events))
-        stream.flush()
-        ingester.step(timeout=0.0)
-    ingester.drain()
-
-
-@contextmanager
-def _fewer_collections() -> Iterator[None]:
-    """Look for reference cycles less often: a replay makes millions of small objects, and no cycle."""
-    before = gc.get_threshold()
-    gc.set_threshold(200_000, 20, 100)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
+def _outcomes(lab: Lab, experiment: Experiment, log: Log, options: ReplayOptions, cut: int) -> Outcomes:
+    """Make what answers to the arms; it reads the log where a session of it is not enough."""
+    if options.mode == "dense":
+        return DenseOutcomes(read_matrix(log, cut))
+    if options.mode == "simulate":
+        gap = round(experiment.replay.session_gap * 60_000)
+        return ModelledOutcomes(fit_response(log, cut, calendar=lab.calendar, gap_ms=gap), options.seed)
+    return LoggedOutcomes()
 
 
 def _describe(
@@ -215,30 +213,6 @@ def _describe(
         dropped={},
         **options._asdict(),
     )
-
-
-def _unsent(engine: Engine, messages: Iterable[Message]) -> list[Message]:
-    """Leave out messages that carry nothing, and those the tables hold already (of a replay broken off).
-
-    A message is stored whole or not at all, so its first event tells.
-    """
-    full = [message for message in messages if message[1]]
-    names = {Exposure: exposures, Impression: impressions, Feedback: feedback}
-    stored: set[str] = set()
-    with engine.connect() as connection:
-        for kind, table in names.items():
-            ids = [message[1][0].event_id for message in full if type(message[1][0]) is kind]
-            for start in range(0, len(ids), 500):
-                some = ids[start : start + 500]
-                stored.update(
-                    connection.scalars(
-                        select(table.c.event_id).where(
-                            table.c.request_day.in_({request_day(identity) for identity in some}),
-                            table.c.event_id.in_(some),
-                        )
-                    )
-                )
-    return [message for message in full if message[1][0].event_id not in stored]
 
 
 def _batches(replayer: Replayer, progress: Progress | None) -> Iterator[list[Asked]]:

@@ -1,12 +1,10 @@
-"""The work of one replay: a log's sessions become requests, arms answer them, answers become events."""
+"""The work of one replay: arms answer the requests of a log, and their answers become events."""
 
-from bisect import bisect_right
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-from armlift.arm import Arm, Behaviour, Request, Slate
+from armlift.arm import Arm, Request, Slate
+from armlift.asked import Asked, Asking, Mode, Progress, ReplayOptions, first_shown
 from armlift.events import (
     IMPRESSION_KIND,
     Event,
@@ -20,195 +18,151 @@ from armlift.events import (
 )
 from armlift.experiment import Experiment
 from armlift.interleaving import NOBODY, OTHER, OWN, Drafted, team_draft
-from armlift.lab import Lab
 from armlift.logs.reader import Log
-from armlift.logs.sessions import LoggedImpression, Session, sessions
-from armlift.logs.users import UserTable
-from armlift.metric import Metric, Metrics, cuped_of, measures
+from armlift.logs.sessions import LoggedImpression, Session
+from armlift.outcomes import Outcomes
+from armlift.publishing import Message
 from armlift.resolution import SlateComparison
 from armlift.runs import INTERLEAVED
 from armlift.slates import request_key
-from armlift.splitter import Assignment, Split, assign
 
-Mode = Literal["rerank", "match", "interleaved"]
+__all__ = ["NO_ARM", "Asked", "Message", "Mode", "Progress", "ReplayOptions", "Replayer"]
+
 NO_ARM = "-"
 """Whose the impressions are that no arm chose; no arm can have this name."""
 
-Progress = Callable[[int, int], None]
-"""Told the rows done and the rows in all."""
-
-Message = tuple[str, list[Event]]
-"""A unit and the events of one of its requests."""
+Slates = dict[tuple[int, str], tuple[Request, Slate]]
+"""What arms answered, by the request's number and the arm."""
 
 
-class ReplayOptions(NamedTuple):
-    """How a log is replayed."""
+class Answer(NamedTuple):
+    """What an arm answered to a request, and what counts of it, by item."""
 
-    mode: Mode = "rerank"
-    paired: bool = False
-    k: int = 10
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A session as a request: who is asked, and what the log shows; `past` are the unit's earlier sessions.
-
-    There is a past only where the request exposes the unit, and a metric asks what it did before.
-    """
-
-    unit: str
-    ts: int
-    number: int
-    assignment: Assignment
-    exposes: bool
-    history: tuple[Behaviour, ...]
-    shown: Mapping[str, LoggedImpression]
-    past: Sequence[Session] = ()
+    request: Request
+    slate: Slate
+    outcomes: Mapping[str, LoggedImpression]
 
 
 class Replayer:
-    """The work of one replay: sessions in, messages out, and what was counted on the way."""
+    """The work of one replay: requests in, messages out, and what was counted on the way."""
 
     def __init__(
         self,
-        lab: Lab,
         experiment: Experiment,
         log: Log,
         run: str,
         arms: Mapping[str, Arm],
         options: ReplayOptions,
-        cut: int,
-        users: UserTable | None = None,
+        asking: Asking,
+        outcomes: Outcomes,
     ) -> None:
+        self._experiment = experiment
         self._log = log
         self._run = run
         self._arms = arms
         self._options = options
-        self._cut = cut
-        self._attributes = users.attributes if users is not None else {}
-        self._gap = round(experiment.replay.session_gap * 60_000)
-        self._experiment = experiment
-        self._split: Split = lab.split(experiment)
-        starts = [phase.start for phase in experiment.phases]
-        self._starts = [lab.calendar.parse(start) if start is not None else 0 for start in starts]
-        self._limit = lab.settings.history_limit
-        self._histories: dict[str, deque[Behaviour]] = {}
-        self._assigned: dict[str, Assignment] = {}
-        self._before = asked_before(_adjustable(lab.metrics_of(experiment), options))
-        self._pasts: dict[str, deque[Session]] = {}
-        self._left_out: Counter[str] = Counter()
-        self._rows = 0
-        self._random_rows = 0
+        self._asking = asking
+        self._outcomes = outcomes
         self.comparison = SlateComparison(experiment.control, experiment.arms)
 
     def resolution(self) -> dict[str, object]:
-        """Say what the run's figures rest on: requests compared, rows replayed, those shown at random."""
+        """Say what the run's figures rest on: requests compared, rows, those shown at random."""
         known = self._log.summary.random_rows is not None
         return {
             **self.comparison.result(),
-            "rows": self._rows,
-            "random_rows": self._random_rows if known else None,
+            "rows": self._asking.rows,
+            "random_rows": self._asking.random_rows if known else None,
+            **self._outcomes.basis(),
         }
 
     def dropped(self) -> dict[str, int]:
-        """Count what was left out, by reason: rows of the log, then requests."""
-        return {**self._log.dropped, **self._log.noted, **dict(sorted(self._left_out.items()))}
+        """Count what was left out, by reason: rows of the log, then requests, then what was shown."""
+        left_out = {**self._asking.left_out, **self._outcomes.left_out}
+        return {**self._log.dropped, **self._log.noted, **dict(sorted(left_out.items()))}
 
     def asked(self, progress: Progress | None) -> Iterator[Asked]:
-        """Turn the log into requests of the units that take part; keeps each unit's history meanwhile."""
-        total, done, number = self._log.summary.rows, 0, 0
-        for session in sessions(self._log.batches(), self._gap, cut=self._cut):
-            done += len(session.impressions)
-            if session.impressions[0].ts >= self._cut:
-                asked = self._ask(session, number)
-                if asked is not None:
-                    number += 1
-                    yield asked
-            self._remember(session)
-            if progress is not None and done % 4096 < len(session.impressions):
-                progress(done, total)
-        if progress is not None:
-            progress(total, total)
+        """Turn the log into requests of the units that take part."""
+        return self._asking.requests(progress)
 
     def most_shown(self, asked: Asked) -> int:
         """Bound the items that count of a request, over the arms that answer it; at least 1."""
         arms = len(self._arms) if self._options.paired else 1
         past = sum(len(session.impressions) for session in asked.past)
-        return arms * min(self._options.k, len(asked.shown)) + past
+        k = self._options.k
+        return arms * (k if self._options.answered else min(k, len(asked.shown))) + past
 
     def messages(self, batch: Sequence[Asked]) -> Iterator[Message]:
         """Answer requests; gives each message's unit and events, in the order of the requests."""
         if self._options.mode == INTERLEAVED:
-            return self._interleaved(batch)
-        return self._paired(batch) if self._options.paired else self._routed(batch)
+            yield from self._interleaved(batch)
+            return
+        answers: dict[tuple[int, str], Answer] = {}
+        for part in self._parts(batch):
+            slates = self._paired(part) if self._options.paired else self._routed(part)
+            for asked in part:
+                for arm in self._arms_of(asked):
+                    answers[asked.number, arm] = self._outcome(asked, arm, *slates[asked.number, arm])
+        for asked in batch:
+            for arm in self._arms_of(asked):
+                yield asked.unit, self._events(asked, arm, answers[asked.number, arm])
+            yield from ((asked.unit, self._past_events(session)) for session in asked.past)
 
-    def _ask(self, session: Session, number: int) -> Asked | None:
-        unit, ts = session.unit, session.impressions[0].ts
-        phase = bisect_right(self._starts, ts) - 1
-        if phase < 0:
-            self._left_out["request_before_first_phase"] += 1
-            return None
-        first = self._assigned.get(unit)
-        assignment = assign(self._split, phase, unit, self._attributes.get(unit), stored=first)
-        if not assignment.exposed:
-            self._left_out[f"request_{assignment.rule}"] += 1
-            return None
-        past: Sequence[Session] = ()
-        if first is None:
-            self._assigned[unit] = assignment
-            since = ts - self._before.time
-            past = [one for one in self._pasts.pop(unit, ()) if one.impressions[-1].ts >= since]
-        shown = _first_shown(session)
-        for impression in session.impressions:
-            self._random_rows += bool(impression.random)
-        self._rows += len(session.impressions)
-        repeats = len(session.impressions) - len(shown)
-        if repeats:
-            self._left_out["repeat_in_session"] += repeats
-        history = tuple(self._histories.get(unit, ()))
-        return Asked(unit, ts, number, assignment, first is None, history, shown, past)
+    def _parts(self, batch: Sequence[Asked]) -> list[list[Asked]]:
+        """Part requests so that none waits for another of its part: where units answer, each stands once."""
+        if not self._options.answered:
+            return [list(batch)]
+        parts: list[list[Asked]] = []
+        turns: dict[str, int] = {}
+        for asked in batch:
+            turn = turns.get(asked.unit, 0)
+            turns[asked.unit] = turn + 1
+            if turn == len(parts):
+                parts.append([])
+            parts[turn].append(asked)
+        return parts
 
-    def _remember(self, session: Session) -> None:
-        history = self._histories.get(session.unit)
-        if history is None:
-            history = self._histories[session.unit] = deque(maxlen=self._limit)
-        for item, ts, _, feedback in session.impressions:
-            for kind, value in feedback:
-                history.append(Behaviour(item, kind, value, ts))
-        if self._before.kinds and session.unit not in self._assigned:
-            past = self._pasts.setdefault(session.unit, deque())
-            past.append(session)
-            while past[0].impressions[-1].ts < session.impressions[0].ts - self._before.time:
-                past.popleft()
+    def _arms_of(self, asked: Asked) -> list[str]:
+        return list(self._arms) if self._options.paired else [asked.assignment.arm]
+
+    def _outcome(self, asked: Asked, arm: str, request: Request, slate: Slate) -> Answer:
+        outcomes = self._outcomes.of(asked, arm, slate.items)
+        if self._options.answered:
+            self._asking.histories.live(asked.unit, arm, asked.ts, slate.items, outcomes)
+        return Answer(request, slate, outcomes)
 
     def _request(self, asked: Asked, arm: str) -> Request:
         content = f"{self._run}|{asked.unit}|{asked.ts}"
         if self._options.paired and self._options.mode != INTERLEAVED:
             content = f"{content}|{arm}"
+        history = asked.history
+        if self._options.answered:
+            whose = arm if self._options.paired else asked.assignment.arm
+            history = self._asking.histories.lived(asked.unit, whose)
         # The order of the log says what its own policy preferred; the arms must not see it.
-        candidates = sorted(asked.shown) if self._options.mode != "match" else None
+        candidates = None if self._options.recalls else sorted(asked.shown)
         identity = request_identity(asked.ts, content)
         return Request(
             identity,
             asked.unit,
             asked.ts,
             self._options.k,
-            asked.history,
+            history,
             candidates,
-            attributes=self._attributes.get(asked.unit),
+            attributes=self._asking.attributes.get(asked.unit),
         )
 
     def _answer(self, arm: str, batch: Sequence[Asked]) -> list[tuple[Request, Slate]]:
         requests = [self._request(asked, arm) for asked in batch]
         return list(zip(requests, self._arms[arm].recommend(requests), strict=True))
 
-    def _paired(self, batch: Sequence[Asked]) -> Iterator[Message]:
+    def _paired(self, batch: Sequence[Asked]) -> Slates:
         answers = {arm: self._answer(arm, batch) for arm in self._arms}
         self.comparison.add({arm: [slate for _, slate in answer] for arm, answer in answers.items()})
-        for index, asked in enumerate(batch):
-            for arm, answer in answers.items():
-                yield asked.unit, self._events(asked, arm, *answer[index])
+        return {
+            (asked.number, arm): answer[index]
+            for arm, answer in answers.items()
+            for index, asked in enumerate(batch)
+        }
 
     def _interleaved(self, batch: Sequence[Asked]) -> Iterator[Message]:
         """Draft one slate of the challenger's and the control's; they differ where an item is credited."""
@@ -220,23 +174,22 @@ class Replayer:
             self.comparison.add({arm: [drafted.of(OWN)], control: [drafted.of(OTHER)]})
             yield asked.unit, self._drafted_events(asked, request, drafted, {arm: own, control: other})
 
-    def _routed(self, batch: Sequence[Asked]) -> Iterator[Message]:
-        answers: dict[int, tuple[Request, Slate]] = {}
+    def _routed(self, batch: Sequence[Asked]) -> Slates:
+        answers: Slates = {}
         for arm in self._arms:
             own = [asked for asked in batch if asked.assignment.arm == arm]
-            answers.update(zip((asked.number for asked in own), self._answer(arm, own), strict=True))
+            answers.update(zip(((asked.number, arm) for asked in own), self._answer(arm, own), strict=True))
         self._compare([asked for asked in batch if self.comparison.takes(asked.number)], answers)
-        for asked in batch:
-            yield asked.unit, self._events(asked, asked.assignment.arm, *answers[asked.number])
-            yield from ((asked.unit, self._past_events(session)) for session in asked.past)
+        return answers
 
-    def _compare(self, batch: Sequence[Asked], answers: Mapping[int, tuple[Request, Slate]]) -> None:
+    def _compare(self, batch: Sequence[Asked], answers: Slates) -> None:
         slates: dict[str, list[Slate]] = {}
         for arm in self._arms:
             others = [asked for asked in batch if asked.assignment.arm != arm]
             given = iter(self._answer(arm, others))
             slates[arm] = [
-                answers[asked.number][1] if asked.assignment.arm == arm else next(given)[1] for asked in batch
+                answers[asked.number, arm][1] if asked.assignment.arm == arm else next(given)[1]
+                for asked in batch
             ]
         self.comparison.add(slates)
 
@@ -246,23 +199,24 @@ class Replayer:
         request_id = request_identity(session.impressions[0].ts, f"{run}|{unit}|{session.impressions[0].ts}")
         shown: list[Event] = []
         done: list[Event] = []
-        for position, (item, one) in enumerate(_first_shown(session).items()):
-            if IMPRESSION_KIND in self._before.kinds:
+        for position, (item, one) in enumerate(first_shown(session).items()):
+            if IMPRESSION_KIND in self._asking.before.kinds:
                 what = (request_id, unit, NO_ARM, NO_ARM, item, position, 0, None, None)
                 shown.append(Impression(impression_identity(request_id, item), run, one.ts, *what))
             events = _feedback(run, request_id, unit, one)
-            done += [event for event in events if event.kind in self._before.kinds]
+            done += [event for event in events if event.kind in self._asking.before.kinds]
         return shown + done
 
-    def _events(self, asked: Asked, arm: str, request: Request, slate: Slate) -> list[Event]:
+    def _events(self, asked: Asked, arm: str, answered: Answer) -> list[Event]:
         """Give the events of one answer: the exposure when it is the unit's first, then what counts."""
-        run, unit, request_id = self._run, asked.unit, request.request_id
+        slate = answered.slate
+        run, unit, request_id = self._run, asked.unit, answered.request.request_id
         version = self._arms[arm].version
         events: list[Event] = [self._exposure(asked, arm, slate)] if asked.exposes else []
         done: list[Event] = []
         answer = zip(slate.items, slate.scores, slate.steps, slate.propensities, strict=True)
         for position, (item, score, step, propensity) in enumerate(answer):
-            logged = asked.shown.get(item)
+            logged = answered.outcomes.get(item)
             if logged is None:
                 continue
             what = (request_id, unit, arm, version, item, position, step, score, propensity, slate.fallback)
@@ -293,43 +247,6 @@ class Replayer:
         identity = exposure_identity(asked.ts, run, unit, name, arm)
         where = (name, place.generation, place.phase, arm, self._arms[arm].version, place.forced)
         return Exposure(identity, run, asked.ts, unit, *where, slate.fallback)
-
-
-class Before(NamedTuple):
-    """What metrics ask of units before their first exposure: the kinds, and how long before it (ms)."""
-
-    kinds: frozenset[str]
-    time: int
-
-
-def asked_before(metrics: Iterable[Metric]) -> Before:
-    """Find what metrics are adjusted by."""
-    kinds: set[str] = set()
-    time = 0
-    for metric in metrics:
-        if lookback := cuped_of(metric):
-            kinds.update(one.event for one in measures(metric).values())
-            time = max(time, lookback)
-    return Before(frozenset(kinds), time)
-
-
-def _adjustable(metrics: Metrics, options: ReplayOptions) -> list[Metric]:
-    """List the metrics that a replay can tell and adjust; pairs are compared within units anyway."""
-    return [
-        metric
-        for metric in metrics.values()
-        if not options.paired
-        and (options.mode == "rerank" or metric.kind == "ratio")
-        and not any(one.aggregate == "days" for one in measures(metric).values())
-    ]
-
-
-def _first_shown(session: Session) -> dict[str, LoggedImpression]:
-    """Give what a session shows, by item: once, however often it is repeated."""
-    shown: dict[str, LoggedImpression] = {}
-    for impression in session.impressions:
-        shown.setdefault(impression.item, impression)
-    return shown
 
 
 def _feedback(run: str, request_id: str, unit: str, logged: LoggedImpression) -> Iterator[Feedback]:

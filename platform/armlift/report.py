@@ -15,11 +15,12 @@ from armlift.days import Calendar
 from armlift.decisions import Decision
 from armlift.evidence import Evidence
 from armlift.experiment import Experiment
+from armlift.log_checks import answered_shares
 from armlift.metric import Metric, Metrics
 from armlift.novelty import Novelty, novelties
 from armlift.planning import progress
 from armlift.preferences import sentence_of
-from armlift.runs import IMPORTED, LIVE, SIMULATED, Run
+from armlift.runs import Run
 from armlift.sentence import sentence
 from armlift.stats.power import minimum_detectable
 from armlift.store.database import reading
@@ -111,7 +112,7 @@ def report_of(run: Run, calendar: Calendar, at: int, answers: Answers) -> Report
     found = compare_arms(run, experiment, metrics, answers)
     matched = (
         {}
-        if run.mode in (IMPORTED, SIMULATED)
+        if run.imported or run.simulated
         else answers.ask("matched", lambda connection: _matched(connection, run, question))
     )
     checks = make_checks(run, experiment, metrics, answers, question, calendar)
@@ -124,14 +125,15 @@ def report_of(run: Run, calendar: Calendar, at: int, answers: Answers) -> Report
     evidence = [_evidence(one.comparison, metrics[one.comparison.metric]) for one in found]
     trust = Trust(
         checks=checks,
-        replay=run.mode != LIVE,
+        replay=not run.live,
         differing=resolution["differing_requests"],
         matched=matched,
         alpha=experiment.analysis.alpha,
         smallest_lift=experiment.analysis.smallest_lift,
         **plan._asdict(),
-        data={IMPORTED: "data", SIMULATED: "simulation"}.get(run.mode, "log"),
+        data="data" if run.imported else "simulation" if run.simulated else "log",
         preferences=_preferences(experiment, metrics, found),
+        modelled=run.modelled,
     )
     verdict = judge(evidence, trust)
     return Report(
@@ -220,7 +222,10 @@ def _resolution(
     found: Sequence[Found],
     matched: Mapping[str, int],
 ) -> dict[str, Any]:
-    """Say how finely this run can tell arms apart; `mde` is of the first primary metric, at 80 % power."""
+    """Say how finely this run can tell arms apart; `mde` is of the first primary metric, at 80 % power.
+
+    `answered` is the share of the pairs asked of a matrix that it answered; None in other modes.
+    """
     counts: Mapping[str, Any] = run.resolution
     compared = counts.get("compared", 0)
     first = experiment.metrics.primary[0]
@@ -230,11 +235,13 @@ def _resolution(
         if one.comparison.metric == first
     }
     known = [value for value in mde.values() if value is not None]
+    answered = answered_shares(run)
     return {
         "differing_requests": counts["differing"] / compared if compared else None,
         "matched": min(matched.values(), default=None),
         "mde": max(known) if len(known) == len(mde) else None,
         "compared_requests": compared,
+        "answered": min(answered.values(), default=None),
         "by_arm": {
             arm: {
                 "differing_requests": counts["differing_by_arm"][arm] / compared
@@ -242,6 +249,7 @@ def _resolution(
                 else None,
                 "matched": matched.get(arm),
                 "mde": mde.get(arm),
+                "answered": answered.get(arm),
             }
             for arm in experiment.arms
         },

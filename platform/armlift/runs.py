@@ -17,9 +17,18 @@ LIVE = "live"
 IMPORTED = "imported"
 """The mode of a run whose experiment was run elsewhere, and is over."""
 SIMULATED = "simulated"
-"""The mode of a run whose users are simulated; every further mode is a replay."""
-INTERLEAVED = "interleaved"
-"""The mode of a run whose slates are drafted of two arms'; it is paired, for every unit meets both."""
+"""The mode of a run whose users are simulated."""
+RERANK, MATCH, INTERLEAVED, DENSE, SIMULATE = REPLAYS = (
+    "rerank",
+    "match",
+    "interleaved",
+    "dense",
+    "simulate",
+)
+"""The modes of a replay: arms order what a log shows, or recall; then only what a session of the log shows
+counts, or all that the log holds as a matrix, or all, with outcomes of a model fitted on the log. In
+`interleaved` slates are drafted of two arms'; such a run is paired, for every unit meets both."""
+RERANK, MATCH, INTERLEAVED, DENSE, SIMULATE = REPLAYS
 
 
 class Run(NamedTuple):
@@ -47,13 +56,33 @@ class Run(NamedTuple):
 
     @property
     def replayed(self) -> bool:
-        """Tell whether the run replayed a log."""
-        return self.mode not in (LIVE, IMPORTED, SIMULATED)
+        """Tell whether the run replayed a log: then units come when the log says, whatever an arm does."""
+        return self.mode in REPLAYS
 
     @property
-    def served(self) -> bool:
-        """Tell whether arms chose what units were shown, so that what they did next was their doing."""
-        return not self.replayed
+    def live(self) -> bool:
+        """Tell whether events happen now, and more may come."""
+        return self.mode == LIVE
+
+    @property
+    def imported(self) -> bool:
+        """Tell whether the experiment was run elsewhere."""
+        return self.mode == IMPORTED
+
+    @property
+    def modelled(self) -> bool:
+        """Tell whether a model fitted on a log answered in the units' place."""
+        return self.mode == SIMULATE
+
+    @property
+    def shows_all(self) -> bool:
+        """Tell whether all that an arm shows counts, so that a unit met by an arm has impressions."""
+        return self.mode not in (MATCH, DENSE)
+
+    @property
+    def simulated(self) -> bool:
+        """Tell whether the users are simulated: they come back, or not, as their arm pleases them."""
+        return self.mode == SIMULATED
 
     @property
     def interleaved(self) -> bool:

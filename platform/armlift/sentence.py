@@ -25,9 +25,20 @@ UNMEASURED = {
 }
 
 
+BIASED = {
+    "random_exposure": "users met what the log's own policy chose for them, which may have made the lift",
+    "answered_pairs": "what users did with too much of it is not in the log, which may have made the lift",
+}
+
+
 def sentence(verdict: Verdict, evidence: Sequence[Evidence], trust: Trust) -> str:
     """Say a verdict in one sentence; `evidence` and `trust` are those it was made from."""
-    found = challengers(evidence, trust)
+    said = _sentence(verdict, challengers(evidence, trust), trust)
+    # Whoever reads one line must not take a model's lift for that of users.
+    return f"In a model of users, {said[0].lower()}{said[1:]}" if trust.modelled else said
+
+
+def _sentence(verdict: Verdict, found: Sequence[Case], trust: Trust) -> str:
     if verdict.status == "ship":
         return _ship(found[0])
     if verdict.status == "do_not_ship":
@@ -102,8 +113,10 @@ def _untold(rule: str, found: Sequence[Case], trust: Trust) -> str:
     if rule == "primary_numbers":
         primary = [one for case in found for one in case.findings if one.one.role == "primary"]
         return _unmeasured(primary[0]) if primary else "nothing was measured"
+    if rule == "random_exposure" and trust.modelled:
+        return "users answered as a model says that learned from what the log's own policy chose for them"
     if rule == "random_exposure":
-        return "users met what the log's own policy chose for them, which may have made the lift"
+        return BIASED[trust.bias or ""]
     does = "a log does" if trust.data == "log" else f"the {trust.data} do"
     return f"{_open(found[0])}, and {does} not grow"
 

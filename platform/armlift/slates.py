@@ -15,12 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from armlift.arm import ArmConfig, Behaviour, Exploration, Prompt, Request, Slate
-from armlift.hashing import MASK, Keys, key_of, mix, mix_many, uniforms
+from armlift.hashing import MASK, STEP, Keys, key_of, mix, mix_many, uniforms
 
 Floats = npt.NDArray[np.floating]
 Indices = npt.NDArray[np.intp]
 
-_STEP = 0x9E3779B97F4A7C15  # SplitMix64's increment: 2^64 over the golden ratio, odd
 _PART = 32  # scores of a part whose maximum is taken: enough parts for the k of a slate, few maxima to sort
 _SMALLEST = 2.0**-54  # stands for a uniform number of 0, whose logarithm is infinite
 
@@ -208,7 +207,7 @@ def nth_free(taken: Sequence[int], n: int) -> int:
 
 def request_key(seed: int, request_id: str) -> int:
     """Start the stream of random numbers of a request."""
-    return mix(key_of(request_id) ^ mix((seed + _STEP) & MASK))
+    return mix(key_of(request_id) ^ mix((seed + STEP) & MASK))
 
 
 def stream(key: int, size: int) -> Keys:
@@ -227,4 +226,4 @@ def _uniforms_of(key: int, size: int) -> npt.NDArray[np.float64]:
 
 
 def _counters(key: int, size: int) -> Keys:
-    return np.arange(1, size + 1, dtype=np.uint64) * np.uint64(_STEP) + np.uint64(key)
+    return np.arange(1, size + 1, dtype=np.uint64) * np.uint64(STEP) + np.uint64(key)

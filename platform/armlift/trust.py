@@ -19,6 +19,9 @@ CHECK_ORDER = (
 )
 """Which failed check is named first; others follow in the order given."""
 
+BIASING = ("random_exposure", "answered_pairs")
+"""The checks by which a log's policy may have made the lift: it chose what units met, or what is known."""
+
 
 class Checked(Protocol):
     """A trust check as the verdict sees it."""
@@ -43,7 +46,8 @@ class Trust(NamedTuple):
     planned units are reached (None: none were planned), `power_reached` whether the units there are suffice
     to detect `smallest_lift`, the smallest lift of interest (a fraction), and `days_left` in how many days
     the units will be there that are missing for either. `data` is the word for what a run that is over
-    rests on. `preferences` says what an interleaved run found, which is no lift.
+    rests on. `preferences` says what an interleaved run found, which is no lift; `modelled` that a model
+    answered in the units' place.
     """
 
     checks: Sequence[Checked]
@@ -57,6 +61,7 @@ class Trust(NamedTuple):
     smallest_lift: float | None = None
     data: str = "log"
     preferences: Sequence[str] = ()
+    modelled: bool = False
 
     @property
     def early(self) -> bool:
@@ -98,6 +103,12 @@ class Trust(NamedTuple):
         return found
 
     @property
+    def bias(self) -> str | None:
+        """Name the check that says that a log's policy may have made the lift, if one does."""
+        found = (check.name for check in self.warned if check.name in BIASING)
+        return next(found, None) if self.replay else None
+
+    @property
     def biased(self) -> bool:
-        """Tell whether a log's policy chose what units met."""
-        return self.replay and any(check.name == "random_exposure" for check in self.warned)
+        """Tell whether a log's policy may have made the lift."""
+        return self.bias is not None

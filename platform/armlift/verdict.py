@@ -5,7 +5,7 @@
 | `trust_checks` | a check failed | broken |
 | `resolution` | too few requests differ, or too few impressions match | cannot_tell |
 | `primary_numbers` | no primary comparison has numbers | cannot_tell |
-| `random_exposure` | a replayed log was not shown at random: sure is only its policy | cannot_tell |
+| `random_exposure` | a replayed log was not shown at random, or a matrix lacks pairs | cannot_tell |
 | `better` | a challenger's primaries are surely better, its guardrails surely inside | ship |
 | `worse` | every challenger has a primary surely worse or a guardrail surely past | do_not_ship |
 | `no_lift` | power is reached, and the challengers left surely lack the smallest lift | do_not_ship |
@@ -145,14 +145,22 @@ def _random_exposure(found: Sequence[Case], trust: Trust) -> Answer:
     biased = _biased(trust)
     if biased:
         return Answer("cannot_tell", biased[0], [*biased, *_words(found)])
-    logged = trust.replay and trust.data == "log"
+    if not trust.replay or trust.data != "log":
+        return Answer(None, "not a replay: arms chose what was shown")
+    if any(check.name == "answered_pairs" for check in trust.checks):
+        return Answer(None, "the log holds nearly all that arms asked for")
     return Answer(
-        None, "the log was shown at random" if logged else "not a replay: arms chose what was shown"
+        None, f"the {'rows the model learned from were' if trust.modelled else 'log was'} shown at random"
     )
 
 
 def _biased(trust: Trust) -> list[str]:
-    return ["the log's exposure is not random, so its lift may be biased"] if trust.biased else []
+    """Say why a log's policy may have made the lift, where it may."""
+    if trust.bias == "answered_pairs":
+        return ["the log lacks too much of what arms asked for, so the lift may be biased"]
+    if trust.bias and trust.modelled:
+        return ["the model learned from exposure that is not random, so its lift may be biased"]
+    return ["the log's exposure is not random, so its lift may be biased"] if trust.bias else []
 
 
 def _better(found: Sequence[Case], trust: Trust) -> Answer:

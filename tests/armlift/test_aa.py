@@ -32,7 +32,7 @@ METRICS_ASKED = METRICS.validate_python(
         "days": {"kind": "mean", "of": {"event": "click", "aggregate": "days"}},
     }
 )
-RUN = Run("r", 1, "e", "live", False, 1, 0, "finished", False, {}, {}, {"kinds": ["click"]}, {}, {})
+RUN = Run("r", 1, "e", "rerank", False, 1, 0, "finished", False, {}, {}, {"kinds": ["click"]}, {}, {})
 Mask = npt.NDArray[np.bool_]
 Draw = Callable[[np.random.Generator, int], Array]
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armlift.hashing import MASK, digest, key_of, keys_of, mix, mix_many, uniforms
+from armlift.hashing import MASK, STEP, digest, key_of, keys_of, mix, mix_many, streams, uniforms
 
 U64 = st.integers(0, MASK)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -79,3 +79,11 @@ def test_uniforms_never_reach_one() -> None:
     last = unmix(MASK)
     assert mix(last) == MASK
     assert uniforms(np.array([last], np.uint64))[0] == 1 - 2.0**-53
+
+
+@given(st.lists(U64, min_size=1, max_size=5), st.integers(1, 9))
+def test_streams_are_those_of_single_keys(keys: list[int], size: int) -> None:
+    found = mix_many(streams(np.array(keys, dtype=np.uint64), size))
+    assert found.shape == (len(keys), size)
+    for key, row in zip(keys, found.tolist(), strict=True):
+        assert row == [mix(key + (place + 1) * STEP & MASK) for place in range(size)]

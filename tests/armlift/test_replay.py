@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 from brokers import Broker
@@ -100,7 +101,7 @@ def tables(lab: Lab) -> dict[str, list[tuple[object, ...]]]:
 
 
 @pytest.mark.parametrize("paired", [False, True])
-@pytest.mark.parametrize("mode", ["rerank", "match"])
+@pytest.mark.parametrize("mode", ["rerank", "match", "dense", "simulate"])
 def test_twice_adds_nothing_and_another_seed_stands_beside(
     lab: Lab, log_file: Path, mode: Mode, paired: bool
 ) -> None:
@@ -119,13 +120,15 @@ def test_twice_adds_nothing_and_another_seed_stands_beside(
     assert {row[0] for row in after["runs"]} == {first.run.run, other.run.run}
 
 
-@pytest.mark.parametrize("change", ["k", "mode", "paired", "weights", "order", "log"])
+@pytest.mark.parametrize("change", ["k", "mode", "dense", "simulate", "paired", "weights", "order", "log"])
 def test_whatever_changes_the_figures_changes_the_run(lab: Lab, log_file: Path, change: str) -> None:
     first = run_replay(lab, log_file).run.run
     if change == "k":
         other = run_replay(lab, log_file, k=3)
     elif change == "mode":
         other = run_replay(lab, log_file, mode="match")
+    elif change in ("dense", "simulate"):
+        other = run_replay(lab, log_file, mode=cast(Mode, change))
     elif change == "paired":
         other = run_replay(lab, log_file, paired=True)
     elif change in ("weights", "order"):
@@ -286,7 +289,9 @@ print("done", flush=True)
 """
 
 
-@pytest.mark.parametrize(("mode", "paired"), [("rerank", ""), ("match", "paired")])
+@pytest.mark.parametrize(
+    ("mode", "paired"), [("rerank", ""), ("match", "paired"), ("dense", "paired"), ("simulate", "")]
+)
 def test_killed_and_started_again_gives_the_tables_of_a_clean_run(
     tmp_path: Path, log_file: Path, mode: Mode, paired: str
 ) -> None:
@@ -311,6 +316,22 @@ def run_killed(lab: Path, log: Path, mode: str, paired: str, moment: int) -> str
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
     return done.stdout.strip()
+
+
+@pytest.mark.parametrize("mode", ["dense", "simulate"])
+@pytest.mark.parametrize("paired", [False, True])
+def test_batches_change_nothing_where_units_answer(
+    lab: Lab, log_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Mode, paired: bool
+) -> None:
+    """A unit that stands twice in a batch is asked again when its first answer is known."""
+    whole = run_replay(lab, log_file, mode=mode, paired=paired, k=3)
+    init_lab(tmp_path / "other")
+    other = Lab(tmp_path / "other")
+    monkeypatch.setattr("armlift.replay.BATCH", 1)
+    assert run_replay(other, log_file, mode=mode, paired=paired, k=3).as_dict() == whole.as_dict()
+    first, second = tables(lab), tables(other)
+    for name in ("exposures", "impressions", "feedback", "unit_days"):
+        assert first[name] == second[name], name
 
 
 def test_what_is_left_out_is_counted(lab: Lab, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ STRICT = PAST._replace(margin=0.0)
 CLICKS = BETTER._replace(metric="click_rate")
 LOG = Trust(checks=[], replay=True, differing=0.4, matched={"old": 5000, "new": 5000}, alpha=0.05)
 BIASED = LOG._replace(checks=[Check("random_exposure", "warn", 0.2, "20.0% were shown at random")])
+THIN = LOG._replace(checks=[Check("answered_pairs", "warn", 0.5, "50.0% were answered")])
 LIVE = Trust(checks=[], replay=False, differing=None, matched={}, alpha=0.05, planned=True, days_left=12)
 
 
@@ -131,6 +132,23 @@ LIVE = Trust(checks=[], replay=False, differing=None, matched={}, alpha=0.05, pl
             BIASED,
             "Nothing can be told: users met what the log's own policy chose for them, "
             "which may have made the lift.",
+        ),
+        (
+            [BETTER],
+            THIN,
+            "Nothing can be told: what users did with too much of it is not in the log, "
+            "which may have made the lift.",
+        ),
+        (
+            [BETTER],
+            BIASED._replace(modelled=True),
+            "In a model of users, nothing can be told: users answered as a model says that learned from "
+            "what the log's own policy chose for them.",
+        ),
+        (
+            [BETTER],
+            LOG._replace(modelled=True),
+            "In a model of users, ship new: watch time rose by 5.0% (between 2.0% and 8.0%).",
         ),
         (
             [WORSE, OPEN._replace(arm="other")],

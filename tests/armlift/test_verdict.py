@@ -267,6 +267,16 @@ def test_rules_after_the_deciding_one_are_not_asked() -> None:
         ),
         ([primary("better")], trust("srm:fail"), ["check srm failed: what was found"]),
         (
+            [primary("better")],
+            trust("answered_pairs:warn"),
+            ["the log lacks too much of what arms asked for, so the lift may be biased"],
+        ),
+        (
+            [primary("better")],
+            trust("random_exposure:warn")._replace(modelled=True),
+            ["the model learned from exposure that is not random, so its lift may be biased"],
+        ),
+        (
             [primary("better-unread"), primary("worse", arm="bad")],
             trust(plan="no-plan"),
             [

@@ -50,7 +50,7 @@ def open_stream(lab: "Lab") -> "EventStream":
 def stored_run(lab: "Lab", engine: "Engine", experiment: str, run: str | None) -> "Run":
     """Give a finished run of an experiment, the newest when none is named."""
     from armlift.errors import InputError
-    from armlift.runs import IMPORTED, SIMULATED, latest
+    from armlift.runs import latest
 
     with engine.connect() as connection:
         try:
@@ -63,7 +63,8 @@ def stored_run(lab: "Lab", engine: "Engine", experiment: str, run: str | None) -
     if not found.finished:
         raise InputError(
             f"run {found.run} of {experiment!r} was broken off; start its "
-            f"{ {IMPORTED: 'import', SIMULATED: 'simulation'}.get(found.mode, 'replay') } again to finish it"
+            f"{'replay' if found.replayed else 'simulation' if found.simulated else 'import'} "
+            f"again to finish it"
         )
     return found
 

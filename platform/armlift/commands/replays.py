@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +24,7 @@ from armlift.commands.progress import progress_bar, training_progress
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from armlift.asked import Mode as ReplayMode
     from armlift.lab import Lab
     from armlift.report import Report
     from armlift.snapshots import Snapshot
@@ -38,20 +39,20 @@ MOST_SHOWN = 10
 
 
 class Mode(StrEnum):
-    """How the arms are asked."""
+    """How arms are asked, and what counts."""
 
     rerank = "rerank"
     match = "match"
     interleaved = "interleaved"
+    dense = "dense"
+    simulate = "simulate"
 
 
 @app.command()
 def replay(
     experiment: Experiment,
     log: Logs,
-    mode: Annotated[
-        Mode, typer.Option(help="Order what the log shows, recall and match, or draft.")
-    ] = Mode.rerank,
+    mode: Annotated[Mode, typer.Option(help="How arms are asked, and what counts.")] = Mode.rerank,
     paired: Annotated[bool, typer.Option(help="Every arm answers every request.")] = False,
     k: Annotated[int, typer.Option(min=1, max=1000, help="Items a slate has.")] = 10,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the arms' randomness.")] = 0,
@@ -161,17 +162,17 @@ def replay_logs(
     experiment: str,
     logs: list[Path],
     *,
-    mode: Literal["rerank", "match", "interleaved"],
+    mode: "ReplayMode",
     paired: bool,
     k: int,
     seed: int,
     users: Path | None = None,
 ) -> "Report":
     """Replay log files through an experiment, with a progress bar, and give the report."""
+    from armlift.asked import ReplayOptions
     from armlift.logs.reader import open_log
     from armlift.logs.users import read_users
     from armlift.replay import replay as replay_log
-    from armlift.replayer import ReplayOptions
     from armlift.reproduction import take_report
     from armlift.store.database import open_database
 

@@ -9,7 +9,17 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from armlift.logs.layout import ITEM, TS, USER, Layout, LogFormat, common_dirt, indicator, seconds
+from armlift.logs.layout import (
+    ITEM,
+    TS,
+    USER,
+    Layout,
+    LogFormat,
+    common_dirt,
+    indicator,
+    known_seconds,
+    seconds,
+)
 
 FLAGS = {
     "is_click": "click",
@@ -58,6 +68,7 @@ def layout(columns: Sequence[str]) -> Layout:
         oddities={"duration_missing": _duration_missing()} if DURATION in columns else {},
         feedback=feedback,
         random=pl.col(RANDOM) == 1 if RANDOM in columns else None,
+        duration=known_seconds(DURATION) if DURATION in columns else None,
     )
 
 

@@ -8,7 +8,18 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from armlift.logs.layout import ITEM, MAX_TS, TS, USER, Layout, LogFormat, common_dirt, indicator, seconds
+from armlift.logs.layout import (
+    ITEM,
+    MAX_TS,
+    TS,
+    USER,
+    Layout,
+    LogFormat,
+    common_dirt,
+    indicator,
+    known_seconds,
+    seconds,
+)
 
 TIME = "timestamp"
 PLAY = "play_duration"
@@ -34,6 +45,7 @@ def layout(columns: Sequence[str]) -> Layout:
         oddities={"duration_missing": _duration_missing()},
         feedback={"long_view": long_view(), "play": seconds(PLAY)},
         random=None,
+        duration=known_seconds(DURATION),
     )
 
 

@@ -9,6 +9,8 @@ USER = "user_id"
 ITEM = "video_id"
 TS = "__ts"
 """The column the reader adds to every frame: UTC milliseconds, int64."""
+BLANK_TIME, BAD_TIME = "blank_time", "bad_time"
+"""The reasons to drop a row that are about its time."""
 MAX_TS = 1 << 48
 """Times are below this many milliseconds, as in events (about the year 10889)."""
 
@@ -21,7 +23,8 @@ class Layout:
     the others; `extra` those the format does not know (kept as text, only to tell duplicates apart).
     `dirt` maps a reason to the predicate of rows to drop, tested in order on what is left by the earlier
     ones; `oddities` names what is kept and counted. `feedback` gives each kind the file can tell, in the
-    units of events (seconds); `random` is true where the exposure was uniformly random.
+    units of events (seconds); `random` is true where the exposure was uniformly random; `duration` is the
+    length of what was shown (seconds), null where it is missing.
     """
 
     format: str
@@ -33,6 +36,7 @@ class Layout:
     oddities: Mapping[str, pl.Expr]
     feedback: Mapping[str, pl.Expr]
     random: pl.Expr | None
+    duration: pl.Expr | None
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -84,8 +88,8 @@ def common_dirt(play: str | None, flags: Sequence[str]) -> dict[str, pl.Expr]:
     dirt = {
         "blank_user": pl.col(USER).is_null(),
         "blank_video": pl.col(ITEM).is_null(),
-        "blank_time": pl.col(TS).is_null(),
-        "bad_time": (pl.col(TS) < 0) | (pl.col(TS) >= MAX_TS),
+        BLANK_TIME: pl.col(TS).is_null(),
+        BAD_TIME: (pl.col(TS) < 0) | (pl.col(TS) >= MAX_TS),
     }
     if play is not None:
         dirt["blank_play"] = pl.col(play).is_null()
@@ -101,6 +105,11 @@ def seconds(column: str) -> pl.Expr:
     """Turn a column of whole milliseconds into seconds, float64: the nearest number to each quotient."""
     # polars multiplies by 0.001, which is off by one unit in the last place in an eighth of all cases.
     return (pl.col(column) / 1000).round(3)
+
+
+def known_seconds(column: str) -> pl.Expr:
+    """Turn a column of whole milliseconds into seconds; null where it is 0 or less, which means unknown."""
+    return pl.when(pl.col(column) > 0).then(seconds(column))
 
 
 def indicator(condition: pl.Expr) -> pl.Expr:

@@ -37,6 +37,8 @@ class LogBatch:
 
     `ts` is int64 [n], UTC milliseconds; `feedback` maps each kind to float64 [n], 0 where it did not happen
     (`play` in seconds); `random` is bool [n], True where the exposure was uniformly random, None if unknown.
+    `duration` is the item's length in seconds, float64 [n], NaN where it is missing; None if the files do not
+    tell.
     """
 
     units: list[str]
@@ -44,6 +46,7 @@ class LogBatch:
     ts: npt.NDArray[np.int64]
     feedback: Mapping[str, npt.NDArray[np.float64]]
     random: npt.NDArray[np.bool_] | None
+    duration: npt.NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.units)

@@ -13,9 +13,9 @@ import polars as pl
 from armlift.errors import InputError
 from armlift.logs import kuairand, kuairec
 from armlift.logs.csvfile import read_header, shorten
-from armlift.logs.layout import ITEM, TS, USER, Layout
+from armlift.logs.layout import BLANK_TIME, ITEM, TS, USER, Layout
 from armlift.logs.log import LogBatch
-from armlift.logs.survey import LogFile, Survey, usable_frames
+from armlift.logs.survey import LogFile, Survey, raw_frames, untimed_rows, usable_frames
 from armlift.logs.timesort import bucket_bounds, regroup, settle, sort_externally
 
 FORMATS = (kuairand.FORMAT, kuairec.FORMAT)
@@ -57,6 +57,18 @@ class Log:
                 dropped[DUPLICATE] += len(group) - len(frame)
             noted.update(_count(frame, layout.oddities))
             yield _batch(frame, layout)
+
+    def untimed(self) -> Iterator[LogBatch]:
+        """Give the rows that lack their time and nothing else, in one batch; their `ts` is -1.
+
+        `batches` drops them. Of KuaiRec's small matrix they are what users were shown by force, in the end,
+        so that every pair was observed (its issue 1).
+        """
+        layout = self._survey.layout
+        if not self._survey.dirty.get(BLANK_TIME):
+            return
+        frames = [untimed_rows(frame, layout) for frame in raw_frames(self._files)]
+        yield _batch(settle(pl.concat(frames), layout.order), layout)
 
     def _in_time_order(self) -> Iterator[pl.DataFrame]:
         layout = self._survey.layout
@@ -125,10 +137,12 @@ def _count(frame: pl.DataFrame, oddities: Mapping[str, pl.Expr]) -> dict[str, in
 
 def _batch(frame: pl.DataFrame, layout: Layout) -> LogBatch:
     feedback = frame.select(value.alias(kind) for kind, value in layout.feedback.items())
+    length = None if layout.duration is None else frame.select(layout.duration).to_series()
     return LogBatch(
         units=frame[USER].cast(pl.String).to_list(),
         items=frame[ITEM].cast(pl.String).to_list(),
         ts=frame[TS].to_numpy(),
         feedback={kind: feedback[kind].to_numpy() for kind in layout.feedback},
         random=None if layout.random is None else frame.select(layout.random).to_series().to_numpy(),
+        duration=None if length is None else length.cast(pl.Float64).fill_null(float("nan")).to_numpy(),
     )

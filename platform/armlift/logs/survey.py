@@ -13,7 +13,7 @@ import polars as pl
 
 from armlift.errors import InputError
 from armlift.logs.csvfile import read_frames
-from armlift.logs.layout import TS, USER, Layout
+from armlift.logs.layout import BAD_TIME, BLANK_TIME, TS, USER, Layout
 from armlift.logs.log import SYNTHETIC_USERS_FROM, LogSummary
 from armlift.logs.timesort import tally_hours
 
@@ -109,9 +109,23 @@ class Survey:
 
 def usable_frames(files: Sequence[LogFile], layout: Layout) -> Iterator[pl.DataFrame]:
     """Read the usable rows of files, one file after the other, in the columns of the log's `layout`."""
+    for frame in raw_frames(files):
+        yield clean_rows(frame, layout)[0]
+
+
+def raw_frames(files: Sequence[LogFile]) -> Iterator[pl.DataFrame]:
+    """Read all rows of files, one file after the other."""
     for file in files:
-        for frame in read_frames(file.path, file.layout.columns):
-            yield clean_rows(frame, layout)[0]
+        yield from read_frames(file.path, file.layout.columns)
+
+
+def untimed_rows(frame: pl.DataFrame, layout: Layout) -> pl.DataFrame:
+    """Keep the rows that would be usable if they had a time; they are given -1."""
+    frame = frame.with_columns(layout.ts).select(layout.order).filter(pl.col(TS).is_null())
+    for reason, bad in layout.dirt.items():
+        if reason not in (BLANK_TIME, BAD_TIME):
+            frame = frame.filter(~bad.fill_null(False))
+    return frame.with_columns(pl.col(TS).fill_null(-1))
 
 
 def clean_rows(frame: pl.DataFrame, layout: Layout) -> tuple[pl.DataFrame, dict[str, int]]:

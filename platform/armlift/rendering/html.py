@@ -15,7 +15,7 @@ from armlift.rendering.truth_section import truth_section
 from armlift.rendering.verdict_section import verdict_section
 from armlift.rendering.words import count, kind_of, percent, plain
 from armlift.report import Report
-from armlift.trust import LEAST_DIFFERING, LEAST_MATCHED
+from armlift.trust import BIASING, LEAST_DIFFERING, LEAST_MATCHED
 
 BADGES = {
     "ok": ("✓", "ok"),
@@ -37,6 +37,7 @@ CHECKS = {
     "symbiosis": "Arms learning from each other",
 }
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+TELLS = "tells only how units met what its policy chose for them"
 BY_ARM = ("Matched impressions", "Requests with another slate", "Smallest detectable lift")
 
 
@@ -68,11 +69,12 @@ def render(report: Report) -> str:
     body = tag(
         "body",
         _banner() if report.run.synthetic else "",
+        _note() if report.run.modelled else "",
         tag(
             "main",
             _header(report, title),
             verdict_section(report),
-            *(_bias(check) for check in report.checks if check.name == "random_exposure"),
+            *(_bias(check) for check in report.checks if check.name in BIASING),
             _resolution(report),
             _checks(report),
             titled(
@@ -110,6 +112,11 @@ def _banner() -> Markup:
     return tag("p", tag("strong", "SYNTHETIC DATA"), text, class_="synthetic", role="note")
 
 
+def _note() -> Markup:
+    text = ": units did what a model says, so the lift is the model's, not the log's."
+    return tag("p", tag("strong", "MODELLED OUTCOMES"), text, class_="synthetic", role="note")
+
+
 def _header(report: Report, title: str) -> Markup:
     run, described = report.run, report.experiment.description
     facts = f"Run {run.run} · {kind_of(run)} · as of {report.as_of}"
@@ -121,8 +128,9 @@ def _bias(check: Check) -> Markup:
     """Warn of lifts that the log's own policy may have made; nothing where exposure was random."""
     if check.status not in ("warn", "fail"):
         return Markup("")
+    tells = "knows only part of what arms chose" if check.name == "answered_pairs" else TELLS
     text = (
-        f"{_capital(check.meaning)}. Such a log tells only how units met what its policy chose for them, so "
+        f"{_capital(check.meaning)}. Such a log {tells}, so "
         "an arm may look better or worse here than it would in front of users."
     )
     return titled("Warning: these lifts may be biased", tag("p", text), name="bias", class_="bias")
@@ -151,15 +159,30 @@ def _resolution(report: Report) -> Markup:
             _card(
                 "Matched impressions",
                 count(found["matched"]),
-                "Of the arm that has fewest. Only what the log shows and the arm chose counts; below "
-                f"{LEAST_MATCHED} nothing can be told.",
+                f"Of the arm with fewest. {_counting(report)}; below {LEAST_MATCHED} nothing can be told.",
             ),
+            _answered(report),
             detectable,
             class_="cards",
         ),
         _by_arm(report),
         name="resolution",
     )
+
+
+def _counting(report: Report) -> str:
+    if report.run.modelled:
+        return "All that the arm chose counts, for a model answered"
+    return "Only what the log shows and the arm chose counts"
+
+
+def _answered(report: Report) -> Markup:
+    """Say what share of the pairs asked of a matrix it answered; nothing in other modes."""
+    share = report.resolution.get("answered")
+    if share is None:
+        return Markup("")
+    meaning = "Of those asked for by the arm that was answered least; the rest is not in the log, or was met."
+    return _card("Pairs answered", percent(share), meaning)
 
 
 def _card(name: str, value: str, meaning: str) -> Markup:

@@ -11,6 +11,7 @@ from armlift.comparisons import Comparison
 from armlift.rendering.novelty_section import slope_of
 from armlift.rendering.reading import gain_of, shown, within
 from armlift.rendering.words import (
+    MODELLED,
     OUTCOMES,
     SYNTHETIC,
     VERDICTS,
@@ -42,6 +43,8 @@ def print_report(report: Report, console: Console | None = None) -> None:
     out.print(Text(f"{run.experiment}, run {run.run}: {kind_of(run)}", style="bold"))
     if run.synthetic:
         out.print(Text(SYNTHETIC, "yellow"))
+    if run.modelled:
+        out.print(Text(fill(MODELLED, out.width), "yellow"))
     stored = f"; snapshot {report.snapshot}" if report.snapshot else ""
     out.print(Text(f"as of {report.as_of}; control {report.experiment.control}{stored}"))
     out.print(Text(f"\n{fill(report.sentence, out.width)}", style="bold"))
@@ -75,6 +78,8 @@ def _print_resolution(report: Report, out: Console) -> None:
         differing = own["differing_requests"]
         parts = [f"{count(own['matched'])} matched impressions"]
         parts.append("control" if differing is None else f"differs on {percent(differing)}")
+        if own.get("answered") is not None:
+            parts.append(f"{percent(own['answered'])} of what it asked was answered")
         if own["mde"] is not None:
             parts.append(f"detects {percent(own['mde'])}")
         out.print(Text(f"  {arm}: {', '.join(parts)}"))

@@ -19,6 +19,9 @@ OUTCOMES = {"passed": "passed", "decided": "decided", "not_asked": "not asked"}
 SYNTHETIC = "SYNTHETIC DATA: the log was generated, its figures say nothing of real users"
 
 
+MODELLED = "MODELLED OUTCOMES: units did what a model says, so the lift is the model's, not the log's"
+
+
 def kind_of(run: Run) -> str:
     """Say in a few words how a run was made."""
     asked = f"{run.mode}, k = {run.k}" if run.k else run.mode

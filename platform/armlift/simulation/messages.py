@@ -14,7 +14,8 @@ from armlift.events import (
     impression_identity,
     request_identity,
 )
-from armlift.replayer import NO_ARM, Message
+from armlift.publishing import Message
+from armlift.replayer import NO_ARM
 from armlift.simulation.course import Page, unit_of
 from armlift.simulation.response import ACTIONS
 from armlift.simulation.traffic import APP, Traffic

@@ -10,15 +10,15 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, select
 
 from armlift.arm import Arm
+from armlift.asked import asked_before
 from armlift.errors import InputError
 from armlift.experiment import Experiment
 from armlift.fitted import FittedArms, Watch
 from armlift.lab import Lab
 from armlift.publishing import Message, Publisher
-from armlift.replayer import asked_before
 from armlift.rollup import Subject, rebuild
 from armlift.runs import SIMULATED, Run, begin, definition_of, find, finish, run_identity
 from armlift.segments import check_values, tell
@@ -32,6 +32,7 @@ from armlift.simulation.truth import truth_of
 from armlift.simulation.users import Users
 from armlift.splitter import RULES
 from armlift.store.database import writing
+from armlift.store.tables import exposures
 from armlift.streams.stream import EventStream
 from armlift.truth import TRUTH
 
@@ -80,12 +81,15 @@ class Simulation:
         """
         run = self._describe()
         with writing(self._engine) as connection:
-            again = find(connection, run.run) is not None
             found = begin(connection, run)
             if not found.finished:
                 self._tell_attributes(connection, run.run)
+                there = select(exposures.c.run).where(exposures.c.run == run.run).limit(1)
+                if connection.scalar(there) is not None:
+                    # Its events may have come before it was known, with a stream older than the database.
+                    rebuild(connection, Subject(run.run, run.experiment, run.parsed()[1], run.paired))
         if not found.finished:
-            self._publish(found, stream, again, progress)
+            self._publish(found, stream, progress)
             found = self._finish(found.run, {"compared": 0}, dict(sorted(self._left_out.items())))
         if truth and TRUTH not in found.resolution:
             told = truth_of(self.laboratory, self.arms, self._metrics, progress)
@@ -93,13 +97,9 @@ class Simulation:
             found = self._finish(found.run, resolution, found.dropped)
         return found
 
-    def _publish(self, run: Run, stream: EventStream, again: bool, progress: Progress | None) -> None:
+    def _publish(self, run: Run, stream: EventStream, progress: Progress | None) -> None:
         lab, experiment = self._lab, self._experiment
-        if again:
-            # Events may have come before the run was known, with a stream older than the database.
-            with writing(self._engine) as connection:
-                rebuild(connection, Subject(run.run, run.experiment, run.parsed()[1], run.paired))
-        publisher = Publisher(self._engine, stream, lab.settings.kinds.names, lab.calendar, again=again)
+        publisher = Publisher(self._engine, stream, lab.settings.kinds.names, lab.calendar, run.run)
         generations = [phase.generation for phase in self._split.phases]
         sender = Sender(run.run, experiment.name, list(self.arms), generations)
         ids, lookback = self.laboratory.model.world.ids, asked_before(self._metrics.values())
@@ -116,7 +116,10 @@ class Simulation:
 
         course = self.laboratory.course()
         mode = experiment.training_data
-        self.laboratory.run(self.arms, self._traffic, page=page, mode=mode, progress=progress, course=course)
+        with fewer_collections():
+            self.laboratory.run(
+                self.arms, self._traffic, page=page, mode=mode, progress=progress, course=course
+            )
         publisher.publish(waiting)
         publisher.close()
         if course.skipped:

@@ -57,7 +57,10 @@ def test_a_folder_is_no_log(lab: Path, refused: Refused) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--mode", "reranc"], "--mode: 'reranc' is not one of 'rerank', 'match', 'interleaved'"),
+        (
+            ["--mode", "reranc"],
+            "--mode: 'reranc' is not one of 'rerank', 'match', 'interleaved', 'dense', 'simulate'",
+        ),
         (["--k", "0"], "--k: '0' must be greater than or equal to 1"),
         (["--k", "ten"], "--k: 'ten' must be a whole number"),
         (["--seed", "-1"], "--seed: '-1' must be greater than or equal to 0"),

@@ -68,6 +68,16 @@ def test_dirty_rows(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_rows_that_lack_their_time_alone(tmp_path: Path) -> None:
+    untimed = ["14,7,9000,8000,,,,", "13,7,1,8000,,,,", "13,7,1,8000,,,,"]
+    log = open_log([write(tmp_path / "log.csv", *untimed, GOOD, "14,8,-1,8000,,,,", ",8,1,8000,,,,")])
+    [batch] = log.untimed()
+    assert (batch.units, batch.items, batch.ts.tolist()) == (["13", "14"], ["7", "7"], [-1, -1])
+    assert batch.feedback["long_view"].tolist() == [0, 1]
+    assert sum(len(batch) for batch in log.batches()) == 1
+    assert list(open_log([write(tmp_path / "timed.csv", GOOD)]).untimed()) == []
+
+
 def test_duplicates_are_told_by_what_was_measured(tmp_path: Path) -> None:
     again = "14,148,4381,6067,2020-07-05 05:27:48.378,20200705.0,1593898068.378,0.7221"
     other = "14,148,4382,6067,2020-07-05 05:27:48.378,20200705,1593898068.378,0.722103"
