@@ -37,7 +37,7 @@ def run_replay(folder: Path, log: Path) -> tuple[float, int]:
     """Replay a log in a new lab, from opening the file to the report; gives seconds and rows."""
     shutil.rmtree(folder, ignore_errors=True)
     init_lab(folder)
-    (folder / "experiments" / "demo.yaml").unlink()
+    (folder / "experiments" / "baselines.yaml").unlink()
     (folder / "experiments" / "bench.yaml").write_text(EXPERIMENT)
     lab = Lab(folder)
     start = time.perf_counter()

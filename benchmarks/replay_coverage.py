@@ -109,7 +109,7 @@ def measure(folder: Path, logs: int, *, biased: bool = True) -> list[Coverage]:
 def _lab(folder: Path) -> Lab:
     """Make a lab whose arms were trained on a log of earlier days and other users."""
     init_lab(folder / "lab")
-    (folder / "lab" / "experiments" / "demo.yaml").unlink()
+    (folder / "lab" / "experiments" / "baselines.yaml").unlink()
     lab = Lab(folder / "lab")
     log = folder / "training.csv"
     settings = {**LOG, "users": 2000, "first_day": "2022-04-01", "seed": 10_000}

@@ -122,7 +122,7 @@ def test_the_definitions_are_accepted(root: Path, place: Path) -> None:
         trainer = Trainer(lab, open_database(lab, create=True), open_log([place / "FILE"]), 1_649_347_200_000)
         assert len(trainer.arm(config).version) == 12
         trainer.close()
-    (lab.folder / "experiments" / "demo.yaml").unlink()
+    (lab.folder / "experiments" / "baselines.yaml").unlink()
     for text in experiments:
         (lab.folder / "experiments" / "freshness.yaml").write_text(text)
         assert Lab(lab.folder).experiment("freshness").control == "popularity"
@@ -158,8 +158,8 @@ def test_the_containers_are_set_as_the_settings_take_it(
 
 def test_the_error_shown_is_the_error_given(root: Path, place: Path) -> None:
     init_lab(place / "mylab")
-    demo = place / "mylab" / "experiments" / "demo.yaml"
-    demo.write_text(demo.read_text().replace("popularity: 1,", "popular: 1,"))
+    baselines = place / "mylab" / "experiments" / "baselines.yaml"
+    baselines.write_text(baselines.read_text().replace("popularity: 1,", "popular: 1,"))
     done = subprocess.run(
         [str(ARMLIFT), "experiment", "check", "--lab", "mylab"], capture_output=True, text=True, check=False
     )

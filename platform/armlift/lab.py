@@ -30,6 +30,8 @@ from armlift.yamlfile import Source, read_yaml
 
 METRICS_FILE = "metrics.yaml"
 SCHEMAS = ".schemas"
+EXPERIMENTS = ("demo", "baselines")
+"""The experiments of a new lab."""
 DEMO = "demo"
 """The lab that `armlift demo` makes where none is named."""
 
@@ -214,7 +216,8 @@ def init_lab(folder: Path) -> list[Path]:
         raise InputError(f"{folder}: is a lab already ({FILE} is there), must be a new or empty folder")
     stock = files("armlift") / "stock"
     texts = {f"arms/{name}.yaml": text for name, text in stock_arms().items()}
-    texts["experiments/demo.yaml"] = (stock / "demo.yaml").read_text(encoding="utf-8")
+    for name in EXPERIMENTS:
+        texts[f"experiments/{name}.yaml"] = (stock / f"{name}.yaml").read_text(encoding="utf-8")
     texts[METRICS_FILE] = (stock / METRICS_FILE).read_text(encoding="utf-8")
     texts |= {f"{SCHEMAS}/{name}": text for name, text in _schema_texts().items()}
     # The last file makes the folder a lab, so that an init that was broken off can be done again.

@@ -180,7 +180,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     init_lab(folder)
     settings = (folder / "armlift.toml").read_text()
     (folder / "armlift.toml").write_text(settings.replace("Asia/Shanghai", "UTC"))
-    (folder / "experiments" / "demo.yaml").unlink()
+    (folder / "experiments" / "baselines.yaml").unlink()
     (folder / "experiments" / "own.yaml").write_text(EXPERIMENT)
     (folder / "metrics.yaml").write_text(DEFINITIONS)
     for arm in ("old", "new"):

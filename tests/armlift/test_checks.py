@@ -40,7 +40,7 @@ metrics: {primary: [click_rate], secondary: [clicks, likers, active_days, follow
 def lab(tmp_path: Path) -> Lab:
     folder = tmp_path / "lab"
     init_lab(folder)
-    (folder / "experiments" / "demo.yaml").unlink()
+    (folder / "experiments" / "baselines.yaml").unlink()
     (folder / "experiments" / "hand.yaml").write_text(EXPERIMENT)
     for arm in ("old", "new"):
         (folder / "arms" / f"{arm}.yaml").write_text(f"name: {arm}\nmodel: random\n")

@@ -50,7 +50,7 @@ START = dt.datetime(2024, 3, 1, 12)
 def lab(tmp_path: Path) -> Lab:
     folder = tmp_path / "lab"
     init_lab(folder)
-    (folder / "experiments" / "demo.yaml").unlink()
+    (folder / "experiments" / "baselines.yaml").unlink()
     (folder / "experiments" / "own.yaml").write_text(EXPERIMENT)
     (folder / "metrics.yaml").write_text(METRICS)
     (folder / "map.yaml").write_text(MAP)

@@ -46,10 +46,10 @@ def schema_of(path: Path) -> Draft202012Validator:
 
 def test_a_stock_lab_reads(folder: Path) -> None:
     lab = Lab(folder)
-    assert lab.experiment_names() == ["demo"]
+    assert lab.experiment_names() == ["baselines"]
     assert lab.arm_names() == sorted(arm_classes())
-    assert set(lab.experiment("demo").arms) <= set(lab.arm_names())
-    assert set(lab.metrics_of(lab.experiment("demo"))) <= set(lab.metrics)
+    assert set(lab.experiment("baselines").arms) <= set(lab.arm_names())
+    assert set(lab.metrics_of(lab.experiment("baselines"))) <= set(lab.metrics)
     for name in lab.arm_names():
         assert lab.arm(name).name == name
 
@@ -79,8 +79,10 @@ def test_stock_arms_point_at_the_schema_of_their_model() -> None:
 def test_the_schema_and_the_reader_agree_on_what_is_no_number(folder: Path, tmp_path: Path) -> None:
     validator = Draft202012Validator(schemas()["experiment"])
     for wrong in ("true", '"1"', "[1]", "no"):
-        text = (folder / "experiments" / "demo.yaml").read_text().replace("alpha: 0.05", f"alpha: {wrong}")
-        path = tmp_path / "demo.yaml"
+        text = (
+            (folder / "experiments" / "baselines.yaml").read_text().replace("alpha: 0.05", f"alpha: {wrong}")
+        )
+        path = tmp_path / "baselines.yaml"
         path.write_text(text)
         with pytest.raises(ValidationError):
             validator.validate(read_yaml(path).data)
@@ -100,8 +102,8 @@ def test_a_lab_is_found_upwards(folder: Path, monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"no lab in .* or its parents"):
         find_lab(None)
-    init_lab(tmp_path / "demo")
-    assert find_lab(None) == tmp_path / "demo"
+    init_lab(tmp_path / "baselines")
+    assert find_lab(None) == tmp_path / "baselines"
 
 
 def test_what_editors_leave_behind_is_no_definition(tmp_path: Path) -> None:
@@ -135,34 +137,36 @@ def test_the_split_takes_holdout_and_default_arm_of_the_settings(tmp_path: Path)
         path.read_text().replace("share = 0.0", "share = 1.0").replace('"popularity"', '"random"')
     )
     lab = Lab(tmp_path)
-    demo = lab.experiment("demo")
-    split = lab.split(demo)
-    assert split == Split.of(demo, default_arm="random", holdout=Holdout("lab", 1.0))
+    baselines = lab.experiment("baselines")
+    split = lab.split(baselines)
+    assert split == Split.of(baselines, default_arm="random", holdout=Holdout("lab", 1.0))
     held = assign(split, 0, "anybody")
     assert (held.arm, held.exposed, held.rule) == ("random", False, "holdout")
 
 
 def test_the_phases_of_an_experiment_are_local_times(tmp_path: Path) -> None:
     init_lab(tmp_path)
-    path = tmp_path / "experiments" / "demo.yaml"
+    path = tmp_path / "experiments" / "baselines.yaml"
     # 2022-04-20 begins at 16:00 UTC of the day before in Shanghai.
     later = "  - {start: 2022-04-20}\n  - {start: 2022-04-19T16:00:01Z}"
     path.write_text(path.read_text().replace("  - traffic: 1.0", later))
-    assert len(Lab(tmp_path).experiment("demo").phases) == 2
+    assert len(Lab(tmp_path).experiment("baselines").phases) == 2
     path.write_text(path.read_text().replace("16:00:01Z", "16:00:00Z"))
     with pytest.raises(InputError, match=r"phases\.1\.start: 2022-04-20T00:00:00\+08:00 must be later than"):
-        Lab(tmp_path).experiment("demo")
+        Lab(tmp_path).experiment("baselines")
 
 
 def test_a_rule_that_leaves_out_units_looks_at_a_mean(tmp_path: Path) -> None:
     init_lab(tmp_path)
-    path = tmp_path / "experiments" / "demo.yaml"
+    path = tmp_path / "experiments" / "baselines.yaml"
     rules = "alpha: 0.05, exclusions: {bots: {metric: clicks, above: 500, per: day}}"
     path.write_text(path.read_text().replace("alpha: 0.05", rules))
-    demo = Lab(tmp_path).experiment("demo")
-    assert demo.analysis.exclusions["bots"].above == 500
+    baselines = Lab(tmp_path).experiment("baselines")
+    assert baselines.analysis.exclusions["bots"].above == 500
     for metric in ("click_rate", "clocks"):
         path.write_text(path.read_text().replace("metric: clicks", f"metric: {metric}"))
-        with pytest.raises(InputError, match=rf"demo.yaml:13: .*bots.metric: '{metric}' is not a mean, "):
-            Lab(tmp_path).experiment("demo")
+        with pytest.raises(
+            InputError, match=rf"baselines.yaml:13: .*bots.metric: '{metric}' is not a mean, "
+        ):
+            Lab(tmp_path).experiment("baselines")
         path.write_text(path.read_text().replace(f"metric: {metric}", "metric: clicks"))

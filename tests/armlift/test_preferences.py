@@ -194,9 +194,11 @@ def test_the_report_says_who_is_preferred_and_no_lift(lab: Lab, engine: Engine) 
 
 
 def test_an_interleaved_replay_takes_two_arms(lab: Lab, engine: Engine) -> None:
-    says = "experiment demo: has 3 arms, random, popularity, covisitation; an interleaved replay takes two"
+    says = (
+        "experiment baselines: has 3 arms, random, popularity, covisitation; an interleaved replay takes two"
+    )
     with pytest.raises(InputError, match=says):
-        run_replay(lab, engine, log_of(lab), "demo")
+        run_replay(lab, engine, log_of(lab), "baselines")
 
 
 def metric(direction: str = "increase") -> Metric:

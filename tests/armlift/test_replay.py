@@ -84,7 +84,7 @@ def run_replay(
     engine = open_database(lab, create=True)
     with EmbeddedStream(lab.folder / "stream") as stream:
         options = ReplayOptions(mode, paired, k, seed)
-        run = replay(lab, lab.experiment("demo"), open_log([log]), engine, stream, options, users=users)
+        run = replay(lab, lab.experiment("baselines"), open_log([log]), engine, stream, options, users=users)
     return make_report(engine, run, lab.calendar)
 
 
@@ -132,7 +132,7 @@ def test_whatever_changes_the_figures_changes_the_run(lab: Lab, log_file: Path, 
     elif change == "paired":
         other = run_replay(lab, log_file, paired=True)
     elif change in ("weights", "order"):
-        definition = lab.folder / "experiments" / "demo.yaml"
+        definition = lab.folder / "experiments" / "baselines.yaml"
         arms = {
             "weights": "random: 1, popularity: 2, covisitation: 1",
             "order": "popularity: 1, random: 1, covisitation: 1",
@@ -174,8 +174,8 @@ def reference(log: Path, report: Report, arms: dict[str, set[str]], k: int) -> d
 
 def test_figures_equal_a_plain_reading_of_the_rows(lab: Lab, log_file: Path) -> None:
     # Trained on nothing, popularity ranks by item id, which plain code can do too.
-    demo = lab.folder / "experiments" / "demo.yaml"
-    demo.write_text(demo.read_text().replace("replay:", "replay:\n  train_until: 2022-04-08"))
+    baselines = lab.folder / "experiments" / "baselines.yaml"
+    baselines.write_text(baselines.read_text().replace("replay:", "replay:\n  train_until: 2022-04-08"))
     report = run_replay(Lab(lab.folder), log_file)
     arms: dict[str, set[str]] = defaultdict(set)
     for row in tables(lab)["exposures"]:
@@ -284,7 +284,7 @@ before_and_after(Ingester, "_move_offsets")
 event.listen(engine, "commit", lambda connection: moment("before commit"))
 with EmbeddedStream(lab.folder / "stream") as stream:
     options = ReplayOptions(sys.argv[3], sys.argv[4] == "paired", 2, 0)
-    replaying.replay(lab, lab.experiment("demo"), open_log([Path(sys.argv[2])]), engine, stream, options)
+    replaying.replay(lab, lab.experiment("baselines"), open_log([Path(sys.argv[2])]), engine, stream, options)
 print("done", flush=True)
 """
 
@@ -351,7 +351,7 @@ def test_what_is_left_out_is_counted(lab: Lab, tmp_path: Path) -> None:
 
 
 def test_the_cut(lab: Lab, log_file: Path) -> None:
-    experiment, log = lab.experiment("demo"), open_log([log_file])
+    experiment, log = lab.experiment("baselines"), open_log([log_file])
     assert cut_of(experiment, log, lab) == START + 4 * DAY
     late = experiment.model_validate({**experiment.model_dump(), "replay": {"train_until": "2023-01-01"}})
     with pytest.raises(
@@ -373,11 +373,13 @@ def test_an_artefact_that_knows_the_replayed_rows_is_refused(lab: Lab, log_file:
     trainer = Trainer(lab, engine, open_log([log_file]), START + 7 * DAY)
     version = trainer.arm(lab.arm("popularity")).version
     trainer.close()
-    demo = lab.folder / "experiments" / "demo.yaml"
-    demo.write_text(demo.read_text().replace("replay:", f"replay:\n  versions: {{popularity: {version}}}"))
+    baselines = lab.folder / "experiments" / "baselines.yaml"
+    baselines.write_text(
+        baselines.read_text().replace("replay:", f"replay:\n  versions: {{popularity: {version}}}")
+    )
     with pytest.raises(InputError, match=f"popularity/{version} was trained on data until 2022-04-15"):
         run_replay(Lab(lab.folder), log_file)
-    demo.write_text(demo.read_text().replace("replay:", "replay:\n  train_until: 2022-04-15"))
+    baselines.write_text(baselines.read_text().replace("replay:", "replay:\n  train_until: 2022-04-15"))
     assert run_replay(Lab(lab.folder), log_file).run.arms["popularity"] == version
 
 
@@ -400,8 +402,8 @@ def test_the_report_is_one_json_document_of_the_fixed_shape(lab: Lab, log_file: 
 
 
 def test_an_audience_needs_attributes_and_only_it_takes_part(lab: Lab, log_file: Path) -> None:
-    demo = lab.folder / "experiments" / "demo.yaml"
-    demo.write_text(demo.read_text().replace("replay:", "audience: days >= 30\nreplay:"))
+    baselines = lab.folder / "experiments" / "baselines.yaml"
+    baselines.write_text(baselines.read_text().replace("replay:", "audience: days >= 30\nreplay:"))
     lab = Lab(lab.folder)
     with pytest.raises(InputError, match="its audience needs attributes, give --users FILE"):
         run_replay(lab, log_file)
@@ -431,10 +433,10 @@ def test_what_units_did_before_adjusts_metrics_that_ask_for_it(
         ]
     )
     metrics.write_text(f"{metrics.read_text()}\n{own}\n")
-    demo = lab.folder / "experiments" / "demo.yaml"
-    text = demo.read_text().replace("primary: [click_rate]", "primary: [rate_by_past, by_past]")
+    baselines = lab.folder / "experiments" / "baselines.yaml"
+    text = baselines.read_text().replace("primary: [click_rate]", "primary: [rate_by_past, by_past]")
     phases = f"phases:\n  - {{traffic: {traffic}}}\n  - {{start: 2022-04-14, traffic: 1.0}}"
-    demo.write_text(text.replace("phases:\n  - traffic: 1.0", phases))
+    baselines.write_text(text.replace("phases:\n  - traffic: 1.0", phases))
     lab = Lab(lab.folder)
     report = run_replay(lab, log_file)
     e, d = exposures.c, unit_days.c
@@ -473,9 +475,9 @@ def test_what_units_did_before_adjusts_metrics_that_ask_for_it(
 
 
 def test_segments_need_attributes_and_are_compared_by_themselves(lab: Lab, log_file: Path) -> None:
-    demo = lab.folder / "experiments" / "demo.yaml"
+    baselines = lab.folder / "experiments" / "baselines.yaml"
     plan = "alpha: 0.05, minimum_units: 2, segments: [old, town]"
-    demo.write_text(demo.read_text().replace("alpha: 0.05", plan))
+    baselines.write_text(baselines.read_text().replace("alpha: 0.05", plan))
     lab = Lab(lab.folder)
     with pytest.raises(InputError, match="its segments need attributes, give --users FILE"):
         run_replay(lab, log_file)
@@ -501,8 +503,8 @@ def test_segments_need_attributes_and_are_compared_by_themselves(lab: Lab, log_f
 def test_an_attribute_of_too_many_values_is_refused_before_anything_is_replayed(
     lab: Lab, log_file: Path
 ) -> None:
-    demo = lab.folder / "experiments" / "demo.yaml"
-    demo.write_text(demo.read_text().replace("alpha: 0.05", "alpha: 0.05, segments: [days]"))
+    baselines = lab.folder / "experiments" / "baselines.yaml"
+    baselines.write_text(baselines.read_text().replace("alpha: 0.05", "alpha: 0.05, segments: [days]"))
     users = lab.folder / "users.csv"
     users.write_text("user_id,days\n" + "".join(f"{user},{user}\n" for user in range(51)))
     with pytest.raises(InputError, match="segments: 'days' has 51 values, must have at most 50"):
@@ -511,9 +513,9 @@ def test_an_attribute_of_too_many_values_is_refused_before_anything_is_replayed(
 
 
 def test_phases_ramp_without_moving_and_early_requests_are_counted(lab: Lab, log_file: Path) -> None:
-    demo = lab.folder / "experiments" / "demo.yaml"
+    baselines = lab.folder / "experiments" / "baselines.yaml"
     phases = "phases:\n  - {start: 2022-04-13, traffic: 0.4}\n  - {start: 2022-04-14, traffic: 1.0}"
-    demo.write_text(demo.read_text().replace("phases:\n  - traffic: 1.0", phases))
+    baselines.write_text(baselines.read_text().replace("phases:\n  - traffic: 1.0", phases))
     report = run_replay(Lab(lab.folder), log_file)
     assert report.dropped["request_before_first_phase"] == 40
     assert report.dropped["request_outside"] > 10
@@ -559,10 +561,12 @@ def test_a_database_lost_beside_its_stream_comes_back(lab: Lab, log_file: Path) 
 
 
 def test_an_experiment_of_one_arm_is_refused(lab: Lab, log_file: Path) -> None:
-    demo = lab.folder / "experiments" / "demo.yaml"
-    demo.write_text(demo.read_text().replace("random: 1, popularity: 1, covisitation: 1", "random: 1"))
+    baselines = lab.folder / "experiments" / "baselines.yaml"
+    baselines.write_text(
+        baselines.read_text().replace("random: 1, popularity: 1, covisitation: 1", "random: 1")
+    )
     with pytest.raises(
-        InputError, match="experiment demo: has one arm, random; a replay compares two or more"
+        InputError, match="experiment baselines: has one arm, random; a replay compares two or more"
     ):
         run_replay(Lab(lab.folder), log_file)
     assert tables(Lab(lab.folder))["runs"] == []
@@ -574,8 +578,8 @@ def test_a_slate_of_a_fallback_marks_its_events(lab: Lab, log_file: Path) -> Non
         port = free.getsockname()[1]
     arm = lab.folder / "arms" / "remote.yaml"
     arm.write_text(arm.read_text().replace(":8900/", f":{port}/"))
-    demo = lab.folder / "experiments" / "demo.yaml"
-    demo.write_text(demo.read_text().replace("covisitation: 1}", "remote: 1}"))
+    baselines = lab.folder / "experiments" / "baselines.yaml"
+    baselines.write_text(baselines.read_text().replace("covisitation: 1}", "remote: 1}"))
     run_replay(Lab(lab.folder), log_file)
     with closing(sqlite3.connect(lab.folder / "armlift.db")) as connection:
         for table in ("impressions", "exposures"):
@@ -595,6 +599,6 @@ def test_kafka_and_postgresql_give_the_report_of_the_laptop(
     url = broker.url(f"replay-{engine.dialect.name}-{mode}-{paired}".lower())
     with KafkaStream(url, KafkaSettings(partitions=2)) as stream:
         options = ReplayOptions(mode, paired, 2, 0)
-        run = replay(lab, lab.experiment("demo"), open_log([log_file]), engine, stream, options)
+        run = replay(lab, lab.experiment("baselines"), open_log([log_file]), engine, stream, options)
     found = make_report(engine, run, lab.calendar)
     assert replace(found, sql=here.sql) == here  # the databases' SQL differs, its numbers do not

@@ -41,7 +41,7 @@ WATCHED = "watched: {kind: mean, of: {event: play, aggregate: sum}}\n"
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     folder = tmp_path_factory.mktemp("dense") / "lab"
     init_lab(folder)
-    (folder / "experiments" / "demo.yaml").unlink()
+    (folder / "experiments" / "baselines.yaml").unlink()
     (folder / "experiments" / "matrix.yaml").write_text(EXPERIMENT)
     metrics = folder / "metrics.yaml"
     metrics.write_text(metrics.read_text() + WATCHED)

@@ -66,7 +66,7 @@ def per_unit_totals(file: Path, k: int) -> tuple[list[str], dict[str, Any], Any]
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     folder = tmp_path_factory.mktemp("reference") / "lab"
     init_lab(folder)
-    (folder / "experiments" / "demo.yaml").unlink()
+    (folder / "experiments" / "baselines.yaml").unlink()
     (folder / "experiments" / "reference.yaml").write_text(EXPERIMENT)
     for arm, half_life in HALF_LIVES.items():
         text = f"name: {arm}\nmodel: popularity\nhalf_life_days: {half_life}\n"

@@ -23,7 +23,7 @@ SETTINGS = GeneratorSettings(
     users=120, videos=60, days=4, sessions_per_day=1.5, rows_per_session=6, random_share=1, taste_strength=0
 )
 EXPERIMENT = """
-name: demo
+name: baselines
 arms: {random: 1, popularity: 1}
 control: random
 metrics: {primary: [click_rate], secondary: [clicks, active_days, day_1_retention]}
@@ -34,7 +34,7 @@ replay: {train_until: 2022-04-10}
 @pytest.fixture
 def lab(tmp_path: Path) -> Lab:
     init_lab(tmp_path / "lab")
-    (tmp_path / "lab" / "experiments" / "demo.yaml").write_text(EXPERIMENT)
+    (tmp_path / "lab" / "experiments" / "baselines.yaml").write_text(EXPERIMENT)
     return Lab(tmp_path / "lab")
 
 
@@ -49,7 +49,7 @@ def run_simulate(lab: Lab, log: Path, *, paired: bool = True, k: int = 5) -> Rep
     engine = open_database(lab, create=True)
     with EmbeddedStream(lab.folder / "stream") as stream:
         options = ReplayOptions("simulate", paired, k, 0)
-        run = replay(lab, lab.experiment("demo"), open_log([log]), engine, stream, options)
+        run = replay(lab, lab.experiment("baselines"), open_log([log]), engine, stream, options)
     return make_report(engine, run, lab.calendar)
 
 

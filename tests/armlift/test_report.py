@@ -33,7 +33,7 @@ def log_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_replay(lab: Lab, log: Path, engine: Engine, options: ReplayOptions) -> Report:
     with EmbeddedStream(lab.folder / f"stream-{engine.dialect.name}", 2) as stream:
-        run = replay(lab, lab.experiment("demo"), open_log([log]), engine, stream, options)
+        run = replay(lab, lab.experiment("baselines"), open_log([log]), engine, stream, options)
     return make_report(engine, run, lab.calendar)
 
 

@@ -61,7 +61,7 @@ FIRST, DAYS = 19_100, 3
 def lab(tmp_path: Path) -> Lab:
     folder = tmp_path / "lab"
     init_lab(folder)
-    (folder / "experiments" / "demo.yaml").unlink()
+    (folder / "experiments" / "baselines.yaml").unlink()
     (folder / "experiments" / "hand.yaml").write_text(EXPERIMENT)
     (folder / "metrics.yaml").write_text(METRICS)
     for arm in ("old", "new", "other"):
@@ -281,7 +281,7 @@ def test_replays_are_made_again(engine: Engine, tmp_path: Path, mode: Mode, pair
     generate(settings, log)
     with EmbeddedStream(lab.folder / "stream", 2) as stream:
         options = ReplayOptions(mode, paired, 3, 0)
-        run = replay(lab, lab.experiment("demo"), open_log([log]), engine, stream, options)
+        run = replay(lab, lab.experiment("baselines"), open_log([log]), engine, stream, options)
     report = take_report(engine, run, lab.calendar)
     kept = snapshot_of(engine, report)
     assert any("pairs/" in question for question in kept.aggregates["answers"]) == paired

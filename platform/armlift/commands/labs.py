@@ -1,7 +1,7 @@
 """Commands that make and look after a lab: init, demo, schema, db upgrade, db expire."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,10 @@ from armlift.commands.options import (
 )
 from armlift.commands.progress import progress_bar
 
+if TYPE_CHECKING:
+    from armlift.lab import Lab
+    from armlift.report import Report
+
 app = typer.Typer()
 database = typer.Typer(help="Look after the database.")
 app.add_typer(database, name="db")
@@ -23,12 +27,12 @@ app.add_typer(database, name="db")
 
 @app.command()
 def init(folder: Annotated[Path, typer.Argument(metavar="LAB", help="The folder to make.")]) -> None:
-    """Make a lab: stock arms, metrics, and the experiment `demo`."""
+    """Make a lab: stock arms, metrics, and the experiments `demo` and `baselines`."""
     from armlift.lab import init_lab
 
     for path in init_lab(folder):
         say(f"made {path}")
-    say(f"next: armlift replay demo --lab {folder} --log FILE   or   armlift demo --lab {folder}")
+    say(f"next: armlift replay baselines --lab {folder} --log FILE   or   armlift demo --lab {folder}")
 
 
 @app.command()
@@ -36,32 +40,48 @@ def demo(
     lab: Annotated[Path, typer.Option("--lab", help="The lab; it is made when it is not there.")] = Path(
         "demo"
     ),
-    users: Annotated[int, typer.Option(min=1, help="Users of the generated log.")] = 900,
-    days: Annotated[int, typer.Option(min=2, help="Days of the generated log.")] = 6,
-    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the generated log.")] = 0,
+    users: Annotated[int, typer.Option(min=1, help="How many users there are.")] = 3_000,
+    days: Annotated[int, typer.Option(min=2, help="Days they meet the arms; of a log, its days.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the users and their luck.")] = 0,
+    log: Annotated[
+        bool, typer.Option("--log", help="Generate a log, and replay it through `baselines` instead.")
+    ] = False,
 ) -> None:
-    """Show the whole loop: make a lab, generate a Kuaishou-style log, replay it, print the lift report."""
-    from armlift.commands.replays import replay_logs, show
+    """Show the whole loop: a lab, simulated users who meet its arms, and the lift beside the true one."""
+    from armlift.commands.replays import show
+    from armlift.commands.simulations import simulate_users
     from armlift.lab import init_lab
-    from armlift.logs.generator import GeneratorSettings, generate
     from armlift.settings import FILE
+    from armlift.simulation.laboratory import Size
 
     if not (lab / FILE).exists():
         init_lab(lab)
         say(f"made the lab {lab}")
-    # Random exposure, as in Kuaishou's random log, is what lets a replay tell a lift without bias.
+    opened = open_lab(lab)
+    if log:
+        show(_replay_generated(opened, users, days, seed), as_json=False)
+        name = "baselines"
+    else:
+        show(simulate_users(opened, "demo", Size(users, days, 10, seed), truth=True), as_json=False)
+        name = "demo"
+    say(f"\nlook again:    armlift report {name} --lab {lab}")
+    say(f"your own log:  armlift replay baselines --lab {lab} --log FILE")
+
+
+def _replay_generated(lab: "Lab", users: int, days: int, seed: int) -> "Report":
+    """Generate a log of random exposure, which lets a replay tell a lift without bias, and replay it."""
+    from armlift.commands.replays import replay_logs
+    from armlift.logs.generator import GeneratorSettings, generate
+
     settings = GeneratorSettings(
         users=users, days=days, seed=seed, random_share=1, sessions_per_day=3, rows_per_session=12
     )
-    log = lab / f"log-{users}-users-{days}-days-seed-{seed}.csv"
-    if not log.exists():
+    file = lab.folder / f"log-{users}-users-{days}-days-seed-{seed}.csv"
+    if not file.exists():
         with progress_bar("generating a log") as tell:
-            generate(settings, log, progress=tell)
-        say(f"generated {log} (synthetic)")
-    opened = open_lab(lab)
-    show(replay_logs(opened, "demo", [log], mode="rerank", paired=False, k=4, seed=0), as_json=False)
-    say(f"\nlook again:    armlift report demo --lab {lab}")
-    say(f"your own log:  armlift replay demo --lab {lab} --log FILE")
+            generate(settings, file, progress=tell)
+        say(f"generated {file} (synthetic)")
+    return replay_logs(lab, "baselines", [file], mode="rerank", paired=False, k=4, seed=0)
 
 
 @app.command()

@@ -18,7 +18,7 @@ from armlift.errors import InputError
 from armlift.experiment import Experiment
 from armlift.fitted import FittedArms, Watch
 from armlift.lab import Lab
-from armlift.publishing import Message, Publisher
+from armlift.publishing import Message, Publisher, fewer_collections
 from armlift.rollup import Subject, rebuild
 from armlift.runs import SIMULATED, Run, begin, definition_of, find, finish, run_identity
 from armlift.segments import check_values, tell

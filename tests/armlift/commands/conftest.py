@@ -11,7 +11,7 @@ from armlift.cli import run
 from armlift.lab import init_lab
 
 EXPERIMENT = """\
-name: demo
+name: baselines
 arms: {popularity: 1, covisitation: 1, random: 1}
 control: popularity
 layer: {name: feed, slice: [0, 1]}
@@ -41,7 +41,7 @@ def lab_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make one lab that tests copy; its experiment is fixed here, whatever the stock one says."""
     folder = tmp_path_factory.mktemp("template") / "lab"
     init_lab(folder)
-    (folder / "experiments" / "demo.yaml").write_text(EXPERIMENT)
+    (folder / "experiments" / "baselines.yaml").write_text(EXPERIMENT)
     return folder
 
 

@@ -54,7 +54,7 @@ def test_ingest_tells_offsets_and_lag(lab: Path, log_file: Path, capsys: pytest.
     assert run(["ingest", "--status", *words]) == 0
     empty = json.loads(capsys.readouterr().out)
     assert empty["partitions"] == [{"partition": 0, "stored": 0, "end": 0, "lag": 0}]
-    assert run(["replay", "demo", "--log", str(log_file), *words]) == 0
+    assert run(["replay", "baselines", "--log", str(log_file), *words]) == 0
     capsys.readouterr()
     assert run(["ingest", "--status", *words]) == 0
     filled = json.loads(capsys.readouterr().out)
@@ -76,7 +76,7 @@ def test_ingest_tells_offsets_and_lag(lab: Path, log_file: Path, capsys: pytest.
 def test_ingest_once_stores_what_another_database_lacks(
     lab: Path, log_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["replay", "demo", "--log", str(log_file), "--lab", str(lab), "--json"]) == 0
+    assert run(["replay", "baselines", "--log", str(log_file), "--lab", str(lab), "--json"]) == 0
     capsys.readouterr()
     words = ["--lab", str(lab), "--database", "sqlite:///other.db"]
     assert run(["ingest", "--once", *words, "--json"]) == 0

@@ -18,7 +18,7 @@ REASON = ("--reason", "it is well liked", "--by", "ada")
 @pytest.fixture
 def report(lab: Path, log_file: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     """Replay a log, and give the report."""
-    assert run(["replay", "demo", "--log", str(log_file), "--k", "2", "--lab", str(lab), "--json"]) == 0
+    assert run(["replay", "baselines", "--log", str(log_file), "--k", "2", "--lab", str(lab), "--json"]) == 0
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert found["verdict"]["status"] != "ship"
     return found
@@ -34,11 +34,11 @@ def test_a_snapshot_is_shown_as_it_was(
     lab: Path, report: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     known = ("--snapshot", report["snapshot"], "--lab", lab)
-    now = said(capsys, "report", "demo", "--lab", lab)
+    now = said(capsys, "report", "baselines", "--lab", lab)
     assert f"snapshot {report['snapshot']}" in now
-    said(capsys, "experiment", "stop", "demo", *known, *REASON)
+    said(capsys, "experiment", "stop", "baselines", *known, *REASON)
     assert json.loads(said(capsys, "report", *known, "--json")) == report
-    assert said(capsys, "report", "demo", *known) == now
+    assert said(capsys, "report", "baselines", *known) == now
     html = tmp_path / "report.html"
     assert json.loads(said(capsys, "report", *known, "--json", "--html", html)) == report
     assert report["snapshot"] in html.read_text()
@@ -75,41 +75,41 @@ def test_an_arm_ships_by_override_and_the_report_says_so(
     lab: Path, report: dict[str, Any], refused: Refused, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = ("--snapshot", report["snapshot"], "--lab", lab, *REASON)
-    words = ("experiment", "ship", "demo", "--arm", "covisitation", *given)
+    words = ("experiment", "ship", "baselines", "--arm", "covisitation", *given)
     status = report["verdict"]["status"]
     line = refused(*words)
     assert line == (
         f"--arm covisitation: the verdict of snapshot {report['snapshot']} is {status}, must be ship "
         "for this arm, or be overridden by --override"
     )
-    told = said(capsys, "experiment", "decisions", "demo", "--lab", lab)
-    assert told == "experiment demo: nothing was decided\n"
+    told = said(capsys, "experiment", "decisions", "baselines", "--lab", lab)
+    assert told == "experiment baselines: nothing was decided\n"
     shipped = said(capsys, *words, "--override")
     assert shipped.startswith(f"ship covisitation, against the verdict {status}, by ada, ")
-    stopped = said(capsys, "experiment", "stop", "demo", *given)
+    stopped = said(capsys, "experiment", "stop", "baselines", *given)
     assert stopped.startswith("stop, by ada, ")
-    assert said(capsys, "experiment", "decisions", "demo", "--lab", lab) == shipped + stopped
-    told = said(capsys, "experiment", "decisions", "demo", "--lab", lab, "--json")
+    assert said(capsys, "experiment", "decisions", "baselines", "--lab", lab) == shipped + stopped
+    told = said(capsys, "experiment", "decisions", "baselines", "--lab", lab, "--json")
     listed = json.loads(told)["decisions"]
     assert [(one["action"], one["arm"], one["overridden"]) for one in listed] == [
         ("ship", "covisitation", True),
         ("stop", None, False),
     ]
-    again = json.loads(said(capsys, "report", "demo", "--lab", lab, "--json"))
+    again = json.loads(said(capsys, "report", "baselines", "--lab", lab, "--json"))
     assert again == {**report, "decisions": listed}
-    shown = " ".join(said(capsys, "report", "demo", "--lab", lab).split())
+    shown = " ".join(said(capsys, "report", "baselines", "--lab", lab).split())
     assert f"Decided: {' '.join(shipped.split())}" in shown
 
 
 def test_bad_words_are_one_line(lab: Path, report: dict[str, Any], refused: Refused) -> None:
     known = report["snapshot"]
-    says = f"{lab}: has no experiment 'dmo', must be one of demo (did you mean demo?)"
+    says = f"{lab}: has no experiment 'dmo', must be one of baselines (did you mean baselines?)"
     assert refused("experiment", "decisions", "dmo", "--lab", lab) == says
     line = refused("experiment", "stop", "dmo", "--snapshot", known, "--lab", lab, *REASON)
-    assert line == f"--snapshot {known} is of experiment 'demo', must be of 'dmo'"
+    assert line == f"--snapshot {known} is of experiment 'baselines', must be of 'dmo'"
     line = refused("report", "--snapshot", "feed", "--lab", lab)
     assert line == "--snapshot 'feed' is not known; `armlift report EXPERIMENT` makes one"
-    line = refused("report", "demo", "--verify", "--lab", lab)
+    line = refused("report", "baselines", "--verify", "--lab", lab)
     assert line == "--verify needs --snapshot, and cannot be with --html"
     line = refused("report", "--snapshot", known, "--as-of", "2022-04-10", "--lab", lab)
     assert line == f"--snapshot {known} cannot be with --run or --as-of; it has its own"
@@ -121,7 +121,17 @@ def test_whoever_is_logged_in_decides(
     lab: Path, report: dict[str, Any], refused: Refused, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    words = ("experiment", "stop", "demo", "--snapshot", report["snapshot"], "--lab", lab, "--reason", "no")
+    words = (
+        "experiment",
+        "stop",
+        "baselines",
+        "--snapshot",
+        report["snapshot"],
+        "--lab",
+        lab,
+        "--reason",
+        "no",
+    )
     monkeypatch.setattr("getpass.getuser", lambda: "grace")
     assert said(capsys, *words).startswith("stop, by grace, ")
 

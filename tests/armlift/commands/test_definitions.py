@@ -33,7 +33,7 @@ def test_stock_definitions_are_fine(lab: Path, capsys: pytest.CaptureFixture[str
     out, err = capsys.readouterr()
     assert out.splitlines() == [
         *(f"arm {name}: fine" for name in NAMES),
-        "experiment demo: fine (popularity, covisitation, random; control popularity)",
+        "experiment baselines: fine (popularity, covisitation, random; control popularity)",
     ]
     assert err == ""
     assert {"covisitation", "popularity", "random"} <= {*NAMES}
@@ -76,7 +76,7 @@ BAD_EXPERIMENTS = {
         "traffic:",
         "phases.0.traffic: true must be a number",
     ),
-    "number for a text": ("name: demo", "name: 5", "name:", "name: 5 must be text, in quotes"),
+    "number for a text": ("name: baselines", "name: 5", "name:", "name: 5 must be text, in quotes"),
     "fraction for a count": (
         "alpha: 0.05",
         "minimum_units: 2.5",
@@ -140,7 +140,12 @@ BAD_EXPERIMENTS = {
         "The Feed",
         "layer.name: 'The Feed' must be lower-case letters, digits, _ or -, at most 63",
     ),
-    "other name": ("name: demo", "name: other", "name:", "name: 'other' must equal the file's name, 'demo'"),
+    "other name": (
+        "name: baselines",
+        "name: other",
+        "name:",
+        "name: 'other' must equal the file's name, 'baselines'",
+    ),
     "no weight": (ARMS, "{popularity: 0, random: 0}", "arms:", "are all 0, at least one must be > 0"),
     "no arm": (ARMS, "{}", "arms:", "arms: names no arm, must name one or more"),
     "negative weight": (
@@ -261,17 +266,17 @@ def test_a_bad_experiment_is_one_line(
 
 
 BAD_FILES = {
-    "tab": (b"name: demo\n\tarms: {}\n", 2, "is not YAML: while scanning for the next token, found"),
-    "unclosed": (b"name: demo\narms: {a: 1\n", 3, "is not YAML: while parsing a flow mapping"),
+    "tab": (b"name: baselines\n\tarms: {}\n", 2, "is not YAML: while scanning for the next token, found"),
+    "unclosed": (b"name: baselines\narms: {a: 1\n", 3, "is not YAML: while parsing a flow mapping"),
     "undefined alias": (b"name: *x\n", 1, "is not YAML: found undefined alias 'x'"),
-    "two documents": (b"name: demo\n---\nname: demo\n", 2, "but found another document"),
-    "control character": (b"name: demo\nx: \x01\n", 2, "character #x0001 is not allowed"),
+    "two documents": (b"name: baselines\n---\nname: baselines\n", 2, "but found another document"),
+    "control character": (b"name: baselines\nx: \x01\n", 2, "character #x0001 is not allowed"),
     "empty": (b"", 1, "is empty, must hold a definition"),
     "comment": (b"# nothing yet\n", 1, "is empty, must hold a definition"),
     "list": (b"# arms\n- a\n", 2, "is a list, must be a mapping of keys to values"),
     "text": (b"hello\n", 1, "is just 'hello', must be a mapping of keys to values"),
-    "not UTF-8": (b"name: demo\ndescription: caf\xe9\n", 2, "byte 0xe9 is not UTF-8, the file must be"),
-    "key twice": (b"name: demo\nname: demo\n", 2, "name: stands twice, first in line 1"),
+    "not UTF-8": (b"name: baselines\ndescription: caf\xe9\n", 2, "byte 0xe9 is not UTF-8, the file must be"),
+    "key twice": (b"name: baselines\nname: baselines\n", 2, "name: stands twice, first in line 1"),
     "tag": (b"name: !!python/name:os.system x\n", 1, "name: tag !!python/name:os.system is not known"),
     "loop": (b"name: &a [*a]\n", 1, "name.0: refers to itself, must not"),
     "deep": (b"name: " + b"[" * 500 + b"]" * 500, 1, "is nested too deeply to be a definition"),
@@ -410,11 +415,11 @@ def test_slices_of_one_layer_must_not_overlap(
 ) -> None:
     edit(DEMO, "[0, 1]", "[0, 0.5]")
     other = lab / "experiments" / "other.yaml"
-    text = (lab / DEMO).read_text().replace("name: demo", "name: other")
+    text = (lab / DEMO).read_text().replace("name: baselines", "name: other")
     other.write_text(text.replace("[0, 0.5]", "[0.4, 1]"))
     line = refused("experiment", "check", "other", "--lab", lab)
     assert line == (
-        f"{other}:4: layer.slice: [0.4, 1.0] overlaps [0.0, 0.5] of experiment demo in layer feed, "
+        f"{other}:4: layer.slice: [0.4, 1.0] overlaps [0.0, 0.5] of experiment baselines in layer feed, "
         "must be apart"
     )
     for fine in ("[0.5, 1]", "[0.5, 0.6]"):
@@ -427,7 +432,7 @@ def test_slices_of_one_layer_must_not_overlap(
 
 def test_unknown_names_list_the_known_ones(lab: Path, refused: Refused) -> None:
     assert refused("experiment", "check", "dmo", "--lab", lab) == (
-        f"{lab}: has no experiment 'dmo', must be one of demo (did you mean demo?)"
+        f"{lab}: has no experiment 'dmo', must be one of baselines (did you mean baselines?)"
     )
     assert refused("arm", "check", "randm", "--lab", lab) == (
         f"{lab}: has no arm 'randm', must be one of {', '.join(NAMES)} (did you mean random?)"
@@ -459,7 +464,7 @@ def test_check_finds_a_default_arm_that_is_none(
     says = f"default_arm: 'nobody' is not an arm, must be one of {', '.join(NAMES)}"
     expected = f"{place(path, 'nobody')}: {says}"
     assert refused("experiment", "check", "--lab", lab) == expected
-    assert refused("explain", "u1", "demo", "--lab", lab) == expected
+    assert refused("explain", "u1", "baselines", "--lab", lab) == expected
     monkeypatch.setenv("ARMLIFT_DEFAULT_ARM", "somebody")
     line = refused("experiment", "check", "--lab", lab)
     assert line.startswith(f"ARMLIFT_DEFAULT_ARM: 'somebody' is not an arm, must be one of {NAMES[0]}, ")
@@ -471,12 +476,14 @@ def test_check_warns_of_an_arm_that_no_unit_meets(
     edit(DEMO, "random: 1", "random: 0")
     assert run(["experiment", "check", "--lab", str(lab)]) == 0
     out, err = capsys.readouterr()
-    assert out == "experiment demo: fine (popularity, covisitation, random; control popularity)\n"
-    assert err == "experiment demo: arm random has weight 0 in every phase, no unit meets it\n"
+    assert out == "experiment baselines: fine (popularity, covisitation, random; control popularity)\n"
+    assert err == "experiment baselines: arm random has weight 0 in every phase, no unit meets it\n"
     later = "{start: 2022-04-20, traffic: 0, weights: {popularity: 0, covisitation: 0, random: 1}}"
     edit(DEMO, PHASE, f"  - traffic: 0\n  - {later}")
     assert run(["experiment", "check", "--lab", str(lab)]) == 0
-    assert capsys.readouterr().err == "experiment demo: traffic is 0 in every phase, no unit takes part\n"
+    assert (
+        capsys.readouterr().err == "experiment baselines: traffic is 0 in every phase, no unit takes part\n"
+    )
 
 
 def test_lists_are_one_document_or_a_line_each(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -484,13 +491,13 @@ def test_lists_are_one_document_or_a_line_each(lab: Path, capsys: pytest.Capture
     arms = json.loads(capsys.readouterr().out)["arms"]
     assert [arm["name"] for arm in arms] == NAMES
     assert run(["experiment", "list", "--lab", str(lab), "--json"]) == 0
-    (demo,) = json.loads(capsys.readouterr().out)["experiments"]
-    assert (demo["name"], demo["control"]) == ("demo", "popularity")
+    (baselines,) = json.loads(capsys.readouterr().out)["experiments"]
+    assert (baselines["name"], baselines["control"]) == ("baselines", "popularity")
     assert run(["arm", "list", "--lab", str(lab)]) == 0
     line = capsys.readouterr().out.splitlines()[NAMES.index("random")]
     assert line.startswith("random  (random)  ")
     assert run(["experiment", "list", "--lab", str(lab)]) == 0
-    assert capsys.readouterr().out.startswith("demo  popularity : covisitation : random")
+    assert capsys.readouterr().out.startswith("baselines  popularity : covisitation : random")
 
 
 RAMP = """\
@@ -504,7 +511,7 @@ def test_show_gives_phases_generations_and_ranges(
 ) -> None:
     edit(DEMO, PHASE, RAMP)
     edit(DEMO, ARMS, "{popularity: 2, covisitation: 1, random: 1}")
-    assert run(["experiment", "show", "demo", "--lab", str(lab), "--json"]) == 0
+    assert run(["experiment", "show", "baselines", "--lab", str(lab), "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["experiment"]["arms"] == {"popularity": 2, "covisitation": 1, "random": 1}
     half, ramped, renewed = shown["phases"]
@@ -529,9 +536,9 @@ def test_show_for_people_names_the_hash_and_no_draws(
     lab: Path, edit: Edit, capsys: pytest.CaptureFixture[str]
 ) -> None:
     edit(DEMO, ARMS, "{popularity: 1, covisitation: 0, random: 1}")
-    assert run(["experiment", "show", "demo", "--lab", str(lab), "--json"]) == 0
+    assert run(["experiment", "show", "baselines", "--lab", str(lab), "--json"]) == 0
     name = json.loads(capsys.readouterr().out)["hash"]
-    assert run(["experiment", "show", "demo", "--lab", str(lab)]) == 0
+    assert run(["experiment", "show", "baselines", "--lab", str(lab)]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["hash", name] in lines
     assert ["covisitation", "0.0000%", "no", "draws"] in lines
@@ -543,23 +550,23 @@ def test_show_for_people_names_the_hash_and_no_draws(
 def test_explain_asks_every_rule(lab: Path, edit: Edit, capsys: pytest.CaptureFixture[str]) -> None:
     edit(DEMO, "metrics:", "audience: country == 'de' and age >= 18\nmetrics:")
     told = ["--attribute", "country=de", "--attribute", "age=18.5", "--attribute", "vip=true"]
-    assert run(["explain", "u1", "demo", "--lab", str(lab), *told, "--json"]) == 0
+    assert run(["explain", "u1", "baselines", "--lab", str(lab), *told, "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     rules = {one["rule"]: one["answer"] for one in shown["rules"]}
     assert list(rules) == ["forced", "holdout", "audience", "layer", "stored", "range", "decision"]
     assert rules["audience"].endswith(": yes")
-    assert run(["explain", "u1", "demo", "--lab", str(lab), "--attribute", "age=17"]) == 0
+    assert run(["explain", "u1", "baselines", "--lab", str(lab), "--attribute", "age=17"]) == 0
     assert "popularity, does not take part (audience)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--phase", "1"], "--phase 1 is not a phase of demo, must be 0 to 0"),
+        (["--phase", "1"], "--phase 1 is not a phase of baselines, must be 0 to 0"),
         (["--phase", "-1"], "--phase: '-1' must be greater than or equal to 0"),
         (["--attribute", "age"], "--attribute 'age' is not understood, must be NAME=VALUE"),
         (["--attribute", "=3"], "--attribute '=3' is not understood, must be NAME=VALUE"),
     ],
 )
 def test_explain_refuses(lab: Path, refused: Refused, words: list[str], says: str) -> None:
-    assert refused("explain", "u1", "demo", "--lab", lab, *words) == says
+    assert refused("explain", "u1", "baselines", "--lab", lab, *words) == says

@@ -23,7 +23,15 @@ def sources(lab: Path) -> list[str]:
     (lab / "met.csv").write_text("\n".join(["unit_id,ts,group", *met]))
     (lab / "done.csv").write_text("\n".join(["unit_id,ts,kind", *done]))
     (lab / "map.yaml").write_text(MAP)
-    return ["demo", "--lab", str(lab), "--exposures", str(lab / "met.csv"), "--events", str(lab / "done.csv")]
+    return [
+        "baselines",
+        "--lab",
+        str(lab),
+        "--exposures",
+        str(lab / "met.csv"),
+        "--events",
+        str(lab / "done.csv"),
+    ]
 
 
 def read(words: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
@@ -39,12 +47,12 @@ def test_it_reports_and_the_report_can_be_had_again(
     found = read([*given, "--html", str(lab / "out.html")], capsys)
     assert (found["mode"], found["resolution"]["matched"]) == ("imported", None)
     assert {one["units"] for one in found["comparisons"]} == {40}
-    assert read(["report", "demo", "--lab", str(lab)], capsys) == found
+    assert read(["report", "baselines", "--lab", str(lab)], capsys) == found
     assert read(given, capsys) == found
     page = (lab / "out.html").read_text()
     assert "the experiment was run elsewhere" in page
     assert "k (items in a slate)" not in page
-    assert run(["report", "demo", "--lab", str(lab)]) == 0
+    assert run(["report", "baselines", "--lab", str(lab)]) == 0
     out = capsys.readouterr().out
     assert "imported, split by unit" in out
     assert "matched impressions" not in out

@@ -25,9 +25,9 @@ def replayed(lab_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     )
     generate(settings, log)
     assert run(["init", str(lab)]) == 0
-    demo = (lab_template / "experiments" / "demo.yaml").read_text()
-    (lab / "experiments" / "demo.yaml").write_text(demo)
-    assert run(["replay", "demo", "--lab", str(lab), "--log", str(log), "--k", "3"]) == 0
+    baselines = (lab_template / "experiments" / "baselines.yaml").read_text()
+    (lab / "experiments" / "baselines.yaml").write_text(baselines)
+    assert run(["replay", "baselines", "--lab", str(lab), "--log", str(log), "--k", "3"]) == 0
     return lab
 
 
@@ -38,7 +38,7 @@ def answer(capsys: pytest.CaptureFixture[str], *words: str | Path) -> Any:
 
 
 def test_power_of_a_run(replayed: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = answer(capsys, "power", "demo", "--lab", replayed, "--days", "30", "--lift", "0.1")
+    found = answer(capsys, "power", "baselines", "--lab", replayed, "--days", "30", "--lift", "0.1")
     assert found.keys() == {
         "experiment", "run", "mode", "as_of", "synthetic", "alpha", "power", "days", "arrivals", "plans",
     }  # fmt: skip
@@ -50,7 +50,7 @@ def test_power_of_a_run(replayed: Path, capsys: pytest.CaptureFixture[str]) -> N
         ("click_rate", "random"),
     ]
     first = found["plans"][0]
-    report = answer(capsys, "report", "demo", "--lab", replayed)
+    report = answer(capsys, "report", "baselines", "--lab", replayed)
     assert first["units"] == sum(report["comparisons"][0][one] for one in ("units", "control_units"))
     assert first["control_mean"] == report["comparisons"][0]["control_mean"]
     assert first["comparisons"] == 2
@@ -58,17 +58,17 @@ def test_power_of_a_run(replayed: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert first["units_needed"] > first["units"]
     assert first["reached"] is False
     assert set(first["wait"]) == {"status", "days", "low", "high"}
-    easy = answer(capsys, "power", "demo", "--lab", replayed, "--lift", "9")["plans"][0]
+    easy = answer(capsys, "power", "baselines", "--lab", replayed, "--lift", "9")["plans"][0]
     assert (easy["reached"], easy["wait"]["days"]) == (True, 0)
 
 
 def test_power_from_numbers(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = answer(capsys, "power", "demo", "--lab", lab, *NUMBERS, "--days", "10")
+    found = answer(capsys, "power", "baselines", "--lab", lab, *NUMBERS, "--days", "10")
     assert (found["run"], found["arrivals"], len(found["plans"])) == (None, [], 2)
     plan = found["plans"][0]
     assert plan["lift"] == 0.02
     assert plan["wait"]["days"] == -(-plan["all_units_needed"] // 1000)
-    twice = answer(capsys, "power", "demo", "--lab", lab, "--mean", "0.1", "--sd", "0.6")["plans"][0]
+    twice = answer(capsys, "power", "baselines", "--lab", lab, "--mean", "0.1", "--sd", "0.6")["plans"][0]
     assert twice["units_needed"] == pytest.approx(4 * plan["units_needed"], rel=0.02)
     assert twice["wait"] is None
     assert not (lab / "armlift.db").exists()
@@ -78,11 +78,11 @@ def test_the_plans_own_lift_is_the_default(
     lab: Path, edit: Callable[[str, str, str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     edit("experiments/demo.yaml", "{alpha: 0.05}", "{alpha: 0.05, smallest_lift: 0.3}")
-    assert answer(capsys, "power", "demo", "--lab", lab, *NUMBERS)["plans"][0]["lift"] == 0.3
+    assert answer(capsys, "power", "baselines", "--lab", lab, *NUMBERS)["plans"][0]["lift"] == 0.3
 
 
 def test_aa_of_a_run(replayed: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ("aa", "demo", "--lab", replayed, "--splits", "60")
+    words = ("aa", "baselines", "--lab", replayed, "--splits", "60")
     found = answer(capsys, *words)
     assert (found["units_of"], found["share"], found["splits"], found["seed"]) == ("popularity", 0.5, 60, 0)
     assert found["sound"] is all(one["verdict"] in ("sound", "no_data") for one in found["metrics"])
@@ -99,10 +99,10 @@ def test_aa_of_a_run(replayed: Path, capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize(
     "words",
     [
-        ["power", "demo", "--days", "30"],
-        ["power", "demo", *NUMBERS, "--days", "9"],
-        ["power", "demo", "--mean", "1000000", "--sd", "123456789.5"],
-        ["aa", "demo", "--splits", "20"],
+        ["power", "baselines", "--days", "30"],
+        ["power", "baselines", *NUMBERS, "--days", "9"],
+        ["power", "baselines", "--mean", "1000000", "--sd", "123456789.5"],
+        ["aa", "baselines", "--splits", "20"],
     ],
 )
 def test_people_read_a_table(replayed: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,7 +122,7 @@ def test_an_unsound_metric_exits_with_0(
     from armlift.stats.uniformity import uniformity
 
     monkeypatch.setattr(aa, "uniformity", lambda p, **chosen: uniformity([x**4 for x in p], **chosen))
-    words = ("aa", "demo", "--lab", replayed, "--splits", "100", "--metric", "click_rate")
+    words = ("aa", "baselines", "--lab", replayed, "--splits", "100", "--metric", "click_rate")
     found = answer(capsys, *words)
     assert (found["sound"], found["metrics"][0]["verdict"]) == (False, "too_often")
     assert run(list(map(str, words))) == 0
@@ -151,30 +151,30 @@ def test_an_unsound_metric_exits_with_0(
             "--run x: must stand without --mean, --sd, --rate and --units-per-day",
         ),
         (["--rate", "0.1", "--lift", "1e-9"], "no number of units finds a lift of 1e-09 at this baseline"),
-        (["--run", "x"], "--run 'x' is not a run of 'demo', must be one of "),
+        (["--run", "x"], "--run 'x' is not a run of 'baselines', must be one of "),
     ],
 )
 def test_bad_input_of_power_is_one_line(
     replayed: Path, refused: Refused, words: list[str], says: str
 ) -> None:
-    assert refused("power", "demo", "--lab", replayed, *words).startswith(says)
+    assert refused("power", "baselines", "--lab", replayed, *words).startswith(says)
 
 
 def test_without_a_run_numbers_are_asked_for(lab: Path, refused: Refused) -> None:
-    line = refused("power", "demo", "--lab", lab)
+    line = refused("power", "baselines", "--lab", lab)
     assert line.endswith("has no armlift tables; run `armlift db upgrade`, or give numbers: "
                          "--mean and --sd, or --rate")  # fmt: skip
     assert run(["db", "upgrade", "--lab", str(lab)]) == 0
-    line = refused("power", "demo", "--lab", lab)
-    assert line.startswith("experiment 'demo' has no run yet; ")
+    line = refused("power", "baselines", "--lab", lab)
+    assert line.startswith("experiment 'baselines' has no run yet; ")
     assert line.endswith(", or give numbers: --mean and --sd, or --rate")
     assert refused("power", "dmo", "--lab", lab).startswith(f"{lab}: has no experiment 'dmo', must be one of")
 
 
 def test_bad_input_of_aa_is_one_line(replayed: Path, refused: Refused) -> None:
-    words = ("aa", "demo", "--lab", replayed)
+    words = ("aa", "baselines", "--lab", replayed)
     assert refused(*words, "--splits", "19") == "--splits: '19' must be greater than or equal to 20"
     line = refused(*words, "--metric", "click_rat")
     assert line.startswith("--metric 'click_rat': must be one of click_rate, ")
-    assert refused(*words, "--run", "x").startswith("--run 'x' is not a run of 'demo', must be one of ")
+    assert refused(*words, "--run", "x").startswith("--run 'x' is not a run of 'baselines', must be one of ")
     assert refused(*words, "--seed", "-1").startswith("--seed: '-1' must be greater than or equal to 0")

@@ -42,7 +42,7 @@ def test_a_bad_log_is_one_line(
     log = tmp_path / "log.csv"
     if content is not None:
         log.write_bytes(content)
-    line = refused("replay", "demo", "--lab", lab, "--log", log)
+    line = refused("replay", "baselines", "--lab", lab, "--log", log)
     assert line.startswith(f"{log}: {says}")
     until = ("--until", "2022-04-10")
     assert refused("train", "popularity", "--lab", lab, "--log", log, *until) == line
@@ -50,7 +50,7 @@ def test_a_bad_log_is_one_line(
 
 
 def test_a_folder_is_no_log(lab: Path, refused: Refused) -> None:
-    line = refused("replay", "demo", "--lab", lab, "--log", lab)
+    line = refused("replay", "baselines", "--lab", lab, "--log", lab)
     assert line == f"{lab}: is a folder, must be a CSV file"
 
 
@@ -86,34 +86,36 @@ def test_a_folder_is_no_log(lab: Path, refused: Refused) -> None:
 def test_bad_words_are_one_line(
     lab: Path, log_file: Path, refused: Refused, words: list[str], says: str
 ) -> None:
-    assert refused("replay", "demo", "--lab", lab, "--log", log_file, *words).startswith(says)
+    assert refused("replay", "baselines", "--lab", lab, "--log", log_file, *words).startswith(says)
     assert not list(lab.glob("models/*"))
 
 
 def test_missing_words_are_one_line(lab: Path, log_file: Path, refused: Refused) -> None:
-    assert refused("replay", "demo", "--lab", lab) == "Missing option '--log'; see `armlift replay --help`"
+    assert (
+        refused("replay", "baselines", "--lab", lab) == "Missing option '--log'; see `armlift replay --help`"
+    )
     line = refused("replay", "--lab", lab, "--log", log_file)
     assert line == "Missing argument 'experiment'; see `armlift replay --help`"
 
 
 def test_an_unknown_experiment_lists_the_known_ones(lab: Path, log_file: Path, refused: Refused) -> None:
-    says = f"{lab}: has no experiment 'dmo', must be one of demo (did you mean demo?)"
+    says = f"{lab}: has no experiment 'dmo', must be one of baselines (did you mean baselines?)"
     assert refused("replay", "dmo", "--lab", lab, "--log", log_file) == says
     assert run(["db", "upgrade", "--lab", str(lab)]) == 0
 
 
 def test_a_report_without_runs(lab: Path, refused: Refused, capsys: pytest.CaptureFixture[str]) -> None:
-    line = refused("report", "demo", "--lab", lab)
+    line = refused("report", "baselines", "--lab", lab)
     assert line.endswith("/armlift.db has no armlift tables; run `armlift db upgrade`")
     assert run(["db", "upgrade", "--lab", str(lab)]) == 0
     capsys.readouterr()
-    says = "experiment 'demo' has no run yet; make one with `armlift replay demo`"
-    assert refused("report", "demo", "--lab", lab) == says
-    says = f"{lab}: has no experiment 'dmo', must be one of demo (did you mean demo?)"
+    says = "experiment 'baselines' has no run yet; make one with `armlift replay baselines`"
+    assert refused("report", "baselines", "--lab", lab) == says
+    says = f"{lab}: has no experiment 'dmo', must be one of baselines (did you mean baselines?)"
     assert refused("report", "dmo", "--lab", lab) == says
-    line = refused("report", "demo", "--lab", lab, "--as-of", "nonsense")
+    line = refused("report", "baselines", "--lab", lab, "--as-of", "nonsense")
     assert line == "--as-of: 'nonsense' is not a time, must be like 2022-04-15 or 2022-04-15T06:30+08:00"
-    line = refused("report", "demo", "--lab", lab, "--as-of", "9999-12-31")
+    line = refused("report", "baselines", "--lab", lab, "--as-of", "9999-12-31")
     assert line == "--as-of: 9999-12-31 is out of range, must be in the years 1970 to 9998"
 
 
@@ -121,8 +123,8 @@ def test_a_file_that_is_no_database(lab: Path, log_file: Path, refused: Refused)
     path = lab / "armlift.db"
     path.write_bytes(b"this is no database " * 100)
     says = f"database sqlite:///{path} cannot be read: file is not a database"
-    assert refused("report", "demo", "--lab", lab) == says
-    assert refused("replay", "demo", "--lab", lab, "--log", log_file) == says
+    assert refused("report", "baselines", "--lab", lab) == says
+    assert refused("replay", "baselines", "--lab", lab, "--log", log_file) == says
 
 
 def test_a_damaged_database(lab: Path, log_file: Path, refused: Refused) -> None:
@@ -137,7 +139,7 @@ def test_a_damaged_database(lab: Path, log_file: Path, refused: Refused) -> None
     content = bytearray(path.read_bytes())
     content[(page - 1) * size : page * size] = b"\xff" * size
     path.write_bytes(content)
-    line = refused("replay", "demo", "--lab", lab, "--log", log_file)
+    line = refused("replay", "baselines", "--lab", lab, "--log", log_file)
     assert line == "database: database disk image is malformed"
 
 
@@ -146,7 +148,11 @@ def test_an_older_schema_names_the_command(
 ) -> None:
     assert run(["db", "upgrade", "--lab", str(lab)]) == 0
     monkeypatch.setattr(database, "SCHEMA_REVISION", "next")
-    for words in (["report", "demo"], ["replay", "demo", "--log", log_file], ["ingest", "--status"]):
+    for words in (
+        ["report", "baselines"],
+        ["replay", "baselines", "--log", log_file],
+        ["ingest", "--status"],
+    ):
         line = refused(*words, "--lab", lab)
         assert line.endswith(
             f"/armlift.db has schema {SCHEMA_REVISION}, must be next; run `armlift db upgrade`"
@@ -167,7 +173,7 @@ def test_a_locked_database(
     monkeypatch.setattr(database, "BUSY_SECONDS", 0)
     other = sqlite3.connect(upgraded / "armlift.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    line = refused("replay", "demo", "--lab", upgraded, "--log", log_file)
+    line = refused("replay", "baselines", "--lab", upgraded, "--log", log_file)
     other.close()
     assert line == "database: database is locked; nothing was lost, start the same command again"
 
@@ -183,7 +189,7 @@ def test_a_lab_that_cannot_be_written(
     lab: Path, log_file: Path, refused: Refused, blocked: str, says: str
 ) -> None:
     (lab / blocked).write_text("")
-    line = refused("replay", "demo", "--lab", lab, "--log", log_file)
+    line = refused("replay", "baselines", "--lab", lab, "--log", log_file)
     assert line.startswith(str(lab / blocked))
     assert line.endswith(says)
 
@@ -193,22 +199,22 @@ def test_replay_and_report_give_one_document(
 ) -> None:
     words = ["--lab", str(lab), "--json"]
     html = tmp_path / "report.html"
-    assert run(["replay", "demo", "--log", str(log_file), "--k", "2", "--html", str(html), *words]) == 0
+    assert run(["replay", "baselines", "--log", str(log_file), "--k", "2", "--html", str(html), *words]) == 0
     out, err = capsys.readouterr()
     replayed = json.loads(out)
-    assert (replayed["experiment"], replayed["mode"], replayed["k"]) == ("demo", "rerank", 2)
+    assert (replayed["experiment"], replayed["mode"], replayed["k"]) == ("baselines", "rerank", 2)
     assert err.splitlines() == [f"wrote {html}"]
     assert replayed["run"] in html.read_text()
-    assert run(["report", "demo", "--run", replayed["run"], *words]) == 0
+    assert run(["report", "baselines", "--run", replayed["run"], *words]) == 0
     assert json.loads(capsys.readouterr().out) == replayed
-    assert run(["report", "demo", "--as-of", "2022-04-10", *words]) == 0
+    assert run(["report", "baselines", "--as-of", "2022-04-10", *words]) == 0
     assert json.loads(capsys.readouterr().out)["as_of"] == "2022-04-10T23:59:59+08:00"
 
 
 def test_a_report_of_a_run_that_is_not(lab: Path, log_file: Path, refused: Refused) -> None:
-    assert run(["replay", "demo", "--log", str(log_file), "--lab", str(lab)]) == 0
-    line = refused("report", "demo", "--run", "feed", "--lab", lab)
-    assert line.startswith("--run 'feed' is not a run of 'demo', must be one of ")
+    assert run(["replay", "baselines", "--log", str(log_file), "--lab", str(lab)]) == 0
+    line = refused("report", "baselines", "--run", "feed", "--lab", lab)
+    assert line.startswith("--run 'feed' is not a run of 'baselines', must be one of ")
 
 
 def test_the_option_wins_over_the_variable_and_that_over_the_file(

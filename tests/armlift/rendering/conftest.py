@@ -12,7 +12,7 @@ from armlift.verdict import Ruling, Verdict
 
 RATIO = {"kind": "ratio", "numerator": {"event": "click"}, "denominator": {"event": "impression"}}
 EXPERIMENT = {
-    "name": "demo",
+    "name": "baselines",
     "description": "Does it lift clicks?",
     "arms": {"popularity": 1, "covisitation": 1, "random": 0.5},
     "control": "popularity",
@@ -80,7 +80,7 @@ def report() -> Report:
     run = Run(
         run="86346f41d52f424c",
         number=1,
-        experiment="demo",
+        experiment="baselines",
         mode="rerank",
         paired=False,
         k=3,

@@ -83,7 +83,7 @@ def test_it_is_one_well_formed_page(report: Report) -> None:
         "main",
     ]
     assert page.nodes[0].attributes == {"lang": "en"}
-    assert page.named("title")[0].said == "Lift report: demo"
+    assert page.named("title")[0].said == "Lift report: baselines"
 
 
 def test_headings_come_in_order(report: Report) -> None:

@@ -137,7 +137,7 @@ def test_the_origin_of_the_numbers_is_told(report: Report) -> None:
     root = ElementTree.fromstring(origin(report))
     assert facts(root) == {
         "Run": "86346f41d52f424c",
-        "Experiment": "demo",
+        "Experiment": "baselines",
         "Mode": "rerank: each arm orders what the log showed in a session; "
         "the outcomes of its first k items count",
         "Units": "split: every unit meets one arm",

@@ -60,7 +60,7 @@ def test_every_verdict_is_explained(report: Report, status: Status) -> None:
 
 def test_decisions_stand_first_below_the_sentence(report: Report) -> None:
     made = Decision(
-        "d1", "demo", "86346f41d52f424c", "random", "ship", "5ba9e5c0ffee0001", "we <believe>", "ada",
+        "d1", "baselines", "86346f41d52f424c", "random", "ship", "5ba9e5c0ffee0001", "we <believe>", "ada",
         1_650_556_315_790, "cannot_tell", True,
     )  # fmt: skip
     found = lists(section(replace(report, decisions=[made])))
