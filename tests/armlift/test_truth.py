@@ -10,7 +10,6 @@ from armlift.truth import Truth, beside, truths_of
 ONE = Comparison(
     metric="click_rate", role="primary", arm="new", control="old", segment=None, method="ratio",
     adjusted="holm",
-    adjusted="holm",
     units=100, control_units=100, mean=0.11, control_mean=0.1, lift=0.1, lift_low=0.05, lift_high=0.15,
     always_low=None, always_high=None, p_value=0.001, p_adjusted=0.001, status="ok",
 )  # fmt: skip

@@ -1,5 +1,6 @@
 """The command that lets simulated users meet an experiment's arms: simulate."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,6 +40,15 @@ def simulate(
     attributes: Annotated[
         Path | None, typer.Option("--attributes", help="A table of users to take attributes from: CSV.")
     ] = None,
+    log: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--log", help="A log that users and videos are made after, instead of Kuaishou's figures."
+        ),
+    ] = None,
+    videos: Annotated[
+        Path | None, typer.Option("--videos", help="With --log: categories and lengths of its videos, CSV.")
+    ] = None,
     html: HtmlOption = None,
     lab: LabOption = None,
     database: DatabaseOption = None,
@@ -46,18 +56,29 @@ def simulate(
     as_json: JsonOption = False,
 ) -> None:
     """Let simulated users meet the arms of an experiment; report the lift, and the true one if asked."""
+    from armlift.errors import InputError
     from armlift.simulation.laboratory import Size
 
     check_html(html)
+    if videos is not None and not log:
+        raise InputError("--videos needs --log, whose videos it describes")
     opened = open_lab(lab, database, stream)
+    size = Size(users, days, k, seed)
     report = simulate_users(
-        opened, experiment, Size(users, days, k, seed), truth=truth, attributes=attributes
+        opened, experiment, size, truth=truth, attributes=attributes, logs=log or [], videos=videos
     )
     show(report, as_json=as_json, html=html)
 
 
 def simulate_users(
-    lab: "Lab", experiment: str, size: "Size", *, truth: bool, attributes: Path | None = None
+    lab: "Lab",
+    experiment: str,
+    size: "Size",
+    *,
+    truth: bool,
+    attributes: Path | None = None,
+    logs: Sequence[Path] = (),
+    videos: Path | None = None,
 ) -> "Report":
     """Simulate users, with a progress bar, and give the report."""
     from armlift.reproduction import take_report
@@ -71,10 +92,23 @@ def simulate_users(
         audience = found.parsed_audience
         named = {*(audience.attributes if audience else ()), *found.analysis.segments}
         population = Population.of_table(attributes, sorted(named))
+    fitted = None
+    if logs:
+        from armlift.logs.reader import open_log
+        from armlift.simulation.fitted import fit_world
+
+        fitted = fit_world(found.simulation, open_log(list(logs)), lab.calendar, videos)
     engine = open_database(lab, create=True)
     with progress_bar(f"preparing {experiment}") as tell:
         simulation = Simulation(
-            lab, found, size, engine, population=population, watch=training_progress, progress=tell
+            lab,
+            found,
+            size,
+            engine,
+            population=population,
+            fitted=fitted,
+            watch=training_progress,
+            progress=tell,
         )
     with open_stream(lab) as stream, progress_bar(f"simulating {experiment}") as tell:
         run = simulation.run(stream, truth=truth, progress=tell)

@@ -7,9 +7,8 @@ both policies have theirs; what the policy shows at a sharpness is known only by
 sharpness is found by secants, pilot after pilot.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -41,19 +40,44 @@ class Rates(NamedTuple):
 
 
 UNIFORM, APP = "uniform", "app"
-TARGETS = {
+Targets = Mapping[str, Rates]
+TARGETS: Targets = {
     UNIFORM: Rates(published.CLICK_RANDOM, published.LONG_VIEW_RANDOM),
     APP: Rates(published.PURE_CLICK_STANDARD, published.LONG_VIEW_STANDARD),
 }
 """The published rates: under random exposure, and as the app recommends."""
 
 
-def calibrate(settings: SimulationSettings) -> ResponseModel:
-    """Fit how users respond in the world of some settings; the last few are remembered."""
+class Origin(NamedTuple):
+    """What a world is made after: the published figures, or a log.
+
+    `targets` are the rates that a simulation must have. `identity` names the log, None for published figures.
+    """
+
+    world: World
+    targets: Targets = TARGETS
+    identity: str | None = None
+
+
+_known: dict[tuple[str, str | None], Levels] = {}
+_MOST_KNOWN = 16
+
+
+def calibrate(settings: SimulationSettings, origin: Origin | None = None) -> ResponseModel:
+    """Fit how users respond in a world, by default one after the published figures.
+
+    What was found for the last few is remembered.
+    """
+    origin = origin or Origin(World.of(settings))
     plain = settings.model_copy(
-        update={"planted": {}, "novelty": 0.0, "history_days": 1, "training_users": 1}
+        update={"planted": {}, "novelty": 0.0, "history_days": 1, "training_users": 1, "retrain": "never"}
     )
-    return ResponseModel(World.of(settings), _calibrate(plain.model_dump_json()), settings)
+    key = (plain.model_dump_json(), origin.identity)
+    if key not in _known:
+        while len(_known) >= _MOST_KNOWN:
+            _known.pop(next(iter(_known)))
+        _known[key] = _calibrate(plain, origin)
+    return ResponseModel(origin.world, _known[key], settings)
 
 
 class Pilot(NamedTuple):
@@ -95,19 +119,18 @@ def show(model: ResponseModel, policy: str) -> Pilot:
     return Pilot(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
-@lru_cache(maxsize=16)
-def _calibrate(written: str) -> Levels:
-    settings = SimulationSettings.model_validate_json(written)
-    world = World.of(settings)
+def _calibrate(settings: SimulationSettings, origin: Origin) -> Levels:
+    world, targets, _ = origin
     levels = Levels(-2.2, -2.5, 1.0, 1.5, _offsets())
     tried: list[tuple[float, float]] = []
     for _ in range(_ROUNDS):
         model = ResponseModel(world, levels, settings)
-        pilots = {policy: show(model, policy) for policy in TARGETS}
-        if all(_missed(pilots[policy].rates(levels), rates) < _CLOSE for policy, rates in TARGETS.items()):
+        pilots = {policy: show(model, policy) for policy in targets}
+        if all(_missed(pilots[policy].rates(levels), rates) < _CLOSE for policy, rates in targets.items()):
             break
-        levels = _long_views(pilots, replace(levels, level=_level(pilots[UNIFORM])))
-        tried.append((levels.sharpness, pilots[APP].rates(levels).click - TARGETS[APP].click))
+        level = _level(pilots[UNIFORM], targets[UNIFORM].click)
+        levels = _long_views(pilots, targets, replace(levels, level=level))
+        tried.append((levels.sharpness, pilots[APP].rates(levels).click - targets[APP].click))
         levels = replace(levels, sharpness=_sharper(tried))
     return levels
 
@@ -116,25 +139,24 @@ def _missed(found: Rates, wanted: Rates) -> float:
     return max(abs(a - b) for a, b in zip(found, wanted, strict=True))
 
 
-def _level(pilot: Pilot) -> float:
-    """Find the level at which what a pilot was shown has the rate of clicks of uniform draws."""
-    wanted = TARGETS[UNIFORM].click
+def _level(pilot: Pilot, wanted: float) -> float:
+    """Find the level at which what a pilot was shown has a rate of clicks."""
     return float(brentq(lambda level: pilot.click(level).mean() - wanted, -_FAR, _FAR, xtol=1e-4))
 
 
-def _long_views(pilots: dict[str, Pilot], levels: Levels) -> Levels:
+def _long_views(pilots: Mapping[str, Pilot], targets: Targets, levels: Levels) -> Levels:
     """Find level and slope at which what both pilots were shown has their rates of long views."""
 
     def with_slope(slope: float) -> Levels:
         def miss(level: float) -> float:
             there = replace(levels, long_level=level, long_slope=slope)
-            return pilots[UNIFORM].rates(there).long_view - TARGETS[UNIFORM].long_view
+            return pilots[UNIFORM].rates(there).long_view - targets[UNIFORM].long_view
 
         found = _root(miss, -_FAR, _FAR)
         return replace(levels, long_level=found, long_slope=slope)
 
     def missed(slope: float) -> float:
-        return pilots[APP].rates(with_slope(slope)).long_view - TARGETS[APP].long_view
+        return pilots[APP].rates(with_slope(slope)).long_view - targets[APP].long_view
 
     return with_slope(_root(missed, 0.0, 5.0))
 

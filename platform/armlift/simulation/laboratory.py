@@ -11,7 +11,7 @@ from armlift.days import Calendar
 from armlift.experiment import Experiment
 from armlift.hashing import hash_of
 from armlift.simulation.attributes import Population
-from armlift.simulation.calibration import calibrate
+from armlift.simulation.calibration import Origin, calibrate
 from armlift.simulation.course import Course, Page, Service, unit_of
 from armlift.simulation.response import ResponseModel
 from armlift.simulation.settings import SimulationSettings
@@ -59,6 +59,7 @@ class Laboratory:
     limit: int
     population: Population
     name: str = "simulation"
+    origin: str | None = None
 
     @classmethod
     def of(
@@ -68,10 +69,15 @@ class Laboratory:
         size: Size,
         limit: int,
         population: Population | None = None,
+        *,
+        settings: SimulationSettings | None = None,
+        origin: Origin | None = None,
     ) -> "Laboratory":
-        """Calibrate the world of an experiment."""
-        model = calibrate(experiment.simulation)
-        return cls(experiment, model, calendar, size, limit, population or Population.synthetic())
+        """Calibrate the world of an experiment, or one of other settings and after another origin."""
+        model = calibrate(settings or experiment.simulation, origin)
+        whose = None if origin is None else origin.identity
+        people = population or Population.synthetic()
+        return cls(experiment, model, calendar, size, limit, people, origin=whose)
 
     @property
     def settings(self) -> SimulationSettings:
@@ -121,6 +127,7 @@ class Laboratory:
             "limit": self.limit,
             "timezone": self.calendar.timezone,
             "attributes": self.population.sha256,
+            "origin": self.origin,
         }
         return PastData(found, self.items, course.start_of(0), hash_of({"simulation": 1, **identity}))
 

@@ -29,12 +29,9 @@ from armlift.simulation.world import World
 
 Bools = npt.NDArray[np.bool_]
 
-# Actions follow long views at these rates, hates the other impressions: see `generator_day`.
-LIKE, FOLLOW, COMMENT, FORWARD, PROFILE, HATE = 0.042, 0.007, 0.013, 0.006, 0.0625, 0.0012
 ACTIONS = ("like", "follow", "comment", "forward", "profile_enter", "hate")
 KINDS = ("click", "long_view", "play", *ACTIONS)
 """What simulated users do, as feedback kinds."""
-_ON_LONG_VIEW = np.cumsum([LIKE, FOLLOW, COMMENT, FORWARD, PROFILE])
 _PAUSE_MS, _PAUSE_MEAN_MS = 300, 1_200
 _SATISFIED = 0.05  # what an item weighs in a user's satisfaction
 _LONGEST_PLAY_MS = 1_500_000
@@ -122,6 +119,8 @@ class ResponseModel(NamedTuple):
         own = users.readiness[rows] + extra
         grid = GRID_TABS[users.tab[rows]]
         looks = self.looks(k)
+        ends = np.cumsum([self.world.rates[kind] for kind in ACTIONS[:-1]])
+        hates = self.world.rates["hate"]
         when = occasion(*page)
         luck = {one: draw_slots(users.keys[rows], one, when, k) for one in _LUCK}
         for slot in range(k):
@@ -144,7 +143,7 @@ class ResponseModel(NamedTuple):
             found.click[left, slot] = click
             found.long_view[left, slot] = long_view
             found.play[left, slot] = play / 1_000
-            found.action[left, slot] = _action(chance[Purpose.ACTION], long_view)
+            found.action[left, slot] = _action(chance[Purpose.ACTION], long_view, ends, hates)
             found.ts[left, slot] = time[left]
             found.affinity[left, slot] = affinity
             found.sure[left, slot] = sure
@@ -189,9 +188,12 @@ def _play(chance: Floats, click: Bools, long_view: Bools, grid: Bools, duration:
     return np.floor(play)
 
 
-def _action(chance: Floats, long_view: Bools) -> npt.NDArray[np.int8]:
-    """Give at most one action of each impression: its number in ACTIONS, -1 for none."""
-    positive = np.searchsorted(_ON_LONG_VIEW, chance, side="right")
-    found = np.where(positive < len(_ON_LONG_VIEW), positive, -1)
-    hate = np.where(chance < HATE, ACTIONS.index("hate"), -1)
+def _action(chance: Floats, long_view: Bools, ends: Floats, hates: float) -> npt.NDArray[np.int8]:
+    """Give at most one action of each impression: its number in ACTIONS, -1 for none.
+
+    `ends` are the cumulative rates of what follows a long view, `hates` is that of hates otherwise.
+    """
+    positive = np.searchsorted(ends, chance, side="right")
+    found = np.where(positive < len(ends), positive, -1)
+    hate = np.where(chance < hates, ACTIONS.index("hate"), -1)
     return np.where(long_view, found, hate).astype(np.int8)

@@ -24,6 +24,7 @@ from armlift.runs import SIMULATED, Run, begin, definition_of, find, finish, run
 from armlift.segments import check_values, tell
 from armlift.simulation.attributes import Population, values_of
 from armlift.simulation.course import Page, unit_of
+from armlift.simulation.fitted import Fitted
 from armlift.simulation.laboratory import Laboratory, Progress, Size
 from armlift.simulation.messages import Sender
 from armlift.simulation.response import KINDS
@@ -63,13 +64,17 @@ class Simulation:
         self._split = lab.split(experiment)
         self._metrics = lab.metrics_of(experiment)
         limit = lab.settings.history_limit
-        self.laboratory = Laboratory.of(experiment, lab.calendar, size, limit, self._population)
+        self._fitted = fitted
+        settings, origin = (None, None) if fitted is None else (fitted.settings, fitted.origin)
+        self.laboratory = Laboratory.of(
+            experiment, lab.calendar, size, limit, self._population, settings=settings, origin=origin
+        )
         course = self.laboratory.course()
         self._first, self._end = course.start_of(0), course.start_of(size.days)
         self._starts = self._phases()
         past = self.laboratory.past_data(progress)
-        fitted = FittedArms(lab, engine, watch=watch)
-        self.arms: Mapping[str, Arm] = {name: fitted.arm(lab.arm(name), past) for name in experiment.arms}
+        fits = FittedArms(lab, engine, watch=watch)
+        self.arms: Mapping[str, Arm] = {name: fits.arm(lab.arm(name), past) for name in experiment.arms}
         self._left_out: Counter[str] = Counter()
 
     def run(self, stream: EventStream, *, truth: bool = False, progress: Progress | None = None) -> Run:
@@ -124,6 +129,8 @@ class Simulation:
         publisher.close()
         if course.skipped:
             self._left_out["session_after_its_day"] = course.skipped
+        if self._fitted is not None and self._fitted.left_out:
+            self._left_out["video_shown_least"] = self._fitted.left_out
 
     def _phases(self) -> list[int]:
         """Give the start of each phase (UTC milliseconds), the first day's at the earliest."""
@@ -184,6 +191,7 @@ class Simulation:
             "history_limit": lab.settings.history_limit,
             "arms": versions,
             "users": self._population.sha256,
+            "log": None if self._fitted is None else self._fitted.origin.identity,
             "simulation": 1,
             **size._asdict(),
         }

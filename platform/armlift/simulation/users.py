@@ -26,7 +26,6 @@ MOST_SESSIONS = 36
 REST_MS = published.SESSION_GAP_MS + 60_000
 """Between sessions of a user; a little over the gap that ends one."""
 _TABS = np.cumsum(published.TAB_SHARES[0]) / published.TAB_SHARES[0].sum()
-_HOURS = np.cumsum(published.HOUR_SHARES)
 _TINY = 1e-12
 
 
@@ -115,10 +114,11 @@ class Users:
         content = self.satisfaction - published.LONG_VIEW_STANDARD
         mean = self.sessions * settings.weekdays[weekday] * np.exp(settings.loyalty * content)
         counts = _poisson(mean, draw(self.keys, Purpose.SESSIONS, when))
+        hours = np.cumsum(world.hours)
         begins = np.full((len(self), int(counts.max(initial=0))), np.iinfo(np.int64).max)
         for number in range(begins.shape[1]):
             come = np.flatnonzero(counts > number)
-            hour = _pick(_HOURS, draw(self.keys[come], Purpose.START, when | number))
+            hour = _pick(hours, draw(self.keys[come], Purpose.START, when | number))
             minute = draw(self.keys[come], Purpose.MINUTE, when | number)
             begins[come, number] = start + ((hour + minute) / 24 * length).astype(np.int64)
         begins.sort(axis=1)

@@ -1,39 +1,69 @@
 """The world simulated users live in: videos, what follows what, and how the app's own policy shows them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from armlift.logs import published
 from armlift.logs.generator_settings import GeneratorSettings
 from armlift.logs.generator_world import Catalogue, Floats, Ints, catalogue_of, category_shares
 from armlift.simulation.settings import SimulationSettings
 
 Names = list[str]
 
+RATES = {
+    "like": 0.042,
+    "follow": 0.007,
+    "comment": 0.013,
+    "forward": 0.006,
+    "profile_enter": 0.0625,
+    "hate": 0.0012,
+}
+"""How often each action follows a long view, and hate any other impression: see `generator_day`."""
+
+
+def followers(seed: int, categories: int) -> Ints:
+    """Draw which category follows each one, all in one circle: int64 [C]."""
+    circle = np.random.default_rng([seed, 9]).permutation(categories)
+    follower = np.empty_like(circle)
+    follower[circle] = np.roll(circle, -1)
+    return follower
+
 
 @dataclass(frozen=True)
 class World:
-    """The videos (arrays [V], see `Catalogue`), and the category that follows each one, int64 [C].
+    """The videos (arrays [V], see `Catalogue`) and their ids, and the category that follows each one, int64
+    [C].
 
-    `taste_shares`, float64 [C], says how often a taste is of each category.
+    `taste_shares`, float64 [C], says how often a taste is of each category, `hours`, float64 [24], when users
+    come, and `rates` how often an action follows a long view, or for `hate` anything else.
     """
 
+    ids: Names
     catalogue: Catalogue
     follower: Ints
     taste_shares: Floats
+    hours: Floats
+    rates: Mapping[str, float]
 
     @classmethod
     def of(cls, settings: SimulationSettings) -> "World":
         """Draw a world; only the settings that describe videos matter."""
         same = {"catalogue_seed", "videos", "taste_categories", "popularity_exponent"}
         generator = GeneratorSettings(**settings.model_dump(include=same), planted_share=0.0)
-        rng = np.random.default_rng([settings.catalogue_seed, 9])
-        circle = rng.permutation(settings.taste_categories)
-        follower = np.empty_like(circle)
-        follower[circle] = np.roll(circle, -1)
-        return cls(catalogue_of(generator), follower, category_shares(generator))
+        width = len(str(settings.videos - 1))
+        ids = [f"{video:0{width}d}" for video in range(settings.videos)]
+        return cls(
+            ids,
+            catalogue_of(generator),
+            followers(settings.catalogue_seed, settings.taste_categories),
+            category_shares(generator),
+            published.HOUR_SHARES,
+            RATES,
+        )
 
     @property
     def videos(self) -> int:
@@ -44,12 +74,6 @@ class World:
     def categories(self) -> int:
         """Count the categories."""
         return len(self.follower)
-
-    @cached_property
-    def ids(self) -> Names:
-        """Name the videos: digits of one length, so that text and number sort alike."""
-        width = len(str(self.videos - 1))
-        return [f"{video:0{width}d}" for video in range(self.videos)]
 
     @cached_property
     def index_of(self) -> dict[str, int]:
