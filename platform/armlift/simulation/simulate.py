@@ -46,7 +46,8 @@ class Simulation:
 
     def __init__(
         self, lab: Lab, experiment: Experiment, size: Size, engine: Engine, *,
-        population: Population | None = None, watch: Watch | None = None, progress: Progress | None = None,
+        population: Population | None = None, fitted: Fitted | None = None, watch: Watch | None = None,
+        progress: Progress | None = None,
     ) -> None:  # fmt: skip
         """Calibrate the users' world and fit the arms on its past, unless they have artefacts of it.
 
