@@ -14,7 +14,7 @@ from importlib.metadata import entry_points
 import typer
 
 from armlift import processes
-from armlift.commands import data, definitions, evaluations, imports, labs, plans, replays
+from armlift.commands import data, definitions, evaluations, imports, labs, ope, plans, replays
 from armlift.errors import ArmliftError
 
 GROUP = "armlift.commands"
@@ -33,7 +33,7 @@ def build() -> typer.Typer:
         add_completion=False,
     )
     for part in (
-        labs.app, definitions.app, replays.app, plans.app, imports.app, evaluations.app, data.app,
+        labs.app, definitions.app, replays.app, plans.app, imports.app, evaluations.app, ope.app, data.app,
     ):  # fmt: skip
         app.add_typer(part)
     for entry in entry_points(group=GROUP):

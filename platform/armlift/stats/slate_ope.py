@@ -180,7 +180,7 @@ def _kind(method: SlateMethod) -> str:
 def _weights(slates: Slates) -> dict[str, Array]:
     """Give each kind's weights: [n, 1] of whole slates, [n, k] by slot."""
     ratios = slates.target / slates.logged
-    running: Array = np.cumprod(ratios, axis=1)
+    running = np.cumprod(ratios, axis=1).astype(np.float64)
     logged_at = slates.logged if slates.logged_at is None else slates.logged_at
     target_at = slates.target if slates.target_at is None else slates.target_at
     at = target_at / logged_at
