@@ -108,7 +108,7 @@ def assess(
     logged = _mean_reward(rows, alpha)
     on_policy = _mean_reward(own, alpha) if own is not None and len(own) else None
     trusted = _trusted(values, weights)
-    advice = _advice(values, weights, support, trusted, clip)
+    advice = _advice(values, weights, support, trusted)
     return Assessment(
         source=rows.source,
         unit=rows.unit,
@@ -198,12 +198,13 @@ def _advice(
     weights: Weights,
     support: Support,
     trusted: str | None,
-    clip: float | None,
 ) -> list[str]:
     """Say in sentences which estimate to trust, and why not another."""
     said: list[str] = []
     if trusted is not None:
-        said.append(f"go by {trusted}: of snips and doubly_robust it has the narrower interval")
+        both = {"snips", "doubly_robust"} <= {one.method for one in values}
+        why = ": of snips and doubly_robust it has the narrower interval" if both else ""
+        said.append(f"go by {trusted}{why}")
     else:
         said.append("trust no estimate; the reasons follow")
     effective = weights.effective_rows or 0.0
@@ -230,9 +231,9 @@ def _advice(
         )
     if weights.top_share is not None and weights.top_share > 0.25:
         said.append(f"1% of the rows hold {weights.top_share:.0%} of all weight: see what --clip changes")
-    if clip is not None:
+    if weights.clipped:
         said.append(
-            f"{weights.clipped:,} weights were cut to {clip:g}, {weights.clipped_share:.1%} of all weight: "
+            f"{weights.clipped:,} weights were cut to {weights.maximum:g}, {weights.clipped_share:.1%} of all weight: "
             "ips is too low by what they earned, snips leans to the log's policy, doubly_robust to its model"
         )
     if any(one.method == "replay" and one.status == "no_data" for one in values):
