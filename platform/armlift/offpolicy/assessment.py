@@ -233,8 +233,9 @@ def _advice(
         said.append(f"1% of the rows hold {weights.top_share:.0%} of all weight: see what --clip changes")
     if weights.clipped:
         said.append(
-            f"{weights.clipped:,} weights were cut to {weights.maximum:g}, {weights.clipped_share:.1%} of all weight: "
-            "ips is too low by what they earned, snips leans to the log's policy, doubly_robust to its model"
+            f"{weights.clipped:,} weights were cut to {weights.maximum:g}, {weights.clipped_share:.1%} of all "
+            "weight: ips is too low by what they earned, snips leans to the log's policy, doubly_robust to "
+            "its model"
         )
     if any(one.method == "replay" and one.status == "no_data" for one in values):
         said.append("replay says nothing: the policy is sure of no logged item")
