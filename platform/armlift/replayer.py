@@ -24,6 +24,7 @@ from armlift.logs.reader import Log
 from armlift.logs.sessions import LoggedImpression, Session, sessions
 from armlift.logs.users import UserTable
 from armlift.metric import Metrics, cuped_of, measures
+from armlift.predictions import Predictions, reward_of, target_of
 from armlift.resolution import SlateComparison
 from armlift.splitter import Assignment, Split, assign
 
@@ -92,20 +93,28 @@ class Replayer:
         self._limit = lab.settings.history_limit
         self._histories: dict[str, deque[Behaviour]] = {}
         self._assigned: dict[str, Assignment] = {}
-        self._before = _asked_before(lab.metrics_of(experiment), options)
+        metrics = lab.metrics_of(experiment)
+        self._before = _asked_before(metrics, options)
         self._pasts: dict[str, deque[Session]] = {}
         self._left_out: Counter[str] = Counter()
         self._rows = 0
         self._random_rows = 0
         self.comparison = SlateComparison(experiment.control, experiment.arms)
+        self._target = target_of(experiment.metrics.primary, metrics)
+        self._predictions = Predictions(experiment.control, experiment.arms)
 
     def resolution(self) -> dict[str, object]:
-        """Say what the run's figures rest on: requests compared, rows replayed, those shown at random."""
+        """Say what the run's figures rest on: requests compared, rows replayed, those shown at random.
+
+        And which lift the control's own requests predict of each challenger.
+        """
         known = self._log.summary.random_rows is not None
+        target, alpha = self._target, self._experiment.analysis.alpha
         return {
             **self.comparison.result(),
             "rows": self._rows,
             "random_rows": self._random_rows if known else None,
+            "predicted": None if target is None else self._predictions.result(target.metric, alpha=alpha),
         }
 
     def dropped(self) -> dict[str, int]:
@@ -179,9 +188,10 @@ class Replayer:
             while past[0].impressions[-1].ts < session.impressions[0].ts - self._before.time:
                 past.popleft()
 
-    def _request(self, asked: Asked, arm: str) -> Request:
+    def _request(self, asked: Asked, arm: str, *, apart: bool) -> Request:
+        """Make a request; one that asks `apart` draws other random numbers than those of other arms."""
         content = f"{self._run}|{asked.unit}|{asked.ts}"
-        if self._options.paired:
+        if apart:
             content = f"{content}|{arm}"
         # The order of the log says what its own policy preferred; the arms must not see it.
         candidates = sorted(asked.shown) if self._options.mode == "rerank" else None
@@ -196,14 +206,17 @@ class Replayer:
             attributes=self._attributes.get(asked.unit),
         )
 
-    def _answer(self, arm: str, batch: Sequence[Asked]) -> list[tuple[Request, Slate]]:
-        requests = [self._request(asked, arm) for asked in batch]
+    def _answer(
+        self, arm: str, batch: Sequence[Asked], *, apart: bool = False
+    ) -> list[tuple[Request, Slate]]:
+        requests = [self._request(asked, arm, apart=apart) for asked in batch]
         return list(zip(requests, self._arms[arm].recommend(requests), strict=True))
 
     def _paired(self, batch: Sequence[Asked]) -> Iterator[Message]:
-        answers = {arm: self._answer(arm, batch) for arm in self._arms}
+        answers = {arm: self._answer(arm, batch, apart=True) for arm in self._arms}
         self.comparison.add({arm: [slate for _, slate in answer] for arm, answer in answers.items()})
         for index, asked in enumerate(batch):
+            self._predict(asked, {arm: answer[index][1] for arm, answer in answers.items()})
             for arm, answer in answers.items():
                 yield asked.unit, self._events(asked, arm, *answer[index])
 
@@ -221,11 +234,24 @@ class Replayer:
         slates: dict[str, list[Slate]] = {}
         for arm in self._arms:
             others = [asked for asked in batch if asked.assignment.arm != arm]
-            given = iter(self._answer(arm, others))
+            given = iter(self._answer(arm, others, apart=True))
             slates[arm] = [
                 answers[asked.number][1] if asked.assignment.arm == arm else next(given)[1] for asked in batch
             ]
         self.comparison.add(slates)
+        for index, asked in enumerate(batch):
+            if asked.assignment.arm == self._experiment.control:
+                self._predict(asked, {arm: found[index] for arm, found in slates.items()})
+
+    def _predict(self, asked: Asked, slates: Mapping[str, Slate]) -> None:
+        """Let a request that the control answered tell of the challengers."""
+        if self._target is None:
+            return
+        control = slates[self._experiment.control]
+        shown = [asked.shown.get(item) for item in control.items]
+        measure = self._target.reward
+        rewards = [None if one is None else reward_of(measure, one.feedback) for one in shown]
+        self._predictions.add(asked.unit, control, rewards, slates)
 
     def _past_events(self, session: Session) -> list[Event]:
         """Give what is asked of a unit's past; the log's own policy showed it."""

@@ -233,7 +233,7 @@ def _advice(
         said.append(f"1% of the rows hold {weights.top_share:.0%} of all weight: see what --clip changes")
     if weights.clipped:
         said.append(
-            f"{weights.clipped:,} weights were cut to {weights.maximum:g}, {weights.clipped_share:.1%} of all "
+            f"{weights.clipped:,} weights are cut to {weights.maximum:g}, {weights.clipped_share:.1%} of all "
             "weight: ips is too low by what they earned, snips leans to the log's policy, doubly_robust to "
             "its model"
         )

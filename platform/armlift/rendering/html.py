@@ -9,6 +9,7 @@ from armlift.errors import InputError
 from armlift.rendering.forest_plot import figure
 from armlift.rendering.markup import Markup, heads, join, numbers, scrolling, tag, titled
 from armlift.rendering.novelty_section import novelty_section
+from armlift.rendering.predicted_section import predicted_section
 from armlift.rendering.tables import comparisons, left_out, origin
 from armlift.rendering.verdict_section import verdict_section
 from armlift.rendering.words import count, kind_of, percent, plain
@@ -75,6 +76,7 @@ def render(report: Report) -> str:
             _checks(report),
             titled(f"Lift against {report.experiment.control}", figure(report), name="lift"),
             comparisons(report),
+            predicted_section(report),
             novelty_section(report),
             left_out(report),
             origin(report),

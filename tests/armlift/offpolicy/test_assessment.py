@@ -135,7 +135,7 @@ def test_no_estimate_is_trusted_that_should_not_be(make_rows: MakeRows) -> None:
     assert assess(good, skewed).trusted is not None
     clipped = assess(good, skewed, clip=1.0)
     assert clipped.trusted is None
-    assert any("300 weights were cut to 1" in said for said in clipped.advice)
+    assert any("300 weights are cut to 1" in said for said in clipped.advice)
 
 
 def test_methods_are_chosen_and_bad_input_refused(make_rows: MakeRows) -> None:
