@@ -15,12 +15,14 @@ from scipy.special import ndtri
 
 from armlift.arm import Slate
 from armlift.events import IMPRESSION_KIND
+from armlift.hashing import key_of
 from armlift.metric import Measure, Metrics, RatioMetric
-from armlift.stats.aggregates import Aggregates
-from armlift.stats.paired import paired_ratios
+from armlift.stats.aggregates import Aggregates, Array
+from armlift.stats.paired import paired_mix
 from armlift.stats.results import Effect, Rules, Status
 
-COLUMNS = ("control_reward", "control_rows", "reward", "rows")
+CLUSTERS = 4096
+"""Units are added up in so many clusters by their hash: intervals need no more, and memory stays flat."""
 LEAST_EFFECTIVE = 100
 """Below so many effective rows nothing is predicted."""
 
@@ -85,19 +87,21 @@ class _Answer(NamedTuple):
 
 
 class Predictions:
-    """Adds up what challengers would have earned on the control's requests; memory is flat but for units.
+    """Adds up what challengers would have earned on the control's requests; memory is flat.
 
     By default an item's reward is its own, whatever slot shows it, as in replays of logs: a challenger's item
     may stand in any slot of the control's slate. With `by_slot` it must stand in the very slot, weighted by
-    1 / propensity, as rewards need where slots are seen unlike; this is exact as far as the control's earlier
-    slots seldom hold what the challenger shows in a later one.
+    1 / propensity, as rewards need where slots are seen unlike; each slot is normalised by itself, and counts
+    as the control's does. This is exact where the control's earlier slots hold the challenger's later items
+    alike often in all requests.
     """
 
     def __init__(self, control: str, arms: Collection[str], *, by_slot: bool = False) -> None:
         self._arms = [arm for arm in arms if arm != control]
         self._by_slot = by_slot
-        self._places: dict[str, int] = {}
-        self._totals = np.zeros((64, len(self._arms), len(COLUMNS)))
+        # By cluster, arm, and slot (one for all unless by slot): the control's reward and impressions, and
+        # the reward and weight of those that stand for the challenger.
+        self._totals = np.zeros((CLUSTERS, len(self._arms), 1, 4))
         self._squares = np.zeros(len(self._arms))
         self._unsupported = [0] * len(self._arms)
         self._requests = self._explored = 0
@@ -117,25 +121,35 @@ class Predictions:
         shown = [reward for reward in told if reward is not None]
         if not shown:
             return
-        place = self._place(unit)
-        totals = self._totals[place]
+        if self._by_slot and len(told) > self._totals.shape[2]:
+            more = np.zeros((CLUSTERS, len(self._arms), len(told) - self._totals.shape[2], 4))
+            self._totals = np.concatenate([self._totals, more], axis=2)
+        totals = self._totals[key_of(unit) % CLUSTERS]
         for index, arm in enumerate(self._arms):
             weights = self._weights(answer, answers[arm])
             if weights is None:
                 self._unsupported[index] += 1
                 continue
-            pairs = [(w, r) for w, r in zip(weights, told, strict=True) if w and r is not None]
-            totals[index] += (
-                sum(shown), len(shown), sum(w * r for w, r in pairs), sum(w for w, _ in pairs)
-            )  # fmt: skip
-            self._squares[index] += sum(w * w for w, _ in pairs)
+            rows = [
+                (slot, reward, weight)
+                for slot, (reward, weight) in enumerate(zip(told, weights, strict=True))
+                if reward is not None
+            ]
+            self._squares[index] += sum(weight * weight for _, _, weight in rows)
+            for group in [[row] for row in rows] if self._by_slot else [rows]:
+                totals[index, group[0][0] if self._by_slot else 0] += (
+                    sum(reward for _, reward, _ in group),
+                    len(group),
+                    sum(weight * reward for _, reward, weight in group),
+                    sum(weight for _, _, weight in group),
+                )
 
     def result(self, metric: str, *, alpha: float = 0.05) -> dict[str, Any]:
         """Give, as plain data, each challenger's predicted lift in a metric.
 
         Both are self-normalised ratios of totals over the same requests; the interval is that of the log
-        ratio, by the delta method over units with all covariances. Status: `not_estimable` where the control
-        never explores, `too_few` below LEAST_EFFECTIVE effective rows, else that of `Effect`.
+        ratio, by the delta method over clusters of units with all covariances. Status: `not_estimable` where
+        the control never explores, `too_few` below LEAST_EFFECTIVE effective rows, else that of `Effect`.
         """
         return {
             "metric": metric,
@@ -145,13 +159,10 @@ class Predictions:
         }
 
     def _arm(self, index: int, alpha: float) -> dict[str, Any]:
-        found = self._totals[: len(self._places), index]
-        told = found[found[:, 1] > 0]
-        pairs = Aggregates.of(COLUMNS, told)
-        weight, squares = float(told[:, 3].sum()), float(self._squares[index])
+        totals = self._totals[:, index]
+        effect = _lift_of(totals[totals[:, :, 1].sum(axis=1) > 0], Rules(alpha=alpha))
+        weight, squares = float(totals[:, :, 3].sum()), float(self._squares[index])
         effective = weight * weight / squares if squares > 0.0 else 0.0
-        own, control = ("reward", "rows"), ("control_reward", "control_rows")
-        effect = paired_ratios(pairs, own, control, Rules(alpha=alpha))
         status: Status = (
             "no_data"
             if not self._requests
@@ -161,17 +172,16 @@ class Predictions:
             if effective < LEAST_EFFECTIVE
             else effect.status
         )
-        told_of = status in ("ok", "zero_variance")
+        known = status in ("ok", "zero_variance")
         return {
             "status": status,
-            "units": len(told),
-            "rows": round(float(told[:, 1].sum())),
+            "rows": round(float(totals[:, :, 1].sum())),
             "effective_rows": effective,
             "unsupported": self._unsupported[index],
-            "lift": effect.lift if told_of else None,
-            "lift_low": effect.lift_low if told_of else None,
-            "lift_high": effect.lift_high if told_of else None,
-            "lift_error": effect.lift_error if told_of else None,
+            "lift": effect.lift if known else None,
+            "lift_low": effect.lift_low if known else None,
+            "lift_high": effect.lift_high if known else None,
+            "lift_error": effect.lift_error if known else None,
         }
 
     def _weights(self, answer: _Answer, challenger: Slate) -> Sequence[float] | None:
@@ -194,11 +204,18 @@ class Predictions:
         slots = zip(answer.items, wanted, answer.propensities, strict=False)
         return [1.0 / p if item == other and p else 0.0 for item, other, p in slots]
 
-    def _place(self, unit: str) -> int:
-        place = self._places.setdefault(unit, len(self._places))
-        if place == len(self._totals):
-            self._totals = np.concatenate([self._totals, np.zeros_like(self._totals)])
-        return place
+
+def _lift_of(totals: Array, rules: Rules) -> Effect:
+    """Compare the challenger with the control, from totals [clusters, slots, 4] of `Predictions`."""
+    by_slot = totals.sum(axis=0)
+    slots = np.flatnonzero(by_slot[:, 1] > 0).tolist()
+    columns = {"control_reward": totals[:, :, 0].sum(axis=1), "control_rows": totals[:, :, 1].sum(axis=1)}
+    mix: list[tuple[float, str, str]] = []
+    for slot in slots:
+        columns |= {f"reward_{slot}": totals[:, slot, 2], f"weight_{slot}": totals[:, slot, 3]}
+        mix.append((float(by_slot[slot, 1] / by_slot[:, 1].sum()), f"reward_{slot}", f"weight_{slot}"))
+    pairs = Aggregates.of(tuple(columns), np.stack(list(columns.values()), axis=1))
+    return paired_mix(pairs, mix, ("control_reward", "control_rows"), rules)
 
 
 @dataclass(frozen=True)
