@@ -122,9 +122,11 @@ def _print_predicted(report: Report, out: Console) -> None:
             continue
         predicted = f"{signed(one.lift)} ({between(one.lift_low, one.lift_high)})"
         rows = f"{one.effective_rows:,.0f} effective rows"
-        out.print(Text(f"  {one.arm:<15}predicted {predicted}, {rows}"))
+        lines = [f"  {one.arm:<14} predicted {predicted}, {rows}"]
         observed = f"{signed(one.observed_lift)} ({between(one.observed_low, one.observed_high)})"
-        out.print(Text(f"  {'':<15}observed  {observed}, {reading_of(one)}"))
+        lines.append(f"  {'':<14} observed  {observed}, {reading_of(one)}")
+        for line in lines:
+            out.print(Text(fill(line, out.width, subsequent_indent=" " * 27)))
 
 
 def _print_verdict(verdict: Verdict, out: Console) -> None:

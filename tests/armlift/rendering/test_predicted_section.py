@@ -54,6 +54,13 @@ def test_both_are_shown_where_known(report: Report) -> None:
     assert shown.as_dict()["predicted"][0]["effective_rows"] == 812.4
 
 
+def test_long_names_and_wide_intervals_fit(report: Report) -> None:
+    wide = replace(ONE, arm="a" * 60, lift_high=123.0, observed_high=99.0, effective_rows=1_234_567.0)
+    text = text_of(replace(report, predicted=[wide, replace(wide, arm="random")]))
+    assert max(map(len, text.splitlines())) <= 80
+    assert "1,234,567 effective rows" in " ".join(text.split())
+
+
 def test_nothing_is_shown_where_nothing_was_predicted(report: Report) -> None:
     assert "Predicted against" not in text_of(report)
     assert predicted_section(report) == ""
