@@ -13,7 +13,7 @@ from armlift.offpolicy.policies import Policy, TablePolicy
 from armlift.offpolicy.reward_model import predict
 from armlift.offpolicy.slate_rows import slates_of
 from armlift.stats.ope import PolicyMethod, PolicyValue, Rows, policy_value, totals_of, weights_of
-from armlift.stats.slate_ope import SLATE_METHODS, SlateMethod, SlateValue, slate_totals, slate_value
+from armlift.stats.slate_ope import SLATE_METHODS, SlateMethod, Slates, SlateValue, slate_totals, slate_value
 from armlift.stats.weights import Weights, describe_weights
 
 ROW_METHODS: tuple[PolicyMethod, ...] = ("replay", "ips", "snips", "doubly_robust")
@@ -97,12 +97,15 @@ def assess(
     if not len(rows):
         reasons = ", ".join(f"{reason} {count}" for reason, count in (rows.dropped or {}).items())
         raise InputError(f"no row of the log can be used: {reasons or 'it has none'}")
-    plain = Rows(rows.units, rows.rewards, rows.logged, policy.target(rows))
+    plain, made = Rows(rows.units, rows.rewards, rows.logged, policy.target(rows)), None
+    if rows.requests is not None and isinstance(policy, TablePolicy):
+        made = slates_of(rows, policy)
+        plain = plain._replace(logged=made.logged, target=made.target)
     model = predict(rows, policy) if "doubly_robust" in methods else None
     full = plain if model is None else plain._replace(predicted=model.predicted, expected=model.expected)
     totals = totals_of(full, clip=clip)
     values = tuple(policy_value(totals, method, alpha=alpha) for method in ROW_METHODS if method in methods)
-    slates, notes = _slates(rows, policy, methods, clip, alpha)
+    slates = () if made is None else _slates(made.slates, methods, clip, alpha)
     weights = describe_weights(rows.units, weights_of(plain), clip=clip, alpha=alpha)
     support = _support(rows, policy)
     logged = _mean_reward(rows, alpha)
@@ -126,20 +129,17 @@ def assess(
         support=support,
         trusted=trusted,
         advice=(*advice, *_against(values, trusted, logged, on_policy)),
-        notes=(*rows.notes, *policy.notes, *notes),
+        notes=(*rows.notes, *policy.notes, *(() if made is None else made.notes)),
         dropped=dict(rows.dropped or {}),
     )
 
 
 def _slates(
-    rows: LoggedRows, policy: Policy, methods: Sequence[str], clip: float | None, alpha: float
-) -> tuple[tuple[SlateValue, ...], tuple[str, ...]]:
+    slates: Slates, methods: Sequence[str], clip: float | None, alpha: float
+) -> tuple[SlateValue, ...]:
     wanted: list[SlateMethod] = [method for method in SLATE_METHODS if method in methods]
-    if rows.requests is None or not isinstance(policy, TablePolicy) or not wanted:
-        return (), ()
-    made = slates_of(rows, policy)
-    totals = slate_totals(made.slates, clip=clip)
-    return tuple(slate_value(totals, method, alpha=alpha) for method in wanted), made.notes
+    totals = slate_totals(slates, clip=clip)
+    return tuple(slate_value(totals, method, alpha=alpha) for method in wanted)
 
 
 def _support(rows: LoggedRows, policy: Policy) -> Support:

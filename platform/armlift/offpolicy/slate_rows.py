@@ -14,9 +14,15 @@ _SAME = 1e-4
 
 
 class SlateRows(NamedTuple):
-    """Slates, what they hold, and what was taken for granted about either policy."""
+    """Slates, and what was taken for granted about either policy.
+
+    `logged` and `target` [n] are the rows' probabilities where each row stands for itself: those of its item
+    at its place whatever is before it, or, where the log's are not known, both given what is before it.
+    """
 
     slates: Slates
+    logged: Array
+    target: Array
     notes: tuple[str, ...]
 
 
@@ -47,13 +53,15 @@ def slates_of(rows: LoggedRows, policy: TablePolicy) -> SlateRows:
     notes.append(
         f"slates: the log draws uniformly without repeats from {pool} items"
         if pool
-        else "slates: item and pseudo-inverse estimates take the log's slots for independent draws"
+        else "slates: estimates by row or item, and the pseudo-inverse, take slots for independent draws"
     )
-    logged_at = np.full(shape, 1.0 / pool) if pool else logged
-    anywhere = policy.table.sum(axis=0)[items] if pool else None
-    return SlateRows(
-        Slates(units, rewards, logged, target, logged_at, target_at, anywhere, pool), tuple(notes)
-    )
+    slates = Slates(units, rewards, logged, target)
+    if pool is None:
+        return SlateRows(slates, rows.logged, target[at], tuple(notes))
+    anywhere = policy.table.sum(axis=0)[items]
+    logged_at = np.full(shape, 1.0 / pool)
+    slates = slates._replace(logged_at=logged_at, target_at=target_at, target_any=anywhere, pool=pool)
+    return SlateRows(slates, logged_at[at], target_at[at], tuple(notes))
 
 
 def _repeats(items: Codes) -> bool:

@@ -83,6 +83,35 @@ def test_a_known_value_is_covered_by_every_estimator() -> None:
     assert medians["doubly_robust"] < 0.9 * medians["ips"]
 
 
+def test_slates_without_repeats_are_weighed_by_the_chance_of_an_item_at_its_place() -> None:
+    """A uniform log without repeats: rows and slates agree, and the weights' mean is 1."""
+    rng = np.random.default_rng(5)
+    count = 3_000
+    items = np.argsort(rng.random((count, ITEMS)), axis=1)[:, :SLOTS]
+    chances = CHANCES[np.arange(SLOTS), items]
+    frame = pl.DataFrame(
+        {
+            "unit": np.repeat(np.arange(count) // 3, SLOTS).astype(str),
+            "item": NAMES[items].ravel(),
+            "position": np.tile(np.arange(SLOTS), count),
+            "reward": (rng.random((count, SLOTS)) < chances).astype(np.float64).ravel(),
+            "propensity": np.tile(1 / (ITEMS - np.arange(SLOTS)), count),
+            "request": np.repeat(np.arange(count), SLOTS).astype(str),
+        }
+    )
+    found = assess(rows_of(frame, "test", "users"), TablePolicy("target", TARGET))
+    truth = float((TARGET * CHANCES).sum())
+    assert not found.weights.off_one
+    assert found.weights.mean == pytest.approx(1.0, abs=0.05)
+    values = found_of(found)
+    for method in ("item_ips", "item_snips", "pseudo_inverse"):
+        one = values[method]
+        assert one.low is not None
+        assert one.high is not None
+        assert one.low < truth < one.high
+    assert values["snips"].value == pytest.approx(truth / SLOTS, rel=0.05)
+
+
 @pytest.mark.parametrize("unit", ["features", "row"])
 def test_thompson_sampling_from_the_random_log_of_a_shop(shared_data: Path, unit: UnitOf) -> None:
     random = read_rows([shared_data / "obd" / "random_men.csv"], unit=unit)

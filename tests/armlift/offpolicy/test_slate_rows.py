@@ -26,17 +26,19 @@ def test_a_uniform_log_without_repeats_is_known(make_rows: MakeRows) -> None:
     assert slates.target == pytest.approx(np.tile([1 / 3, 1 / 2], (2, 1)))
     assert slates.logged_at == pytest.approx(np.full((2, 2), 1 / 3))
     assert slates.target_any == pytest.approx(np.full((2, 2), 2 / 3))
+    assert made.logged == pytest.approx(np.full(4, 1 / 3))
+    assert made.target == pytest.approx(np.full(4, 1 / 3))
     assert "uniformly without repeats from 3 items" in made.notes[1]
 
 
 def test_slots_draw_from_what_is_left(make_rows: MakeRows) -> None:
     rows = make_rows(("u", "a", 1, 1.0, 0.5, "r"), ("u", "b", 2, 1.0, 0.9, "r"))
     policy = TablePolicy("test", np.array([[0.6, 0.4], [0.2, 0.8]]))
-    slates = slates_of(rows, policy).slates
-    assert slates.target.tolist() == [[0.6, pytest.approx(1.0)]]
-    assert slates.target_at is not None
-    assert slates.target_at.tolist() == [[0.6, 0.8]]
-    assert (slates.pool, slates.target_any) == (None, None)
+    made = slates_of(rows, policy)
+    assert made.slates.target.tolist() == [[0.6, pytest.approx(1.0)]]
+    assert (made.slates.pool, made.slates.target_at, made.slates.target_any) == (None, None, None)
+    assert made.target == pytest.approx([0.6, 1.0])
+    assert made.logged.tolist() == [0.5, 0.9]
     sure = TablePolicy("sure", np.array([[1.0, 0.0], [1.0, 0.0]]))
     assert slates_of(rows, sure).slates.target.tolist() == [[1.0, 0.0]]
 
