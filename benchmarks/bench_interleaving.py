@@ -240,9 +240,7 @@ def main() -> None:
     for name, test in (("A/B", by_ab), ("drafted", by_interleaving)):
         for n in (200, 1_000):
             share = found_share(test, same, n, 0, 2)
-            print(
-                f"type-I error, {name}, {n} users: {share:.3f} (at most {most:.3f} with its Monte-Carlo error)"
-            )
+            print(f"type-I error, {name}, {n} users: {share:.3f}, at most {most:.3f}")
             figures.append(
                 Figure(
                     f"interleaving: type-I, {name}, {n}", share, "of runs", "alpha", ALPHA, None,

@@ -8,18 +8,20 @@ shares the catalogue.
 
 import csv
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 
 from armlift.lab import Lab, init_lab
 from armlift.logs.generator import GeneratorSettings, generate
 from armlift.logs.reader import open_log
+from armlift.predictions import Predicted
 from armlift.replay import replay
 from armlift.replayer import Mode, ReplayOptions
 from armlift.report import make_report
+from armlift.runs import Run
 from armlift.store.database import open_database
 from armlift.store.tables import impressions
 from armlift.streams.embedded import EmbeddedStream
@@ -106,6 +108,18 @@ def measure(folder: Path, logs: int, *, biased: bool = True) -> list[Coverage]:
     return found
 
 
+def predicted(folder: Path, logs: int, names: Collection[str] = tuple(OPTIONS)) -> dict[str, list[Predicted]]:
+    """Replay `logs` logs of random exposure, and give what their reports hold against the observed lift."""
+    lab = _lab(folder)
+    found: dict[str, list[Predicted]] = {name: [] for name in names}
+    for log, _ in _logs(folder, logs, LOG):
+        for name in names:
+            engine = open_database(lab)
+            found[name] += make_report(engine, _run(lab, engine, log, name), lab.calendar).predicted
+            engine.dispose()
+    return found
+
+
 def _lab(folder: Path) -> Lab:
     """Make a lab whose arms were trained on a log of earlier days and other users."""
     init_lab(folder / "lab")
@@ -135,12 +149,16 @@ def _logs(folder: Path, logs: int, settings: dict[str, object]) -> Iterator[tupl
             )
 
 
-def _replay(lab: Lab, log: Path, truth: Truth, name: str, tally: _Tally) -> None:
+def _run(lab: Lab, engine: Engine, log: Path, name: str) -> Run:
     mode, paired, k = OPTIONS[name]
-    engine = open_database(lab)
     with EmbeddedStream(lab.folder / "stream") as stream:
         options = ReplayOptions(mode, paired, k, 0)
-        run = replay(lab, lab.experiment("truth"), open_log([log]), engine, stream, options)
+        return replay(lab, lab.experiment("truth"), open_log([log]), engine, stream, options)
+
+
+def _replay(lab: Lab, log: Path, truth: Truth, name: str, tally: _Tally) -> None:
+    engine = open_database(lab)
+    run = _run(lab, engine, log, name)
     (one,) = make_report(engine, run, lab.calendar).comparisons
     assert one.status == "ok", one
     assert one.lift is not None

@@ -30,6 +30,7 @@ DOCUMENTS = (
     "docs/operations.md",
     "docs/planning.md",
     "docs/interleaving.md",
+    "docs/ope.md",
 )
 ARMLIFT = Path(sys.executable).parent / "armlift"
 SMALL_LOG = GeneratorSettings(
@@ -61,6 +62,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for name in ("FILE", "log_random_4_22_to_5_08_pure.csv"):
         generate(SMALL_LOG, tmp_path / name)
+    rows = [f"u{n},{'abc'[n % 3]},1,{n % 2},{1 / 3}" for n in range(300)]
+    for name in ("ROWS", "POLICY"):
+        (tmp_path / name).write_text("\n".join(["unit,item,position,reward,propensity", *rows]) + "\n")
     (tmp_path / "SEQUENCES").write_text("1 a b c d\n2 b c d\n3 a c d e\n")
     return tmp_path
 

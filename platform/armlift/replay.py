@@ -121,7 +121,7 @@ def replay(
                 rebuild(connection, Subject(run.run, run.experiment, run.parsed()[1], run.paired))
         outcomes = _outcomes(lab, experiment, log, options, cut)
         asking = Asking(lab, experiment, log, options, cut, users)
-        replayer = Replayer(experiment, log, run.run, arms, options, asking, outcomes)
+        replayer = Replayer(experiment, run.parsed()[1], log, run.run, arms, options, asking, outcomes)
         publisher = Publisher(engine, stream, lab.settings.kinds.names, lab.calendar, run.run)
         for batch in _batches(replayer, progress):
             publisher.publish(replayer.messages(batch))

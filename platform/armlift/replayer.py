@@ -20,7 +20,9 @@ from armlift.experiment import Experiment
 from armlift.interleaving import NOBODY, OTHER, OWN, Drafted, team_draft
 from armlift.logs.reader import Log
 from armlift.logs.sessions import LoggedImpression, Session
+from armlift.metric import Metrics
 from armlift.outcomes import Outcomes
+from armlift.predictions import Predictions, reward_of, target_of
 from armlift.publishing import Message
 from armlift.resolution import SlateComparison
 from armlift.runs import INTERLEAVED
@@ -49,6 +51,7 @@ class Replayer:
     def __init__(
         self,
         experiment: Experiment,
+        metrics: Metrics,
         log: Log,
         run: str,
         arms: Mapping[str, Arm],
@@ -64,14 +67,22 @@ class Replayer:
         self._asking = asking
         self._outcomes = outcomes
         self.comparison = SlateComparison(experiment.control, experiment.arms)
+        self._target = target_of(experiment.metrics.primary, metrics)
+        self._predictions = Predictions(experiment.control, experiment.arms)
+        self._compared: dict[int, Mapping[str, Slate]] = {}
 
     def resolution(self) -> dict[str, object]:
-        """Say what the run's figures rest on: requests compared, rows, those shown at random."""
+        """Say what the run's figures rest on: requests compared, rows, those shown at random.
+
+        And which lift the control's own requests predict of each challenger.
+        """
         known = self._log.summary.random_rows is not None
+        target, alpha = self._target, self._experiment.analysis.alpha
         return {
             **self.comparison.result(),
             "rows": self._asking.rows,
             "random_rows": self._asking.random_rows if known else None,
+            "predicted": None if target is None else self._predictions.result(target.metric, alpha=alpha),
             **self._outcomes.basis(),
         }
 
@@ -102,6 +113,7 @@ class Replayer:
             for asked in part:
                 for arm in self._arms_of(asked):
                     answers[asked.number, arm] = self._outcome(asked, arm, *slates[asked.number, arm])
+        self._predict(batch, answers)
         for asked in batch:
             for arm in self._arms_of(asked):
                 yield asked.unit, self._events(asked, arm, answers[asked.number, arm])
@@ -130,9 +142,10 @@ class Replayer:
             self._asking.histories.live(asked.unit, arm, asked.ts, slate.items, outcomes)
         return Answer(request, slate, outcomes)
 
-    def _request(self, asked: Asked, arm: str) -> Request:
+    def _request(self, asked: Asked, arm: str, *, apart: bool) -> Request:
+        """Make a request; one that asks `apart` draws other random numbers than those of other arms."""
         content = f"{self._run}|{asked.unit}|{asked.ts}"
-        if self._options.paired and self._options.mode != INTERLEAVED:
+        if apart:
             content = f"{content}|{arm}"
         history = asked.history
         if self._options.answered:
@@ -151,13 +164,21 @@ class Replayer:
             attributes=self._asking.attributes.get(asked.unit),
         )
 
-    def _answer(self, arm: str, batch: Sequence[Asked]) -> list[tuple[Request, Slate]]:
-        requests = [self._request(asked, arm) for asked in batch]
+    def _answer(
+        self, arm: str, batch: Sequence[Asked], *, apart: bool = False
+    ) -> list[tuple[Request, Slate]]:
+        requests = [self._request(asked, arm, apart=apart) for asked in batch]
         return list(zip(requests, self._arms[arm].recommend(requests), strict=True))
 
     def _paired(self, batch: Sequence[Asked]) -> Slates:
-        answers = {arm: self._answer(arm, batch) for arm in self._arms}
+        answers = {arm: self._answer(arm, batch, apart=True) for arm in self._arms}
         self.comparison.add({arm: [slate for _, slate in answer] for arm, answer in answers.items()})
+        self._compared.update(
+            {
+                asked.number: {arm: answer[index][1] for arm, answer in answers.items()}
+                for index, asked in enumerate(batch)
+            }
+        )
         return {
             (asked.number, arm): answer[index]
             for arm, answer in answers.items()
@@ -186,12 +207,27 @@ class Replayer:
         slates: dict[str, list[Slate]] = {}
         for arm in self._arms:
             others = [asked for asked in batch if asked.assignment.arm != arm]
-            given = iter(self._answer(arm, others))
+            given = iter(self._answer(arm, others, apart=True))
             slates[arm] = [
                 answers[asked.number, arm][1] if asked.assignment.arm == arm else next(given)[1]
                 for asked in batch
             ]
         self.comparison.add(slates)
+        for index, asked in enumerate(batch):
+            if asked.assignment.arm == self._experiment.control:
+                self._compared[asked.number] = {arm: found[index] for arm, found in slates.items()}
+
+    def _predict(self, batch: Sequence[Asked], answers: Mapping[tuple[int, str], Answer]) -> None:
+        """Let the requests that every arm was asked, and the control answered, tell of the challengers."""
+        for asked in batch:
+            slates = self._compared.pop(asked.number, None)
+            if slates is None or self._target is None:
+                continue
+            _, control, outcomes = answers[asked.number, self._experiment.control]
+            shown = [outcomes.get(item) for item in control.items]
+            measure = self._target.reward
+            rewards = [None if one is None else reward_of(measure, one.feedback) for one in shown]
+            self._predictions.add(asked.unit, control, rewards, slates)
 
     def _past_events(self, session: Session) -> list[Event]:
         """Give what is asked of a unit's past; the log's own policy showed it."""

@@ -19,6 +19,7 @@ from armlift.log_checks import answered_shares
 from armlift.metric import Metric, Metrics
 from armlift.novelty import Novelty, novelties
 from armlift.planning import progress
+from armlift.predictions import Predicted, predicted_of
 from armlift.preferences import sentence_of
 from armlift.runs import Run
 from armlift.sentence import sentence
@@ -53,6 +54,7 @@ class Report:
     snapshot: str | None = None
     decisions: Sequence[Decision] = ()
     novelty: Sequence[Novelty] = ()
+    predicted: Sequence[Predicted] = ()
     early: bool = False
 
     @property
@@ -87,6 +89,7 @@ class Report:
             "checks": [one._asdict() for one in self.checks],
             "novelty": [asdict(one) for one in self.novelty],
             "truth": [one._asdict() for one in self.truth],
+            "predicted": [asdict(one) for one in self.predicted],
             "dropped": dict(self.dropped),
         }
 
@@ -151,6 +154,7 @@ def report_of(run: Run, calendar: Calendar, at: int, answers: Answers) -> Report
         checks=checks,
         dropped={**run.dropped, **{f"unit_{reason}": count for reason, count in left_out.items()}},
         novelty=novelties(experiment, metrics, _told(run, experiment, found), answers, question.as_of_day),
+        predicted=_predicted(run, found),
         early=trust.early,
         sql=answers.sql,
         answers=answers.kept,
@@ -162,6 +166,23 @@ def _preferences(experiment: Experiment, metrics: Metrics, found: Sequence[Found
     primary = [one.comparison for one in found if one.comparison.role == "primary"]
     said = (sentence_of(one, metrics[one.metric], experiment.analysis.alpha) for one in primary)
     return [one for one in said if one is not None]
+
+
+def _predicted(run: Run, found: Sequence[Found]) -> list[Predicted]:
+    """Hold what the control's requests predicted against what was observed; nothing where none did."""
+    stored = run.resolution.get("predicted")
+    if stored is None:
+        return []
+    told = []
+    for arm in stored["arms"]:
+        same = [
+            one for one in found if (one.comparison.metric, one.comparison.arm) == (stored["metric"], arm)
+        ]
+        known = [one for one in same if one.comparison.lift is not None]
+        seen = known[0].comparison if known else None
+        interval = (None, None) if seen is None else (seen.lift_low, seen.lift_high)
+        told.append(predicted_of(stored, arm, known[0].effect if known else None, interval))
+    return told
 
 
 def _told(run: Run, experiment: Experiment, found: Sequence[Found]) -> list[str]:

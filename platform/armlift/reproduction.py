@@ -17,6 +17,7 @@ from armlift.decisions import Decision, of_run
 from armlift.errors import StoreError
 from armlift.hashing import hash_of
 from armlift.novelty import Day, Novelty
+from armlift.predictions import Predicted
 from armlift.report import Report, make_report, report_of, time_of_report
 from armlift.runs import Run, find
 from armlift.snapshots import Snapshot, identify, keep
@@ -79,6 +80,7 @@ def stored_report(snapshot: Snapshot) -> Report:
         checks=[_made(Check, one) for one in document["checks"]],
         dropped=document["dropped"],
         novelty=[_novelty(one) for one in document["novelty"]],
+        predicted=[_made(Predicted, one) for one in document.get("predicted", ())],
         sql=snapshot.sql,
         answers=snapshot.aggregates["answers"],
         snapshot=snapshot.id,

@@ -9,6 +9,7 @@ from armlift.errors import InputError
 from armlift.rendering.forest_plot import figure
 from armlift.rendering.markup import Markup, heads, join, numbers, scrolling, tag, titled
 from armlift.rendering.novelty_section import novelty_section
+from armlift.rendering.predicted_section import predicted_section
 from armlift.rendering.reading import gain_of
 from armlift.rendering.tables import comparisons, left_out, origin
 from armlift.rendering.truth_section import truth_section
@@ -84,6 +85,7 @@ def render(report: Report) -> str:
             ),
             comparisons(report),
             truth_section(report),
+            predicted_section(report),
             novelty_section(report),
             left_out(report),
             origin(report),

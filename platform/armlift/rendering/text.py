@@ -9,6 +9,7 @@ from rich.text import Text
 from armlift.check import Check
 from armlift.comparisons import Comparison
 from armlift.rendering.novelty_section import slope_of
+from armlift.rendering.predicted_section import reading_of, statement_of
 from armlift.rendering.reading import gain_of, shown, within
 from armlift.rendering.words import (
     MODELLED,
@@ -53,6 +54,7 @@ def print_report(report: Report, console: Console | None = None) -> None:
     _print_resolution(report, out)
     _print_checks(report, out)
     _print_comparisons(report, out)
+    _print_predicted(report, out)
     dropped = [f"{reason} {number:,}" for reason, number in report.dropped.items() if number]
     out.print(Text(f"Left out or noted: {', '.join(dropped) or 'nothing'}"))
     _print_verdict(report.verdict, out)
@@ -118,6 +120,25 @@ def _print_comparisons(report: Report, out: Console) -> None:
     for changing in report.novelty:
         if changing.p_adjusted is not None and changing.p_adjusted < report.experiment.analysis.alpha:
             out.print(Text(fill(f"{changing.metric}, {changing.arm}: {slope_of(changing)}", out.width)))
+
+
+def _print_predicted(report: Report, out: Console) -> None:
+    """Print two lines a challenger: what the control's requests predict, and what was observed."""
+    if not report.predicted:
+        return
+    title = f"Predicted against observed ({report.predicted[0].metric})"
+    out.print(Text(title, style="bold"))
+    for one in report.predicted:
+        if one.lift is None:
+            _print_below(f"{one.arm}:", statement_of(one), out)
+            continue
+        predicted = f"{signed(one.lift)} ({between(one.lift_low, one.lift_high)})"
+        rows = f"{one.effective_rows:,.0f} effective rows"
+        lines = [f"  {one.arm:<14} predicted {predicted}, {rows}"]
+        observed = f"{signed(one.observed_lift)} ({between(one.observed_low, one.observed_high)})"
+        lines.append(f"  {'':<14} observed  {observed}, {reading_of(one)}")
+        for line in lines:
+            out.print(Text(fill(line, out.width, subsequent_indent=" " * 27)))
 
 
 def _print_verdict(verdict: Verdict, out: Console) -> None:

@@ -83,12 +83,38 @@ class PolicyValue:
         return ASSUMPTIONS[self.method]
 
 
-def totals_of(rows: Rows) -> Aggregates:
+def totals_of(rows: Rows, *, clip: float | None = None) -> Aggregates:
     """Add rows up by unit, into aggregates over COLUMNS.
 
-    A row matches where the evaluated policy is sure to show its item (probability 1). Raises InputError where
-    arrays differ in length, or a probability is none or, of the log, 0.
+    A row matches where the evaluated policy is sure to show its item (probability 1). Weights above `clip`
+    count as `clip` (Ionides 2008): less variance, and for rewards of 0 or more a value of `ips` that is too
+    low in the mean. Raises InputError where arrays differ in length, or a probability is none or, of the log,
+    0, and for a clip that is not above 0.
     """
+    weight = weights_of(rows, clip=clip)
+    count = len(rows.units)
+    predicted = np.zeros(count) if rows.predicted is None else rows.predicted
+    expected = np.zeros(count) if rows.expected is None else rows.expected
+    matched = (rows.target == 1.0).astype(np.float64)
+    values = (
+        np.ones(count), weight, weight * weight, weight * rows.rewards, matched, matched * rows.rewards,
+        expected + weight * (rows.rewards - predicted),
+    )  # fmt: skip
+    _, whose = np.unique(rows.units, return_inverse=True)
+    sums = np.stack([np.bincount(whose, value) for value in values], axis=1)
+    return Aggregates.of(COLUMNS, sums.astype(np.float64))
+
+
+def weights_of(rows: Rows, *, clip: float | None = None) -> Array:
+    """Give each row's weight q / p, at most `clip`; raises as `totals_of` does."""
+    _check(rows)
+    if clip is not None and not clip > 0.0:
+        raise InputError(f"clip is {clip:g}, must be above 0")
+    weights = rows.target / rows.logged
+    return weights if clip is None else np.minimum(weights, clip)
+
+
+def _check(rows: Rows) -> None:
     count = len(rows.units)
     named = {name: array for name, array in rows._asdict().items() if array is not None}
     for name, array in named.items():
@@ -104,17 +130,6 @@ def totals_of(rows: Rows) -> Aggregates:
             raise InputError(
                 f"rows: {name}[{wrong[0]}] is {probabilities[wrong[0]]:g}, must be {least} and at most 1"
             )
-    weight = rows.target / rows.logged
-    predicted = np.zeros(count) if rows.predicted is None else rows.predicted
-    expected = np.zeros(count) if rows.expected is None else rows.expected
-    matched = (rows.target == 1.0).astype(np.float64)
-    values = (
-        np.ones(count), weight, weight * weight, weight * rows.rewards, matched, matched * rows.rewards,
-        expected + weight * (rows.rewards - predicted),
-    )  # fmt: skip
-    _, whose = np.unique(rows.units, return_inverse=True)
-    sums = np.stack([np.bincount(whose, value) for value in values], axis=1)
-    return Aggregates.of(COLUMNS, sums.astype(np.float64))
 
 
 def policy_value(totals: Aggregates, method: PolicyMethod, *, alpha: float = 0.05) -> PolicyValue:

@@ -1,9 +1,10 @@
 """Comparisons within units: every unit met both arms, as in a paired replay."""
 
 from collections.abc import Sequence
+from math import nan
 
 from armlift.stats.aggregates import Aggregates
-from armlift.stats.estimates import Spread, SpreadOf, compare, variance_of
+from armlift.stats.estimates import Estimate, Spread, SpreadOf, compare, variance_of
 from armlift.stats.means import mean
 from armlift.stats.ratios import ratio, ratio_terms
 from armlift.stats.results import DEFAULT_RULES, Effect, Rules
@@ -32,9 +33,32 @@ def paired_ratios(
     degrees of freedom. Source: Deng, Knoblich & Lu (2018), section 3. As in `ratio`, leave out units whose
     columns are all 0 where few units have any.
     """
-    a, c = ratio_terms(pairs, *arm), ratio_terms(pairs, *control)
-    terms: tuple[Terms, Terms] = ([] if a is None else a[1], [] if c is None else c[1])
-    return compare("paired_ratio", ratio(pairs, *arm), ratio(pairs, *control), _within(pairs, *terms), rules)
+    return paired_mix(pairs, [(1.0, *arm)], control, rules)
+
+
+def paired_mix(
+    pairs: Aggregates,
+    arm: Sequence[tuple[float, str, str]],
+    control: tuple[str, str],
+    rules: Rules = DEFAULT_RULES,
+) -> Effect:
+    """Compare a weighted sum of ratios of totals with a ratio, within units.
+
+    `arm` has (weight, numerator, denominator) of each; weights are taken as fixed. Delta method as of
+    `paired_ratios`, with the weighted gradients. There is no value where a denominator adds up to 0.
+    """
+    parts = [(weight, ratio_terms(pairs, *names)) for weight, *names in arm]
+    c = ratio_terms(pairs, *control)
+    gradient = [(i, weight * g) for weight, part in parts if part is not None for i, g in part[1]]
+    if len(arm) == 1 and arm[0][0] == 1.0:
+        estimate = ratio(pairs, *arm[0][1:])
+    elif any(part is None for _, part in parts):
+        estimate = Estimate(pairs.n, None, nan)
+    else:
+        value = sum(weight * part[0] for weight, part in parts if part is not None)
+        estimate = Estimate(pairs.n, value, variance_of(pairs, gradient))
+    spread = _within(pairs, gradient, [] if c is None else c[1])
+    return compare("paired_ratio", estimate, ratio(pairs, *control), spread, rules)
 
 
 def _within(pairs: Aggregates, arm: Terms, control: Terms) -> SpreadOf:

@@ -175,3 +175,21 @@ def test_bad_rows_are_refused(changed: dict[str, Any], complaint: str) -> None:
     rows = Rows(np.array([1, 2]), np.array([1.0, 0.0]), np.array([0.5, 0.5]), np.array([0.5, 0.2]))
     with pytest.raises(InputError, match=complaint):
         totals_of(rows._replace(**changed))
+
+
+def test_clipping_lowers_ips_and_its_variance() -> None:
+    rows, _ = draw(np.random.default_rng(9), 200, sharp=2.0)
+    rewards = np.abs(rows.rewards)
+    plain, clipped = (
+        policy_value(totals_of(rows._replace(rewards=rewards), clip=clip), "ips") for clip in (None, 3.0)
+    )
+    weights = np.minimum(rows.target / rows.logged, 3.0)
+    assert clipped.value == pytest.approx((weights * rewards).mean(), rel=1e-9)
+    assert plain.value is not None
+    assert clipped.value is not None
+    assert plain.standard_error is not None
+    assert clipped.standard_error is not None
+    assert clipped.value < plain.value
+    assert clipped.standard_error < plain.standard_error
+    with pytest.raises(InputError, match="clip is 0, must be above 0"):
+        totals_of(rows, clip=0.0)

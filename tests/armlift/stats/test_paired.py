@@ -4,7 +4,7 @@ from scipy import stats
 
 from armlift.stats.aggregates import Aggregates, Array
 from armlift.stats.means import welch
-from armlift.stats.paired import paired_means, paired_ratios
+from armlift.stats.paired import paired_means, paired_mix, paired_ratios
 from armlift.stats.results import Rules
 
 MEANS = ("a", "c")
@@ -158,3 +158,28 @@ def test_coverage_is_nominal() -> None:
             covers(ratio.lift_low, ratio.lift_high, 0.2),
         ]
     assert np.all(np.abs(hits / sims - 0.95) < 4 * np.sqrt(0.95 * 0.05 / sims))
+
+
+def test_a_mix_of_ratios_equals_its_formula() -> None:
+    rng = np.random.default_rng(8)
+    units = 300
+    mood = rng.uniform(0.5, 1.5, units)
+    counts = rng.poisson(5, (units, 3)) + 1.0
+    rewards = counts * (mood[:, None] * [0.3, 0.2, 0.1] + rng.normal(0, 0.02, (units, 3)))
+    names = ("r0", "n0", "r1", "n1", "rc", "nc")
+    values = np.stack(
+        [rewards[:, 0], counts[:, 0], rewards[:, 1], counts[:, 1], rewards[:, 2], counts[:, 2]], 1
+    )
+    weights = (0.7, 0.3)
+    mix = [(weights[0], "r0", "n0"), (weights[1], "r1", "n1")]
+    found = paired_mix(Aggregates.of(names, values), mix, ("rc", "nc"))
+    ratios = rewards.sum(axis=0) / counts.sum(axis=0)
+    value = weights[0] * ratios[0] + weights[1] * ratios[1]
+    left = (rewards - ratios * counts) / counts.sum(axis=0)
+    log_left = (weights[0] * left[:, 0] + weights[1] * left[:, 1]) / value - left[:, 2] / ratios[2]
+    error = np.sqrt((log_left**2).sum() * units / (units - 1))
+    assert found.lift == pytest.approx(value / ratios[2] - 1)
+    assert found.lift_error == pytest.approx(error)
+    nothing = values.copy()
+    nothing[:, 3] = 0.0
+    assert paired_mix(Aggregates.of(names, nothing), mix, ("rc", "nc")).status == "no_data"

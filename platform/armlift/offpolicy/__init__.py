@@ -1,0 +1,1 @@
+"""Off-policy evaluation of logs: logs with propensities, policies, a reward model, estimates."""
