@@ -146,30 +146,25 @@ def _resolution(report: Report) -> Markup:
         f"Of {first}; a lift of this size is found in 80% of such runs, a smaller one less often.",
     )
     title = "Resolution: what this run can tell apart"
-    if found["matched"] is None:
+    if not found["compared_requests"]:
         return titled(title, tag("dl", detectable, class_="cards"), name="resolution")
-    return titled(
-        title,
-        tag(
-            "dl",
-            _card(
-                "Requests on which slates differ",
-                percent(found["differing_requests"]),
-                f"Of {count(found['compared_requests'])} compared requests. Where slates are the same, arms "
-                f"cannot differ; below {LEAST_DIFFERING:.0%} nothing can be told.",
-            ),
-            _card(
-                "Matched impressions",
-                count(found["matched"]),
-                f"Of the arm with fewest. {_counting(report)}; below {LEAST_MATCHED} nothing can be told.",
-            ),
-            _answered(report),
-            detectable,
-            class_="cards",
-        ),
-        _by_arm(report),
-        name="resolution",
+    differing = _card(
+        "Requests on which slates differ",
+        percent(found["differing_requests"]),
+        f"Of {count(found['compared_requests'])} compared requests. Where slates are the same, arms "
+        f"cannot differ; below {LEAST_DIFFERING:.0%} nothing can be told.",
     )
+    cards = tag("dl", differing, _matched(report), _answered(report), detectable, class_="cards")
+    return titled(title, cards, _by_arm(report), name="resolution")
+
+
+def _matched(report: Report) -> Markup:
+    """Say how many impressions count; nothing where users saw all that arms chose."""
+    matched = report.resolution["matched"]
+    if matched is None:
+        return Markup("")
+    meaning = f"Of the arm with fewest. {_counting(report)}; below {LEAST_MATCHED} nothing can be told."
+    return _card("Matched impressions", count(matched), meaning)
 
 
 def _counting(report: Report) -> str:
@@ -193,11 +188,14 @@ def _card(name: str, value: str, meaning: str) -> Markup:
 
 def _by_arm(report: Report) -> Markup:
     rows = []
+    matching = report.resolution["matched"] is not None
     for arm, own in report.resolution["by_arm"].items():
         compared = (percent(own["differing_requests"]), percent(own["mde"]))
         figures = ("control", "control") if arm == report.experiment.control else compared
-        rows.append(tag("tr", tag("th", arm, scope="row"), numbers(count(own["matched"]), *figures)))
-    columns = heads("Arm", *BY_ARM, numbers=frozenset(BY_ARM))
+        matched = [count(own["matched"])] if matching else []
+        rows.append(tag("tr", tag("th", arm, scope="row"), numbers(*matched, *figures)))
+    told = BY_ARM if matching else BY_ARM[1:]
+    columns = heads("Arm", *told, numbers=frozenset(told))
     return scrolling("Resolution by arm", columns, tag("tbody", *rows))
 
 

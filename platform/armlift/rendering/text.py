@@ -63,23 +63,15 @@ def print_report(report: Report, console: Console | None = None) -> None:
 
 def _print_resolution(report: Report, out: Console) -> None:
     resolution = report.resolution
-    if resolution["matched"] is None:
-        said = f"  smallest detectable lift {percent(resolution['mde'])}"
-        out.print(Text.assemble("\n", ("Resolution", "bold"), said))
-        return
-    out.print(
-        Text.assemble(
-            "\n",
-            ("Resolution", "bold"),
-            f"  smallest detectable lift {percent(resolution['mde'])}; slates differ on "
-            f"{percent(resolution['differing_requests'])} of "
-            f"{count(resolution['compared_requests'])} compared requests",
-        )
-    )
-    for arm, own in resolution["by_arm"].items():
-        differing = own["differing_requests"]
-        parts = [f"{count(own['matched'])} matched impressions"]
-        parts.append("control" if differing is None else f"differs on {percent(differing)}")
+    said = f"  smallest detectable lift {percent(resolution['mde'])}"
+    if compared := resolution["compared_requests"]:
+        differing = percent(resolution["differing_requests"])
+        said += f"; slates differ on {differing} of {count(compared)} compared requests"
+    out.print(Text.assemble("\n", ("Resolution", "bold"), said))
+    for arm, own in resolution["by_arm"].items() if compared else ():
+        differs = own["differing_requests"]
+        parts = [] if own["matched"] is None else [f"{count(own['matched'])} matched impressions"]
+        parts.append("control" if differs is None else f"differs on {percent(differs)}")
         if own.get("answered") is not None:
             parts.append(f"{percent(own['answered'])} of what it asked was answered")
         if own["mde"] is not None:

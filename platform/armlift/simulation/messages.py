@@ -17,7 +17,7 @@ from armlift.events import (
 from armlift.publishing import Message
 from armlift.replayer import NO_ARM
 from armlift.simulation.course import Page, unit_of
-from armlift.simulation.response import ACTIONS
+from armlift.simulation.response import ACTIONS, Response
 from armlift.simulation.traffic import APP, Traffic
 from armlift.simulation.users import Users
 
@@ -88,6 +88,16 @@ class Sender(NamedTuple):
         identity = exposure_identity(ts, self.run, unit, self.experiment, name)
         where = (self.experiment, self.generations[phase], phase, name, version)
         return Exposure(identity, self.run, ts, unit, *where)
+
+
+def done_with(response: Response, row: int, slot: int) -> Iterator[tuple[str, float]]:
+    """Give the feedback (kind, value) to the item in a slot of a request, `row` of the response."""
+    return _done(
+        bool(response.click[row, slot]),
+        bool(response.long_view[row, slot]),
+        float(response.play[row, slot]),
+        int(response.action[row, slot]),
+    )
 
 
 def _done(click: bool, long_view: bool, play: float, action: int) -> Iterator[tuple[str, float]]:

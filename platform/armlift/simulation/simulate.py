@@ -23,6 +23,7 @@ from armlift.rollup import Subject, rebuild
 from armlift.runs import SIMULATED, Run, begin, definition_of, find, finish, run_identity
 from armlift.segments import check_values, tell
 from armlift.simulation.attributes import Population, values_of
+from armlift.simulation.comparing import Comparing
 from armlift.simulation.course import Page, unit_of
 from armlift.simulation.fitted import Fitted
 from armlift.simulation.laboratory import Laboratory, Progress, Size
@@ -77,6 +78,7 @@ class Simulation:
         fits = FittedArms(lab, engine, watch=watch)
         self.arms: Mapping[str, Arm] = {name: fits.arm(lab.arm(name), past) for name in experiment.arms}
         self._left_out: Counter[str] = Counter()
+        self._comparing = Comparing(experiment, self._metrics, list(experiment.arms))
 
     def run(self, stream: EventStream, *, truth: bool = False, progress: Progress | None = None) -> Run:
         """Simulate, and give the finished run; with `truth` its resolution holds what users would truly have
@@ -96,7 +98,7 @@ class Simulation:
                     rebuild(connection, Subject(run.run, run.experiment, run.parsed()[1], run.paired))
         if not found.finished:
             self._publish(found, stream, progress)
-            found = self._finish(found.run, {"compared": 0}, dict(sorted(self._left_out.items())))
+            found = self._finish(found.run, self._comparing.result(), dict(sorted(self._left_out.items())))
         if truth and TRUTH not in found.resolution:
             told = truth_of(self.laboratory, self.arms, self._metrics, progress)
             resolution = {**found.resolution, TRUTH: [one._asdict() for one in told]}
@@ -116,6 +118,7 @@ class Simulation:
             told = lookback.kinds if int(shown.now.max()) >= self._first - lookback.time else ()
             waiting += sender.messages(users, traffic, shown, told, ids)
             self._count(traffic, shown)
+            self._comparing.add(shown)
             if len(waiting) >= BATCH:
                 publisher.publish(waiting)
                 waiting = []
