@@ -74,7 +74,7 @@ def fit_world(
                 float(activity.unit_sessions.sum()) / (len(model.units) * activity.days), _MOST_SESSIONS
             ),
             "rows_per_session": min(max(1.0, activity.rows_per_session), _MOST_ROWS),
-            "weekdays": tuple(np.minimum(7 * activity.weekdays, _MOST_WEEKDAY).tolist()),
+            "weekdays": _weekdays(activity.weekdays),
         }
     )
     known = {kind: rate.given for kind, rate in model.rates.items() if kind != "hate"}
@@ -91,6 +91,12 @@ def fit_world(
     targets = {APP: rates[APP], UNIFORM: rates.get(UNIFORM) or _expected(model, rates[APP])}
     identity = f"{log.summary.sha256}|{'' if videos is None else videos.stat().st_size}"
     return Fitted(changed, Origin(world, targets, identity), len(model.items) - len(kept))
+
+
+def _weekdays(shares: Floats) -> tuple[float, ...]:
+    """Give what each weekday multiplies sessions by; one that the log does not have is like their mean."""
+    factors = np.where(shares > 0, shares / shares[shares > 0].mean(), 1.0)
+    return tuple(np.minimum(factors, _MOST_WEEKDAY).tolist())
 
 
 def _counted(log: Log, model: ResponseModel) -> tuple[Ints, dict[str, Rates]]:
