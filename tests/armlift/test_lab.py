@@ -46,17 +46,18 @@ def schema_of(path: Path) -> Draft202012Validator:
 
 def test_a_stock_lab_reads(folder: Path) -> None:
     lab = Lab(folder)
-    assert lab.experiment_names() == ["baselines"]
+    assert lab.experiment_names() == ["baselines", "demo"]
     assert lab.arm_names() == sorted(arm_classes())
-    assert set(lab.experiment("baselines").arms) <= set(lab.arm_names())
-    assert set(lab.metrics_of(lab.experiment("baselines"))) <= set(lab.metrics)
+    for experiment in map(lab.experiment, lab.experiment_names()):
+        assert set(experiment.arms) <= set(lab.arm_names())
+        assert set(lab.metrics_of(experiment)) <= set(lab.metrics)
     for name in lab.arm_names():
         assert lab.arm(name).name == name
 
 
 def test_every_definition_meets_the_schema_it_points_at(folder: Path) -> None:
     found = definitions(folder)
-    assert len(found) == 3 + len(arm_classes())
+    assert len(found) == 4 + len(arm_classes())
     for path in found:
         schema_of(path).validate(data_of(path))
 
@@ -102,8 +103,8 @@ def test_a_lab_is_found_upwards(folder: Path, monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"no lab in .* or its parents"):
         find_lab(None)
-    init_lab(tmp_path / "baselines")
-    assert find_lab(None) == tmp_path / "baselines"
+    init_lab(tmp_path / "demo")
+    assert find_lab(None) == tmp_path / "demo"
 
 
 def test_what_editors_leave_behind_is_no_definition(tmp_path: Path) -> None:

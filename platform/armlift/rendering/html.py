@@ -146,7 +146,7 @@ def _resolution(report: Report) -> Markup:
         f"Of {first}; a lift of this size is found in 80% of such runs, a smaller one less often.",
     )
     title = "Resolution: what this run can tell apart"
-    if not found["compared_requests"]:
+    if found["matched"] is None and not found["compared_requests"]:
         return titled(title, tag("dl", detectable, class_="cards"), name="resolution")
     differing = _card(
         "Requests on which slates differ",

@@ -64,11 +64,13 @@ def print_report(report: Report, console: Console | None = None) -> None:
 def _print_resolution(report: Report, out: Console) -> None:
     resolution = report.resolution
     said = f"  smallest detectable lift {percent(resolution['mde'])}"
-    if compared := resolution["compared_requests"]:
+    compared = resolution["compared_requests"]
+    told = compared or resolution["matched"] is not None
+    if told:
         differing = percent(resolution["differing_requests"])
         said += f"; slates differ on {differing} of {count(compared)} compared requests"
     out.print(Text.assemble("\n", ("Resolution", "bold"), said))
-    for arm, own in resolution["by_arm"].items() if compared else ():
+    for arm, own in resolution["by_arm"].items() if told else ():
         differs = own["differing_requests"]
         parts = [] if own["matched"] is None else [f"{count(own['matched'])} matched impressions"]
         parts.append("control" if differs is None else f"differs on {percent(differs)}")

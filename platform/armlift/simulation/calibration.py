@@ -69,7 +69,7 @@ def calibrate(settings: SimulationSettings, origin: Origin | None = None) -> Res
     What was found for the last few is remembered.
     """
     origin = origin or Origin(World.of(settings))
-    # What bears little on the rates of two days like any others; pilots of users who seldom come would be large.
+    # What bears little on the rates; pilots of users who seldom come would be large.
     same = {"planted": {}, "novelty": 0.0, "history_days": 1, "training_users": 1, "retrain": "never"}
     often = {"weekdays": (1.0,) * 7, "sessions_per_day": max(1.0, settings.sessions_per_day)}
     plain = settings.model_copy(update={**same, **often})

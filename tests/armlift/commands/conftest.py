@@ -38,10 +38,11 @@ Edit = Callable[[str, str, str], Path]
 
 @pytest.fixture(scope="session")
 def lab_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make one lab that tests copy; its experiment is fixed here, whatever the stock one says."""
+    """Make one lab that tests copy; its one experiment is fixed here, whatever the stock ones say."""
     folder = tmp_path_factory.mktemp("template") / "lab"
     init_lab(folder)
     (folder / "experiments" / "baselines.yaml").write_text(EXPERIMENT)
+    (folder / "experiments" / "demo.yaml").unlink()
     return folder
 
 

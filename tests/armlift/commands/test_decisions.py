@@ -103,10 +103,10 @@ def test_an_arm_ships_by_override_and_the_report_says_so(
 
 def test_bad_words_are_one_line(lab: Path, report: dict[str, Any], refused: Refused) -> None:
     known = report["snapshot"]
-    says = f"{lab}: has no experiment 'dmo', must be one of baselines (did you mean baselines?)"
-    assert refused("experiment", "decisions", "dmo", "--lab", lab) == says
-    line = refused("experiment", "stop", "dmo", "--snapshot", known, "--lab", lab, *REASON)
-    assert line == f"--snapshot {known} is of experiment 'baselines', must be of 'dmo'"
+    says = f"{lab}: has no experiment 'bselines', must be one of baselines (did you mean baselines?)"
+    assert refused("experiment", "decisions", "bselines", "--lab", lab) == says
+    line = refused("experiment", "stop", "bselines", "--snapshot", known, "--lab", lab, *REASON)
+    assert line == f"--snapshot {known} is of experiment 'baselines', must be of 'bselines'"
     line = refused("report", "--snapshot", "feed", "--lab", lab)
     assert line == "--snapshot 'feed' is not known; `armlift report EXPERIMENT` makes one"
     line = refused("report", "baselines", "--verify", "--lab", lab)

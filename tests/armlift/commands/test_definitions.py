@@ -14,7 +14,7 @@ from armlift.lab import stock_arms
 Refused = Callable[..., str]
 Edit = Callable[[str, str, str], Path]
 
-DEMO = "experiments/demo.yaml"
+DEMO = "experiments/baselines.yaml"
 POPULARITY = "arms/popularity.yaml"
 PHASE = "  - traffic: 1.0"
 ARMS = "{popularity: 1, covisitation: 1, random: 1}"
@@ -431,14 +431,18 @@ def test_slices_of_one_layer_must_not_overlap(
 
 
 def test_unknown_names_list_the_known_ones(lab: Path, refused: Refused) -> None:
-    assert refused("experiment", "check", "dmo", "--lab", lab) == (
-        f"{lab}: has no experiment 'dmo', must be one of baselines (did you mean baselines?)"
+    assert refused("experiment", "check", "bselines", "--lab", lab) == (
+        f"{lab}: has no experiment 'bselines', must be one of baselines (did you mean baselines?)"
     )
     assert refused("arm", "check", "randm", "--lab", lab) == (
         f"{lab}: has no arm 'randm', must be one of {', '.join(NAMES)} (did you mean random?)"
     )
-    assert refused("explain", "u1", "dmo", "--lab", lab).startswith(f"{lab}: has no experiment 'dmo'")
-    assert refused("experiment", "show", "dmo", "--lab", lab).startswith(f"{lab}: has no experiment 'dmo'")
+    assert refused("explain", "u1", "bselines", "--lab", lab).startswith(
+        f"{lab}: has no experiment 'bselines'"
+    )
+    assert refused("experiment", "show", "bselines", "--lab", lab).startswith(
+        f"{lab}: has no experiment 'bselines'"
+    )
 
 
 def test_a_lab_without_definitions(lab: Path, refused: Refused, capsys: pytest.CaptureFixture[str]) -> None:

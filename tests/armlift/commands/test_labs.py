@@ -50,7 +50,8 @@ def test_init_overwrites_nothing(tmp_path: Path, refused: Refused) -> None:
 
 def test_an_init_that_was_broken_off_is_done_again(lab: Path, lab_template: Path) -> None:
     (lab / "armlift.toml").unlink()
-    (lab / "experiments" / "demo.yaml").unlink()
+    assert run(["init", str(lab)]) == 2
+    (lab / "experiments" / "baselines.yaml").unlink()
     assert run(["init", str(lab)]) == 0
     assert (lab / "armlift.toml").read_bytes() == (lab_template / "armlift.toml").read_bytes()
     assert (lab / "experiments" / "demo.yaml").is_file()
@@ -246,8 +247,23 @@ def test_a_schema_that_is_not_known_is_one_line(lab: Path, refused: Refused) -> 
     assert "has schema '9999', must be at most" in refused("db", "upgrade", "--lab", lab)
 
 
-def test_demo_makes_a_lab_a_log_and_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["demo", "--lab", str(tmp_path / "demo"), "--users", "12", "--days", "2"]
+def test_demo_ends_with_the_verdict_and_the_truth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["demo", "--lab", str(tmp_path / "demo"), "--users", "120", "--days", "2"]
+    assert run(words) == 0
+    out, err = capsys.readouterr()
+    assert "SYNTHETIC" in out
+    assert err.splitlines()[0] == f"made the lab {tmp_path / 'demo'}"
+    end = out[out.index("Verdict: ") :]
+    assert "The truth: the same users, all of them under one arm after another" in end
+    assert {line.split()[0] for line in end.splitlines() if "±" in line} == {"recgpt", "recgpt1"}
+    assert run(words) == 0
+    again, err = capsys.readouterr()
+    assert again == out
+    assert "made" not in err
+
+
+def test_demo_replays_a_generated_log_if_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["demo", "--log", "--lab", str(tmp_path / "demo"), "--users", "12", "--days", "2"]
     assert run(words) == 0
     out, err = capsys.readouterr()
     assert "SYNTHETIC" in out

@@ -77,7 +77,7 @@ def test_power_from_numbers(lab: Path, capsys: pytest.CaptureFixture[str]) -> No
 def test_the_plans_own_lift_is_the_default(
     lab: Path, edit: Callable[[str, str, str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    edit("experiments/demo.yaml", "{alpha: 0.05}", "{alpha: 0.05, smallest_lift: 0.3}")
+    edit("experiments/baselines.yaml", "{alpha: 0.05}", "{alpha: 0.05, smallest_lift: 0.3}")
     assert answer(capsys, "power", "baselines", "--lab", lab, *NUMBERS)["plans"][0]["lift"] == 0.3
 
 
@@ -168,7 +168,9 @@ def test_without_a_run_numbers_are_asked_for(lab: Path, refused: Refused) -> Non
     line = refused("power", "baselines", "--lab", lab)
     assert line.startswith("experiment 'baselines' has no run yet; ")
     assert line.endswith(", or give numbers: --mean and --sd, or --rate")
-    assert refused("power", "dmo", "--lab", lab).startswith(f"{lab}: has no experiment 'dmo', must be one of")
+    assert refused("power", "bselines", "--lab", lab).startswith(
+        f"{lab}: has no experiment 'bselines', must be one of"
+    )
 
 
 def test_bad_input_of_aa_is_one_line(replayed: Path, refused: Refused) -> None:

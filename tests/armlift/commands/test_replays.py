@@ -99,8 +99,8 @@ def test_missing_words_are_one_line(lab: Path, log_file: Path, refused: Refused)
 
 
 def test_an_unknown_experiment_lists_the_known_ones(lab: Path, log_file: Path, refused: Refused) -> None:
-    says = f"{lab}: has no experiment 'dmo', must be one of baselines (did you mean baselines?)"
-    assert refused("replay", "dmo", "--lab", lab, "--log", log_file) == says
+    says = f"{lab}: has no experiment 'bselines', must be one of baselines (did you mean baselines?)"
+    assert refused("replay", "bselines", "--lab", lab, "--log", log_file) == says
     assert run(["db", "upgrade", "--lab", str(lab)]) == 0
 
 
@@ -111,8 +111,8 @@ def test_a_report_without_runs(lab: Path, refused: Refused, capsys: pytest.Captu
     capsys.readouterr()
     says = "experiment 'baselines' has no run yet; make one with `armlift replay baselines`"
     assert refused("report", "baselines", "--lab", lab) == says
-    says = f"{lab}: has no experiment 'dmo', must be one of baselines (did you mean baselines?)"
-    assert refused("report", "dmo", "--lab", lab) == says
+    says = f"{lab}: has no experiment 'bselines', must be one of baselines (did you mean baselines?)"
+    assert refused("report", "bselines", "--lab", lab) == says
     line = refused("report", "baselines", "--lab", lab, "--as-of", "nonsense")
     assert line == "--as-of: 'nonsense' is not a time, must be like 2022-04-15 or 2022-04-15T06:30+08:00"
     line = refused("report", "baselines", "--lab", lab, "--as-of", "9999-12-31")
