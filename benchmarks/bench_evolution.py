@@ -37,7 +37,7 @@ STRENGTHS = (0.0, 0.25, 0.5, 1.0)
 SEEDS, SEEDS_VARIABLE = 10, "ARMLIFT_BENCH_SEEDS"
 FIRST_SEED = 10
 """The world and the arm's training were chosen on seeds before this one."""
-PROMPTS_AT, PROMPTS_SEEDS = 0.5, 4
+PROMPTS_AT, PROMPTS_SEEDS = 0.5, 6
 PROCESSES = 2
 LEAST = 40
 """Groups of fewer users a seed, on average, are put together."""

@@ -34,7 +34,7 @@ SMALL = Scale(users=30, days=1, arm={"dim": 4, "heads": 1, "epochs": 1, "pretrai
 LEVELS = Levels(-1.5, -2.0, 0.5, 1.5, np.zeros(published.TABS))
 
 
-def fixed(settings: SimulationSettings) -> ResponseModel:
+def fixed(settings: SimulationSettings, origin: None = None) -> ResponseModel:
     """Take levels that were found before: to find them takes longer than the study of few users."""
     return ResponseModel(World.of(settings), LEVELS, settings)
 
