@@ -2,7 +2,7 @@
 
 At each strength of evolution and for each seed a small recgpt is trained once, and served with several m:n.
 `heard` serves the same weights with `recall_as: behaviour`; an oracle tells what steps could gain at all.
-Then the number of prompts, K, by users' degree of activity. All of it takes half an hour on two cores;
+Then the number of prompts, K, by users' degree of activity. All of it takes some twenty minutes on two cores;
 ARMLIFT_BENCH_SEEDS=2 runs fewer seeds: a trial, not a measurement.
 """
 
@@ -37,10 +37,14 @@ STRENGTHS = (0.0, 0.25, 0.5, 1.0)
 SEEDS, SEEDS_VARIABLE = 10, "ARMLIFT_BENCH_SEEDS"
 FIRST_SEED = 10
 """The world and the arm's training were chosen on seeds before this one."""
-PROMPTS_AT, PROMPTS_SEEDS = 0.5, 6
+PROMPTS_AT = 0.5
 PROCESSES = 2
 LEAST = 40
 """Groups of fewer users a seed, on average, are put together."""
+
+How = Callable[[Cell, str, str, str], Effect]
+"""`true` or `estimated`."""
+ALPHA = 0.05
 
 BASES = {**dict.fromkeys([*SAID, *HEARD], ONE_STEP), **dict.fromkeys(ORACLES, ORACLE)}
 """What each recall is compared with."""
@@ -49,36 +53,54 @@ BASES = {**dict.fromkeys([*SAID, *HEARD], ONE_STEP), **dict.fromkeys(ORACLES, OR
 def main() -> None:
     """Simulate, measure and print."""
     count = int(os.environ.get(SEEDS_VARIABLE, SEEDS))
-    seeds, few = (range(FIRST_SEED, FIRST_SEED + n) for n in (count, min(count, PROMPTS_SEEDS)))
+    seeds = range(FIRST_SEED, FIRST_SEED + count)
     with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
         parts = [pool.submit(all_recalls, strength, seeds, Scale()) for strength in STRENGTHS]
-        asked = pool.submit(all_prompts, PROMPTS_AT, few, Scale())
+        asked = pool.submit(all_prompts, PROMPTS_AT, seeds, Scale())
         cells = [cell for part in parts for cell in part.result()]
         by_prompts = asked.result()
-    print("\n".join([*recall_table(cells), "", covered(cells), "", *prompt_table(by_prompts), ""]))
+    lines = [*tables(cells), *best(cells), covered(cells), "", *prompt_table(by_prompts), ""]
+    print("\n".join(lines))
     show(figures(cells))
 
 
-def recall_table(cells: Sequence[Cell]) -> Iterator[str]:
-    """Tell every recall's rates and lifts, a line of Markdown each."""
-    yield (
-        f"| evolution | recall | {CLICK_RATE} | true lift | p, Holm | estimated lift | true lift, clicks "
-        f"| long views |"
-    )
-    yield "|---|---|---|---|---|---|---|---|"
-    adjusted = adjusted_p(cells)
-    for strength, here in by_strength(cells).items():
-        for name in (None, ONE_STEP, ORACLE):
-            what = {None: "the app, before", ONE_STEP: f"{ONE_STEP}, recgpt1"}.get(name, name)
-            yield f"| {strength} | {what} | {rate(here, name):.4f} | | | | | |"
-            for recall in (one for one, base in BASES.items() if base == name):
-                lifts = [told(lifts_of(here, recall, true, metric)) for metric in METRICS]
-                p = adjusted.get((strength, recall))
-                columns = (
-                    f"{rate(here, recall):.4f}", lifts[0], "" if p is None else f"{p:.2g}",
-                    told(lifts_of(here, recall, estimated)), *lifts[1:],
-                )  # fmt: skip
-                yield f"| {strength} | {recall} | {' | '.join(columns)} |"
+def tables(cells: Sequence[Cell]) -> Iterator[str]:
+    """Tell rates and lifts, a line of Markdown each."""
+    yield from [*rate_table(cells), ""]
+    yield from [*lift_table(cells, "estimated lift", estimated, CLICK_RATE), ""]
+    for metric in METRICS:
+        yield from [*lift_table(cells, f"true lift, {metric}", true, metric), ""]
+
+
+def rate_table(cells: Sequence[Cell]) -> Iterator[str]:
+    """Tell click rates by strength, a line of Markdown each."""
+    parts = by_strength(cells).values()
+    yield from _head(cells, CLICK_RATE)
+    for name in (None, ONE_STEP, *SAID, *HEARD, ORACLE, *ORACLES):
+        yield _line(name or "the app, before", [f"{rate(here, name):.4f}" for here in parts])
+
+
+def lift_table(cells: Sequence[Cell], title: str, how: How, metric: str) -> Iterator[str]:
+    """Tell lifts by strength, a line of Markdown each; those of `adjusted_p` below .05 are bold."""
+    adjusted = adjusted_p(cells) if metric == CLICK_RATE and how is true else {}
+    yield from _head(cells, title)
+    for name, base in BASES.items():
+        found = []
+        for strength, here in by_strength(cells).items():
+            text = told(lifts_of(here, name, how, metric))
+            p = adjusted.get((strength, name))
+            found.append(text if p is None or p >= ALPHA else f"**{text}**")
+        yield _line(f"{name} over {base}", found)
+
+
+def _head(cells: Sequence[Cell], title: str) -> Iterator[str]:
+    columns = [f"evolution {strength:g}" for strength in by_strength(cells)]
+    yield _line(title, columns)
+    yield _line("---", ["---"] * len(columns))
+
+
+def _line(name: str, columns: Sequence[str]) -> str:
+    return f"| {' | '.join([name, *columns])} |"
 
 
 def by_strength(cells: Sequence[Cell]) -> dict[float, list[Cell]]:
@@ -87,9 +109,7 @@ def by_strength(cells: Sequence[Cell]) -> dict[float, list[Cell]]:
     return {strength: [cell for cell in cells if cell.strength == strength] for strength in strengths}
 
 
-def lifts_of(
-    cells: Sequence[Cell], name: str, how: Callable[[Cell, str, str, str], Effect], metric: str = CLICK_RATE
-) -> Pooled:
+def lifts_of(cells: Sequence[Cell], name: str, how: How, metric: str = CLICK_RATE) -> Pooled:
     """Pool an arm's lifts, `true` or `estimated`, over seeds."""
     return pooled([lift(how(cell, name, BASES[name], metric)) for cell in cells])
 
@@ -120,9 +140,20 @@ def covered(cells: Sequence[Cell]) -> str:
     return f"{sum(known)} of {len(known)} intervals of estimates hold the truth."
 
 
+def best(cells: Sequence[Cell]) -> Iterator[str]:
+    """Name the best m:n of each strength, and what it has over the next best, a line each."""
+    two_steps = [name for name, recall in HEARD.items() if len(recall) == 2]
+    families = {"replies": list(SAID), "heard, two steps": two_steps, "heard, any steps": list(HEARD)}
+    for strength, here in by_strength(cells).items():
+        for what, family in families.items():
+            order = sorted(family, key=lambda name: -lifts_of(here, name, true).value)
+            over = pooled([lift(true(cell, order[0], order[1])) for cell in here])
+            yield f"evolution {strength}, {what}: best {order[0]}, over {order[1]} {told(over)}"
+
+
 def told(found: Pooled) -> str:
     """Write a lift with its interval, in percent."""
-    return f"{found.value:+.2%} [{found.low:+.2%}, {found.high:+.2%}]"
+    return f"{found.value:+.1%} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 
 
 def prompt_table(cells: Sequence[Cell]) -> Iterator[str]:
@@ -135,17 +166,14 @@ def prompt_table(cells: Sequence[Cell]) -> Iterator[str]:
     )
     yield "|---" * (3 + len(others)) + "|"
     for name, rows in groups_of(cells).items():
-        users = np.mean([one.sum() for one in rows])
-        rates = [true(cell, base, base, rows=mine).mean for cell, mine in zip(cells, rows, strict=True)]
-        lifts = [
-            told(
-                pooled(
-                    [lift(true(cell, other, base, rows=mine)) for cell, mine in zip(cells, rows, strict=True)]
-                )
-            )
-            for other in others
-        ]
-        yield f"| {name} | {users:.0f} | {np.mean([one or 0.0 for one in rates]):.4f} | {' | '.join(lifts)} |"
+        effects = {
+            arm: [true(cell, arm, base, rows=mine) for cell, mine in zip(cells, rows, strict=True)]
+            for arm in PROMPTS
+        }
+        users = np.mean([mine.sum() for mine in rows])
+        rate_of_base = np.mean([one.mean or 0.0 for one in effects[base]])
+        lifts = [told(pooled([lift(one) for one in effects[arm]])) for arm in others]
+        yield f"| {name} | {users:.0f} | {rate_of_base:.4f} | {' | '.join(lifts)} |"
 
 
 def groups_of(cells: Sequence[Cell]) -> dict[str, list[npt.NDArray[np.bool_]]]:
@@ -169,14 +197,14 @@ def figures(cells: Sequence[Cell]) -> list[Figure]:
     adjusted = adjusted_p(cells)
     for strength, here in by_strength(cells).items():
         for family in (SAID, HEARD):
-            best = max(family, key=lambda name: lifts_of(here, name, true).value)
-            truth, estimate = lifts_of(here, best, true), lifts_of(here, best, estimated)
-            gaps = pooled([lift(estimated(c, best, ONE_STEP)) - lift(true(c, best, ONE_STEP)) for c in here])
+            top = max(family, key=lambda name: lifts_of(here, name, true).value)
+            truth, estimate = lifts_of(here, top, true), lifts_of(here, top, estimated)
+            gaps = pooled([lift(estimated(c, top, ONE_STEP)) - lift(true(c, top, ONE_STEP)) for c in here])
             goal, holds = "estimate - truth covers 0", not gaps.apart
             if not strength:
                 goal = "no m:n is told apart from 0"
-                holds = all((adjusted[strength, name] or 1.0) > 0.05 for name in family)
-            what = f"evolution {strength}, {best}"
+                holds = all((adjusted[strength, name] or 1.0) > ALPHA for name in family)
+            what = f"evolution {strength}, {top}"
             found.append(
                 Figure(what, truth.value, "true lift", "estimate", estimate.value, None, goal, holds)
             )

@@ -6,7 +6,7 @@ from math import isnan
 
 import numpy as np
 import pytest
-from bench_evolution import BASES, covered, figures, groups_of, prompt_table, recall_table
+from bench_evolution import BASES, best, covered, figures, groups_of, prompt_table, tables
 from evolution import (
     CLICKS,
     HEARD,
@@ -93,9 +93,10 @@ def test_seeds_are_pooled_by_students_t() -> None:
 def test_tables_and_figures_tell_every_recall(cell: Cell) -> None:
     cells = [replace(cell, strength=strength, seed=seed) for strength in (0.0, 1.0) for seed in (0, 1)]
     cells[1] = cells[3] = replace(cells[1], totals={n: t + (n in HEARD) for n, t in cell.totals.items()})
-    lines = list(recall_table(cells))
-    assert len(lines) == 2 + 2 * (3 + len(BASES))
-    assert len({line.count("|") for line in lines}) == 1
+    lines = list(tables(cells))
+    assert len(lines) == (3 + 3 + len(BASES)) + 4 * (3 + len(BASES))
+    assert {line.count("|") for line in lines} == {0, 4}
+    assert len(list(best(cells))) == 2 * 3
     assert covered(cells).split()[2] == str(len(cells) * len(BASES))
     assert [one.bench.split(",")[0] for one in figures(cells)[::2]] == ["evolution 0.0", "evolution 1.0"]
 

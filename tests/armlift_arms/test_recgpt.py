@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from armlift.arm import Behaviour, History, ItemTable, Prompt, Request, Slate
+from armlift.arm import Arm, Behaviour, History, ItemTable, Prompt, Request, Slate
 from armlift.errors import InputError
 from armlift.fitting import fitting
 from armlift.trials import redefined
@@ -39,7 +39,7 @@ def asked(
     return Request("0" * 32, unit, 1000, k, behaviours(numbers), prompts=prompts)
 
 
-def answer(arm: RecGpt, request: Request) -> Slate:
+def answer(arm: Arm, request: Request) -> Slate:
     return arm.recommend([request])[0]
 
 
