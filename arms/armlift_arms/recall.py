@@ -29,7 +29,8 @@ class Plan(NamedTuple):
     """How the model answers: K replies, then recall steps of so many items; replies of `turns` are seen.
 
     The replies are generated one after another, or all from the state after the behaviour (`parallel`). Each
-    is the best one, or drawn from the fewest items that have `top_p` of the probability together.
+    is the best one, or drawn from the fewest items that have `top_p` of the probability together. A recall
+    step follows the first item of the one before as a reply, or, `heard`, as a behaviour of the unit.
     """
 
     replies: int
@@ -37,6 +38,7 @@ class Plan(NamedTuple):
     turns: int
     parallel: bool = False
     top_p: float | None = None
+    heard: bool = False
 
     @property
     def generated(self) -> int:
@@ -131,6 +133,20 @@ class Recall:
 
     def _scores(self, states: Tensor) -> Tensor:
         return self._model.decoder.scores(states, self._vectors)
+
+    def go_on(self, talk: Talk, met: Tensor, first: Tensor) -> Tensor:
+        """Go on from a recall step, whose first items are `first` [R], to the next.
+
+        A reply is said; a behaviour is heard, and replied to with the best items. Gives what the units have
+        met by then, given what they had before, [R, L].
+        """
+        if not self._plan.heard:
+            talk.say(first)
+            return met
+        talk.hear(first)
+        met = torch.cat([met, first[:, None]], dim=1)
+        self._reply(talk, met, met.new_full((len(first), self._plan.replies), -1), None)
+        return met
 
     def _reply(self, talk: Talk, met: Tensor, given: Tensor, numbers: Tensor | None) -> None:
         """Say the replies of a turn: those `given` [R, K], else the best not met, [R, L], nor said in it."""

@@ -38,6 +38,11 @@ class RecGptConfig(DecoderConfig):
         max_length=20,
         description="Shares of the recall steps; for a slate of k they are scaled to sum to k.",
     )
+    recall_as: Literal["reply", "behaviour"] = Field(
+        default="reply",
+        description="A step follows the first item of the one before as the model's own reply, or as if the "
+        "unit had taken it; in answers, not in training.",
+    )
     prompts: int = Field(default=1, ge=0, le=50, description="K, how many prompts answer a behaviour.")
     prompt_placement: Literal["tail", "every"] = Field(
         default="tail", description="Prompts are in view after the last behaviour alone, or after every one."
@@ -86,7 +91,8 @@ class RecGptConfig(DecoderConfig):
         from armlift_arms.recall import Plan
 
         turns = self.prompt_turns if self.prompt_placement == "every" else 1
-        return Plan(self.prompts, self.recall, turns, self.decoding == "parallel", self.top_p)
+        parallel, heard = self.decoding == "parallel", self.recall_as == "behaviour"
+        return Plan(self.prompts, self.recall, turns, parallel, self.top_p, heard)
 
 
 class RecGpt(NeuralArm[RecGptConfig]):
@@ -147,13 +153,14 @@ class RecGpt(NeuralArm[RecGptConfig]):
         with torch.inference_mode():
             sequences = [one.sequence for one in asked]
             for rows, talk in self._recall.conversations(sequences, units, known):
+                met = rows.tokens
                 for step in range(steps):
                     scores = self._recall.scores(talk).cpu().numpy()
                     first = np.zeros(len(scores), dtype=np.int64)
                     for row, place in enumerate(rows.places.tolist()):
                         first[row] = slates[place].take(step, scores[row])
                     if step < steps - 1:
-                        talk.say(torch.from_numpy(first).to(rows.tokens.device))
+                        met = self._recall.go_on(talk, met, torch.from_numpy(first).to(met.device))
                 self._show(rows, talk, asked, known.given, slates)
         return [slate.ranking() for slate in slates]
 
@@ -183,13 +190,13 @@ class RecGpt(NeuralArm[RecGptConfig]):
         given: Sequence[Longs],
         slates: "Sequence[_Slate]",
     ) -> None:
-        """Tell the slates of some rows which prompts were in view."""
+        """Tell the slates of some rows which prompts to their behaviours were in view."""
         width = rows.tokens.shape[1]
         for turn, step, items, scores in talk.prompts:
             values = zip(rows.places.tolist(), items.tolist(), scores.tolist(), strict=False)
             for place, item, score in values:
                 at = turn - width + len(asked[place].sequence)
-                if at >= 0:
+                if 0 <= at < len(asked[place].sequence):
                     position = int(asked[place].positions[at])
                     was_given = bool(given[place][at, step] >= 0)
                     prompt = Prompt(position, step, self._ids[item], score, was_given)

@@ -54,7 +54,7 @@ def train(config: RecGptConfig, known: Known, warm: Warm | None) -> Tensors:
 
 _last: dict[str, tuple[Tensors, dict[str, float]]] = {}
 """The weights and figures of the last training, by what decides them."""
-_ANSWERING = {"name", "model", "description", "exploration"}
+_ANSWERING = {"name", "model", "description", "exploration", "recall_as"}
 """What of a definition changes answers alone."""
 
 

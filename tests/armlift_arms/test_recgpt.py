@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from armlift.arm import Behaviour, History, ItemTable, Prompt, Request, Slate
+from armlift.arm import Arm, Behaviour, History, ItemTable, Prompt, Request, Slate
 from armlift.errors import InputError
 from armlift.fitting import fitting
+from armlift.trials import redefined
 from armlift_arms.recgpt import RecGpt, RecGptConfig, shares
 from armlift_arms.recgpt1 import RecGpt1
 
@@ -38,7 +39,7 @@ def asked(
     return Request("0" * 32, unit, 1000, k, behaviours(numbers), prompts=prompts)
 
 
-def answer(arm: RecGpt, request: Request) -> Slate:
+def answer(arm: Arm, request: Request) -> Slate:
     return arm.recommend([request])[0]
 
 
@@ -80,6 +81,19 @@ def test_slates_tell_steps_and_prompts() -> None:
     ]
     met = {ITEMS.ids[number] for number in (4, 5, 6)}
     assert len({prompt.item for prompt in slate.prompts} - met) == 2
+
+
+@pytest.mark.parametrize("prompts", [0, 2])
+def test_a_step_may_follow_the_best_item_as_if_the_unit_had_taken_it(prompts: int) -> None:
+    arm = fitted(circle(), prompts=prompts, learning_rate=0.01)
+    heard = redefined(arm, {"recall": [1, 1, 1], "recall_as": "behaviour"})
+    one_step = redefined(arm, {"recall": [1]})
+    numbers, slate = [4, 5, 6], answer(heard, asked([4, 5, 6], k=3))
+    for item in slate.items:
+        assert answer(one_step, asked(numbers, k=1)).items == [item]
+        numbers.append(ITEMS.ids.index(item))
+    # What it replies to behaviours that are not there is not told.
+    assert [prompt.position for prompt in slate.prompts] == [2] * prompts
 
 
 def test_recgpt1_has_the_weights_of_recgpt_and_one_step() -> None:
