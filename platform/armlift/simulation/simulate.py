@@ -87,7 +87,9 @@ class Simulation:
             self._publish(found, stream, again, progress)
             found = self._finish(found.run, {"compared": 0}, dict(sorted(self._left_out.items())))
         if truth and "truth" not in found.resolution:
-            told = truth_of(self.laboratory, self.arms, self._metrics, progress)
+            told = truth_of(
+                self.laboratory, self.arms, self._metrics, progress, traffic_of=self._traffic
+            )
             resolution = {**found.resolution, "truth": [one._asdict() for one in told]}
             found = self._finish(found.run, resolution, found.dropped)
         return found
