@@ -57,6 +57,11 @@ def lab_at(folder: Path) -> Lab:
     return Lab(folder)
 
 
+def key(row: tuple[Any, ...]) -> tuple[str, ...]:
+    """Name a row of `unit_days`: all but its numbers."""
+    return tuple(map(str, row[:7]))
+
+
 def simulate(lab: Lab, *, truth: bool = False) -> tuple[Simulation, Run]:
     engine = open_database(lab, create=True)
     with EmbeddedStream(lab.folder / "stream") as stream:
@@ -96,7 +101,6 @@ def test_the_rollup_of_the_events_is_the_tally(tmp_path: Path, uncalibrated: Non
     simulation.laboratory.run(simulation.arms, simulation._traffic, page=page, block=block)
     adjusted = {name for name, metric in metrics.items() if getattr(metric, "cuped", None)}
     stored = [row for row in tables(lab)["unit_days"] if row[5] == "post" or row[4] in adjusted]
-    key = lambda row: tuple(map(str, row[:7]))  # noqa: E731
     mine, theirs = sorted(expected, key=key), sorted(stored, key=key)
     assert [key(row) for row in mine] == [key(row) for row in theirs]
     numbers = [np.array([row[7:] for row in rows], dtype=float) for rows in (mine, theirs)]
