@@ -370,8 +370,9 @@ class UnitTotals:
         done = {"": (a, self._rows.alias("done")), "control_": (c, self._rows.alias("control_done"))}
         both: FromClause = a.join(c, a.c.unit_id == c.c.unit_id)
         for unit, rows in done.values():
-            same = (rows.c.unit_id == unit.c.unit_id, rows.c.arm == unit.c.arm, rows.c.metric == metric)
-            both = both.outerjoin(rows, and_(*same))
+            # By the whole key: by a part of it SQLite would walk through all of an arm's units for each.
+            same = (rows.c[name] == unit.c[name] for name in _STRATUM_COLUMNS)
+            both = both.outerjoin(rows, and_(rows.c.metric == metric, *same))
         columns = {
             f"{prefix}{part}": func.coalesce(self._value(rows, part), 0.0)
             for prefix, (_, rows) in done.items()

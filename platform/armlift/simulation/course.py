@@ -1,6 +1,5 @@
 """The course of a simulation: days, sessions and pages of a block of users, each page a slate of its arm."""
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -221,22 +220,15 @@ class Course:
         for who, video, ts, click, long_view, play, action in zip(
             *(column.tolist() for column in columns), strict=True
         ):
-            item, history = ids[video], histories[who]
-            history.extend(_did(item, ts, click, long_view, play, action))
-
-
-def _did(item: str, ts: int, click: bool, long_view: bool, play: float, action: int) -> deque[Behaviour]:
-    """Give the behaviours of one impression."""
-    did: deque[Behaviour] = deque()
-    if click:
-        did.append(Behaviour(item, "click", 1.0, ts))
-        if long_view:
-            did.append(Behaviour(item, "long_view", 1.0, ts))
-    if play:
-        did.append(Behaviour(item, "play", play, ts))
-    if action >= 0:
-        did.append(Behaviour(item, ACTIONS[action], 1.0, ts))
-    return did
+            item, did = ids[video], histories[who].append
+            if click:
+                did(Behaviour(item, "click", 1.0, ts))
+                if long_view:
+                    did(Behaviour(item, "long_view", 1.0, ts))
+            if play:
+                did(Behaviour(item, "play", play, ts))
+            if action >= 0:
+                did(Behaviour(item, ACTIONS[action], 1.0, ts))
 
 
 def unit_of(user: int) -> str:

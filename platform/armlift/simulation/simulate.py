@@ -100,7 +100,7 @@ class Simulation:
             self._publish(found, stream, progress)
             found = self._finish(found.run, self._comparing.result(), dict(sorted(self._left_out.items())))
         if truth and TRUTH not in found.resolution:
-            told = truth_of(self.laboratory, self.arms, self._metrics, progress)
+            told = truth_of(self.laboratory, self.arms, self._metrics, progress, traffic_of=self._traffic)
             resolution = {**found.resolution, TRUTH: [one._asdict() for one in told]}
             found = self._finish(found.run, resolution, found.dropped)
         return found

@@ -46,6 +46,11 @@ class Traffic:
         choices = np.full((1, count), arm, dtype=np.int16)
         return cls._of([0], choices, np.full((1, count), RULES.index("range"), dtype=np.int8))
 
+    def deployed(self, arm: int) -> "Traffic":
+        """Give everybody who may meet an arm this one instead, at the same times; nobody has come yet."""
+        choices = np.where(self.choices >= 0, arm, APP).astype(np.int16)
+        return self._of(self.starts, choices, self.rules)
+
     @classmethod
     def _of(
         cls, starts: Sequence[int], choices: npt.NDArray[np.int16], rules: npt.NDArray[np.int8]

@@ -1,12 +1,15 @@
 """The truth of a simulation: what its users do when all of them meet one arm, arm after arm, with the same
 luck.
 
+Those who take part in the experiment meet the arm, from the same phase on, so that the truth is about the
+units and the times that the estimate is about.
+
 Every arm has a world of its own, fully deployed: the same users with the same random numbers, and an arm that
 learns (where it is retrained) from its own world alone. Users are compared with themselves, as in a paired
 run, so that the lift has a small standard error; that of users who might have been drawn instead is in it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -36,9 +39,18 @@ _SCRATCH = "scratch"
 
 
 def truth_of(
-    laboratory: Laboratory, arms: Mapping[str, Arm], metrics: Metrics, progress: Progress | None = None
+    laboratory: Laboratory,
+    arms: Mapping[str, Arm],
+    metrics: Metrics,
+    progress: Progress | None = None,
+    *,
+    traffic_of: Callable[[Users], Traffic] | None = None,
 ) -> list[Truth]:
-    """Simulate all users under each arm, and compare."""
+    """Simulate all users under each arm, and compare.
+
+    `traffic_of` gives the experiment's traffic of a block: who takes part, and from when on; absent,
+    everybody from the first request on.
+    """
     experiment, names = laboratory.experiment, list(arms)
     run = scratch_run(laboratory, metrics, paired=True)
     total = laboratory.size.users * (laboratory.settings.history_days + laboratory.size.days)
@@ -52,7 +64,7 @@ def truth_of(
             kept = Keeper(laboratory, metrics, names, engine)
             laboratory.run(
                 arms,
-                partial(_all_of, number),
+                partial(_all_of, number, traffic_of),
                 page=kept.page,
                 block=kept.block,
                 progress=tell,
@@ -147,8 +159,8 @@ def scratch() -> Iterator[Engine]:
         engine.dispose()
 
 
-def _all_of(arm: int, users: Users) -> Traffic:
-    return Traffic.everybody(arm, len(users))
+def _all_of(arm: int, traffic_of: Callable[[Users], Traffic] | None, users: Users) -> Traffic:
+    return Traffic.everybody(arm, len(users)) if traffic_of is None else traffic_of(users).deployed(arm)
 
 
 def _truth(found: Found) -> Truth:
