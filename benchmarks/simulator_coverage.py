@@ -179,8 +179,8 @@ def cell_of(plan: str, key: Key, runs: Sequence[tuple[Interval | None, tuple[flo
     )
     held = sum(one.low <= truth <= one.high for one, truth, _ in told)
     spread = float((lifts - truths).std(ddof=1))
-    means = (float(column.mean()) for column in (truths, errors, lifts))
-    return Cell(plan, *key, *means, spread, held, len(told), len(runs) - len(told))
+    truth, error, lift = (float(column.mean()) for column in (truths, errors, lifts))
+    return Cell(plan, *key, truth, error, lift, spread, held, len(told), len(runs) - len(told))
 
 
 def measure(experiments: int, truth_users: int) -> list[Cell]:

@@ -115,7 +115,9 @@ def biases(seed: int) -> Biases:
     past = laboratory.past_data()
     arms = {name: fitted(definition, past) for name, definition in DEFINITIONS.items()}
     alone = [live(laboratory, arms, number, "pooled") for number in range(len(arms))]
-    sharp, plain, overstated = {}, {}, {}
+    sharp: dict[str, float] = {}
+    plain: dict[str, float] = {}
+    overstated: dict[str, float] = {}
     truth = 0.0
     for mode in MODES:
         split = live(laboratory, arms, None, mode)

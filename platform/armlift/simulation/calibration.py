@@ -124,16 +124,28 @@ def _calibrate(settings: SimulationSettings, origin: Origin) -> Levels:
     world, targets, _ = origin
     levels = Levels(-2.2, -2.5, 1.0, 1.5, _offsets())
     tried: list[tuple[float, float]] = []
+    solved: list[Levels] = []
     for _ in range(_ROUNDS):
         model = ResponseModel(world, levels, settings)
         pilots = {policy: show(model, policy) for policy in targets}
         if all(_missed(pilots[policy].rates(levels), rates) < _CLOSE for policy, rates in targets.items()):
-            break
+            return levels
         level = _level(pilots[UNIFORM], targets[UNIFORM].click)
         levels = _long_views(pilots, targets, replace(levels, level=level))
         tried.append((levels.sharpness, pilots[APP].rates(levels).click - targets[APP].click))
+        solved.append(levels)
+        if _falls(tried):
+            break
         levels = replace(levels, sharpness=_sharper(tried))
-    return levels
+    return min(zip(tried, solved, strict=True), key=lambda one: abs(one[0][1]))[1]
+
+
+def _falls(tried: list[tuple[float, float]]) -> bool:
+    """Tell whether clicks fall while the policy grows sharper: what users like best runs out."""
+    if len(tried) < 2 or any(missed >= 0 for _, missed in tried):
+        return False
+    (before, missed), (now, misses) = tried[-2:]
+    return now > before and misses < missed
 
 
 def _missed(found: Rates, wanted: Rates) -> float:
