@@ -31,6 +31,7 @@ DOCUMENTS = (
     "docs/planning.md",
     "docs/interleaving.md",
     "docs/ope.md",
+    "docs/simulator.md",
 )
 ARMLIFT = Path(sys.executable).parent / "armlift"
 SMALL_LOG = GeneratorSettings(
