@@ -38,7 +38,7 @@ Floats = npt.NDArray[np.float64]
 SEEDS = 24
 FIRST_SEED = 1_000
 """The setting was chosen by looking at other seeds."""
-USERS, DAYS, SLATE = 2_000, 4, 10
+USERS, DAYS, SLATE = 8_000, 4, 10
 WORLD: dict[str, Any] = {
     "retrain": "nightly",
     "history_days": 1,

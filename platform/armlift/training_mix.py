@@ -34,8 +34,9 @@ def histories_for(arm: str, arms: Sequence[str], units: Sequence[Learnt], mode: 
     """Give the histories that an arm of an experiment learns from.
 
     - `pooled`: everything;
-    - `own`: what everybody did before their exposure, and after it the arm's own units, as many of them as
-      the smallest arm has (others by the hash of their id);
+    - `own`: the arm's own units, as many of them as the smallest arm has (by the hash of their id), and of
+      units that met no arm the same share as these are of all that did: so past and present are mixed as they
+      would be where everybody meets the arm. An arm without units has everybody's past;
     - `weighted`: everything, a behaviour after an exposure with the weight P(arm | item) / share(arm), at
       most CLIP, where P is the share of the item's behaviours after exposure that are the arm's units', in
       the other half of the units. A weight w is told by w copies, its fraction by chance (of a hash).
@@ -50,12 +51,14 @@ def histories_for(arm: str, arms: Sequence[str], units: Sequence[Learnt], mode: 
 
 def _own(arm: str, arms: Sequence[str], units: Sequence[Learnt]) -> Iterator[History]:
     sizes = Counter(one.arm for one in units if one.arm is not None)
-    smallest = min((sizes[name] for name in arms), default=0)
+    if not sizes[arm]:
+        yield from (History(one.unit, past) for one in units if (past := _before(one)))
+        return
+    smallest, met = min(sizes[name] for name in arms if sizes[name]), sizes.total()
     for one in units:
-        mine = one.arm == arm and _chance(one.unit) * sizes[arm] < smallest
-        told = one.behaviours if mine or one.exposed is None else _before(one)
-        if told:
-            yield History(one.unit, told)
+        of = met if one.arm is None else sizes[arm] if one.arm == arm else 0
+        if of and _chance(one.unit) * of < smallest:
+            yield History(one.unit, one.behaviours)
 
 
 def _before(one: Learnt) -> list[Behaviour]:

@@ -46,14 +46,28 @@ def test_pooled_is_everything() -> None:
         assert told(arm, UNITS, "pooled") == {"1": "pxy", "2": "qzz", "3": "w", "4": "v"}
 
 
-def test_own_is_the_past_of_all_and_the_present_of_its_units() -> None:
-    assert told("a", UNITS, "own") == {"1": "pxy", "2": "q", "3": "w"}
+def test_own_is_the_arms_own_units_whole() -> None:
+    found = told("a", UNITS, "own")
+    assert found.pop("3", "w") == "w"
+    assert found == {"1": "pxy"}
     # b has twice as many units as a, so that each of its own is kept with a chance of a half.
-    found = told("b", UNITS, "own")
-    assert found["1"] == "p"
-    assert found["2"] in ("q", "qzz")
-    assert found.get("4", "v") == "v"
-    assert found["3"] == "w"
+    assert set(told("b", UNITS, "own").items()) <= {("2", "qzz"), ("4", "v"), ("3", "w")}
+
+
+def test_own_is_everything_before_anybody_met_an_arm() -> None:
+    units = [unit(str(number), None, "x") for number in range(20)]
+    assert len(told("a", units, "own")) == 20
+
+
+def test_own_has_as_much_of_the_others_as_of_its_own() -> None:
+    units = [unit(f"a{number}", "a", "x") for number in range(1_000)]
+    units += [unit(f"b{number}", "b", "y") for number in range(3_000)]
+    units += [unit(f"n{number}", None, "z") for number in range(2_000)]
+    for arm in ARMS:
+        counts = Counter(told(arm, units, "own").values())
+        assert set(counts) == {"x" if arm == "a" else "y", "z"}
+        # A thousand of four thousand units that met an arm, and so a quarter of those that met none.
+        assert abs(counts["z"] - 500) < 100
 
 
 @given(few=st.integers(1, 60), many=st.integers(1, 600))
@@ -123,8 +137,8 @@ def test_an_arm_without_units_leaves_the_others_their_past_alone() -> None:
     alone = [unit(str(number), "a", "xyz", before="p") for number in range(20)]
     whole, past = ({str(number): items for number in range(20)} for items in ("pxyz", "p"))
     assert told("a", alone, "pooled") == told("a", alone, "weighted") == whole
-    # As many units as the smallest arm has are none; an arm nobody can meet is not named.
-    assert told("a", alone, "own") == past
+    assert told("a", alone, "own") == whole
+    assert told("b", alone, "own") == past
     named = {one.unit: len(one.behaviours) for one in histories_for("a", ["a"], alone, "own")}
     assert named == dict.fromkeys(whole, 4)
 
