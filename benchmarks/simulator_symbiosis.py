@@ -7,7 +7,8 @@ better videos that nobody is shown stay unknown. Beside `random` and with `poole
 finds. So theory predicts that `pooled` overstates popularity and understates the lift of `random`: a bias
 below 0. With `own` data each arm learns from its own units, as many as the smaller arm has, and there is no
 such path. Two small ones remain, both against an arm that learns: it learns from half as many units as when
-deployed, and from everybody's past beside them. So there are many users for few videos, and a short half-life.
+deployed, and from everybody's past beside them. So there are many users for few videos, and the half-life is
+short.
 
 The truth of full deployment is a world for each arm, in which all users meet it and it learns from them. The
 sharp bias compares each unit of the experiment with itself in the world of its own arm, with the same luck:
