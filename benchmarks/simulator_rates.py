@@ -109,7 +109,7 @@ def figures(name: str, users: int, settings: Mapping[str, Any]) -> list[Figure]:
                            goal, then / goal, "none", True)
                 )  # fmt: skip
     days = users * DAYS
-    rows, sessions = float(seen.users[:, 0].sum()) / days, float(seen.sessions) / days
+    rows, sessions = float(seen.users[:, 0].sum()) / days, seen.sessions / days
     sizes = {
         "sessions a user-day": (sessions, asked.sessions_per_day),
         "impressions a user-day": (rows, asked.sessions_per_day * asked.rows_per_session),
@@ -117,7 +117,7 @@ def figures(name: str, users: int, settings: Mapping[str, Any]) -> list[Figure]:
     for what, (value, goal) in sizes.items():
         told.append(
             Figure(f"{name}: {what}", value, "", "asked for", goal, value / goal, "within 10 %",
-                   abs(value / goal - 1) < 0.1)
+                   bool(abs(value / goal - 1) < 0.1))
         )  # fmt: skip
     shares = {
         "hour's": (seen.hours, published.HOUR_SHARES),

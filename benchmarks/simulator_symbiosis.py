@@ -35,9 +35,9 @@ from armlift.training_mix import Mode
 
 Floats = npt.NDArray[np.float64]
 
-SEEDS = 24
-FIRST_SEED = 1_000
-"""The setting was chosen by looking at other seeds."""
+SEEDS = 20
+FIRST_SEED = 5_000
+"""Setting and definition of `own` were chosen by looking at earlier seeds."""
 USERS, DAYS, SLATE = 8_000, 4, 10
 WORLD: dict[str, Any] = {
     "retrain": "nightly",
