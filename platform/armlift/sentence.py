@@ -117,7 +117,7 @@ def _untold(rule: str, found: Sequence[Case], trust: Trust) -> str:
         return "users answered as a model says that learned from what the log's own policy chose for them"
     if rule == "random_exposure":
         return BIASED[trust.bias or ""]
-    does = "a log does" if trust.data == "log" else f"the {trust.data} do"
+    does = {"log": "a log does", "data": "the data do"}.get(trust.data, f"the {trust.data} does")
     return f"{_open(found[0])}, and {does} not grow"
 
 

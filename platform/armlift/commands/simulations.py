@@ -15,6 +15,7 @@ from armlift.commands.options import (
     check_html,
     open_lab,
     open_stream,
+    say,
 )
 from armlift.commands.progress import progress_bar, training_progress
 from armlift.commands.replays import Experiment, HtmlOption, show
@@ -83,6 +84,7 @@ def simulate_users(
     """Simulate users, with a progress bar, and give the report."""
     from armlift.reproduction import take_report
     from armlift.simulation.attributes import Population
+    from armlift.simulation.calibration import TARGETS, misses
     from armlift.simulation.simulate import Simulation
     from armlift.store.database import open_database
 
@@ -110,6 +112,9 @@ def simulate_users(
             watch=training_progress,
             progress=tell,
         )
+    model = simulation.laboratory.model
+    for line in misses(model, fitted.origin.targets if fitted is not None else TARGETS):
+        say(f"calibrated as near as these settings allow: {line}")
     with open_stream(lab) as stream, progress_bar(f"simulating {experiment}") as tell:
         run = simulation.run(stream, truth=truth, progress=tell)
     return take_report(engine, run, lab.calendar)

@@ -28,6 +28,8 @@ _ROWS = 40_000
 _DAYS = 2
 _ROUNDS = 10
 _CLOSE = 0.002
+WIDE = 0.01
+"""A miss of a rate that is told."""
 _SHARPEST = 6.0
 _FAR = 30.0
 
@@ -146,6 +148,17 @@ def _falls(tried: list[tuple[float, float]]) -> bool:
         return False
     (before, missed), (now, misses) = tried[-2:]
     return now > before and misses < missed
+
+
+def misses(model: ResponseModel, targets: Targets = TARGETS) -> list[str]:
+    """Say which rates pilots miss by more than WIDE, a line each: no level or policy reaches them."""
+    found = {policy: show(model, policy).rates(model.levels) for policy in targets}
+    return [
+        f"{what.replace('_', ' ')} rate under {policy}: {rate:.3f}, wanted {wanted:.3f}"
+        for policy, rates in targets.items()
+        for what, wanted, rate in zip(Rates._fields, rates, found[policy], strict=True)
+        if abs(rate - wanted) > WIDE
+    ]
 
 
 def _missed(found: Rates, wanted: Rates) -> float:

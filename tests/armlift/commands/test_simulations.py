@@ -77,6 +77,14 @@ def test_users_answer_and_the_truth_stands_beside_the_lift(
     }
 
 
+def test_rates_out_of_reach_are_said(small: Path, edit: Edit, capsys: pytest.CaptureFixture[str]) -> None:
+    # Users who hardly differ in what they like cannot be served much better than by chance.
+    edit("experiments/baselines.yaml", "simulation: {", "simulation: {taste_strength: 0.2, ")
+    assert run([*WORDS, "--lab", str(small)]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("calibrated as near")]
+    assert any("click rate under app: " in line and line.endswith(", wanted 0.451") for line in said)
+
+
 def test_another_seed_is_another_run(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = document(small, capsys), document(small, capsys, "--seed", "1")
     assert first["run"] != second["run"]
