@@ -30,6 +30,7 @@ from armlift.stats.interleaving import preference
 from armlift.stats.ratios import delta_ratio
 
 USERS, DAYS, RUNS, ALPHA, POWER = 6_000, 3, 400, 0.05, 0.8
+SAME_RUNS = 4_000
 SETTINGS = {"history_days": 3, "training_users": 3_000, "videos": 1_000, "sessions_per_day": 1.5}
 DEFINITIONS: Mapping[str, Mapping[str, object]] = {
     "popularity": {"model": "popularity"},
@@ -41,9 +42,10 @@ DEFINITIONS: Mapping[str, Mapping[str, object]] = {
 }
 PAIRS = (("covisitation", "popularity"), ("covisitation", "last item"), ("covisitation", "last five"))
 SAME = ("random", "random again")
-SIZES = [round(20 * 2 ** (step / 4)) for step in range(64)]
+SIZES = [round(20 * 2 ** (step / 4)) for step in range(50)]
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 
 class Drafting:
@@ -141,48 +143,49 @@ def live(lab: Laboratory, arm: Arm, count: Count) -> Floats:
     return totals
 
 
-def by_ab(found: Worlds, n: int, rng: np.random.Generator) -> float | None:
-    """Run an A/B test of n users; gives its z, None where it cannot be told."""
-    users = rng.integers(0, len(found.own), n)
-    half = n // 2
-    arm = Aggregates.of(("clicks", "shown"), found.own[users[:half]])
-    control = Aggregates.of(("clicks", "shown"), found.other[users[half:]])
+def by_ab(found: Worlds, users: Ints, coins: Floats | None) -> float | None:
+    """Run an A/B test of some users; gives its signed p-value, None where it cannot be told."""
+    half = len(users) // 2
+    own, other = found.own[users], found.other[users]
+    if coins is not None:
+        own, other = swapped(own, other, coins)
+    arm = Aggregates.of(("clicks", "shown"), own[:half])
+    control = Aggregates.of(("clicks", "shown"), other[half:])
     effect = delta_ratio(arm, control, "clicks", "shown")
     return _signed(effect.p_value, effect.difference)
 
 
-def by_interleaving(found: Worlds, n: int, rng: np.random.Generator) -> float | None:
-    """Run an interleaved test of n users; gives its signed p-value."""
-    users = rng.integers(0, len(found.drafted), n)
-    told = preference(Aggregates.of(("own", "other"), found.drafted[users]))
-    return _signed(told.p_value, told.value)
+def by_interleaving(found: Worlds, users: Ints, coins: Floats | None) -> float | None:
+    """Run an interleaved test of some users; gives its signed p-value, None where it cannot be told."""
+    told = found.drafted[users]
+    if coins is not None:
+        told = swapped(told, told[:, ::-1], coins)[0]
+    preferred = preference(Aggregates.of(("own", "other"), told))
+    return _signed(preferred.p_value, preferred.value)
+
+
+def swapped(own: Floats, other: Floats, coins: Floats) -> tuple[Floats, Floats]:
+    """Let arms change places where a coin says so, so that a pair without a difference has none at all."""
+    swap = (coins < 0.5)[:, None]
+    return np.where(swap, other, own), np.where(swap, own, other)
 
 
 def _signed(p: float | None, value: float | None) -> float | None:
     return None if p is None or value is None else float(np.copysign(max(p, 1e-300), value))
 
 
-Test = Callable[[Worlds, int, np.random.Generator], float | None]
-
-
-def symmetric(found: Worlds, rng: np.random.Generator) -> Worlds:
-    """Let each user's arms change places by a coin, so that a pair without a difference has none at all."""
-    swap = (rng.random(len(found.own)) < 0.5)[:, None]
-    return Worlds(
-        np.where(swap, found.other, found.own),
-        np.where(swap, found.own, found.other),
-        np.where(swap, found.drafted[:, ::-1], found.drafted),
-    )
+Test = Callable[[Worlds, Ints, Floats | None], float | None]
 
 
 def found_share(test: Test, found: Worlds, n: int, sign: float, seed: int) -> float:
     """Give the share of runs of n users that find a difference of a sign; 0 is for arms without one."""
-    hits = 0
-    for number in range(RUNS):
+    hits, runs = 0, RUNS if sign else SAME_RUNS
+    for number in range(runs):
         rng = np.random.default_rng([seed, n, number])
-        p = test(found if sign else symmetric(found, rng), n, rng)
+        users = rng.integers(0, len(found.own), n)
+        p = test(found, users, None if sign else rng.random(n))
         hits += p is not None and abs(p) < ALPHA and (not sign or p * sign > 0)
-    return hits / RUNS
+    return hits / runs
 
 
 def needed(test: Test, found: Worlds, sign: float) -> int | None:
@@ -210,7 +213,7 @@ def main() -> None:
         )
         arm.fit(past.histories(), past.items, until=past.until)
         arms[name] = arm
-    figures = []
+    figures, most_users = [], f"> {SIZES[-1]:,}"
     print(f"{'pair':<34}{'true lift':>10}{'preference':>12}{'A/B':>9}{'drafted':>9}{'times':>8}")
     for pair in PAIRS:
         found = worlds(lab, arms, pair)
@@ -221,9 +224,9 @@ def main() -> None:
         name = " against ".join(pair)
         cells = (
             f"{told.value:+.3f}",
-            f"{ab or SIZES[-1]:,}",
-            f"{drafted or SIZES[-1]:,}",
-            f"{ratio or 0:.1f}",
+            f"{ab:,}" if ab else most_users,
+            f"{drafted:,}" if drafted else most_users,
+            "-" if ratio is None else f"{ratio:.1f}",
         )
         print(
             f"{name:<34}{found.lift():>+10.1%}{cells[0]:>12}{cells[1]:>9}{cells[2]:>9}{cells[3]:>8}",
@@ -236,7 +239,7 @@ def main() -> None:
             )
         )  # fmt: skip
     same = worlds(lab, arms, SAME)
-    most = ALPHA + 3 * sqrt(ALPHA * (1 - ALPHA) / RUNS)
+    most = ALPHA + 3 * sqrt(ALPHA * (1 - ALPHA) / SAME_RUNS)
     for name, test in (("A/B", by_ab), ("drafted", by_interleaving)):
         for n in (200, 1_000):
             share = found_share(test, same, n, 0, 2)
