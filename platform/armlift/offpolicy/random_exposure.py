@@ -114,7 +114,7 @@ def _rows(
     unseen = (f"unseen {number}" for number in range(size - len(pass_.pool)))
     notes = [f"each propensity is 1 / {size:,}"]
     if log.summary.synthetic:
-        notes.append("SYNTHETIC DATA: the log was generated, its figures say nothing of real users")
+        notes.append("SYNTHETIC DATA: users are simulated, these figures say nothing of real ones")
     made = rows_of(frame, "random exposure", "users", notes=tuple(notes))
     requests = np.array([one.request for one in shown], dtype=np.uint64)
     made = replace(made.widened([*pass_.pool, *unseen]), requests=requests, dropped=dict(log.dropped))

@@ -110,7 +110,7 @@ def head(title: str) -> Markup:
 
 
 def _banner() -> Markup:
-    text = ": the log was generated, its figures say nothing of real users."
+    text = ": users are simulated, these figures say nothing of real ones."
     return tag("p", tag("strong", "SYNTHETIC DATA"), text, class_="synthetic", role="note")
 
 

@@ -16,7 +16,7 @@ VERDICTS = {
 OUTCOMES = {"passed": "passed", "decided": "decided", "not_asked": "not asked"}
 
 
-SYNTHETIC = "SYNTHETIC DATA: the log was generated, its figures say nothing of real users"
+SYNTHETIC = "SYNTHETIC DATA: users are simulated, these figures say nothing of real ones"
 
 
 MODELLED = "MODELLED OUTCOMES: units did what a model says, so the lift is the model's, not the log's"

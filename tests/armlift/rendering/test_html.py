@@ -186,7 +186,7 @@ def test_synthetic_data_cannot_be_overlooked(report: Report) -> None:
     assert "synthetic data" not in Page(render(report)).named("body")[0].said.lower()
     page = Page(render(replace(report, run=report.run._replace(synthetic=True))))
     assert page.named("title")[0].said.startswith("SYNTHETIC: ")
-    assert page.named("body")[0].said.startswith("SYNTHETIC DATA: the log was generated")
+    assert page.named("body")[0].said.startswith("SYNTHETIC DATA: users are simulated")
     assert len(page.of_class("stamp")) == 2
     assert any(caption.said.startswith("SYNTHETIC DATA") for caption in page.named("caption"))
 
