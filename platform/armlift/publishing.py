@@ -15,6 +15,7 @@ from armlift.streams.stream import EventStream
 
 Message = tuple[str, list[Event]]
 """A unit and the events of one of its requests."""
+_TABLES = {Exposure: exposures, Impression: impressions, Feedback: feedback}
 
 
 @contextmanager
@@ -41,8 +42,8 @@ class Publisher:
         self._ingester = Ingester(engine, stream, Codec(names), calendar, Subjects())
         self._ingester.drain()
         with engine.connect() as connection:
-            there = select(exposures.c.run).where(exposures.c.run == run).limit(1)
-            self._again = connection.scalar(there) is not None
+            there = [select(table.c.run).where(table.c.run == run).limit(1) for table in _TABLES.values()]
+            self._again = any(connection.scalar(one) is not None for one in there)
 
     def publish(self, messages: Iterable[Message]) -> None:
         """Publish a batch of messages and ingest what has arrived; those that carry nothing are left out."""
@@ -62,10 +63,9 @@ def _unsent(engine: Engine, messages: list[Message]) -> list[Message]:
 
     A message is stored whole or not at all, so its first event tells.
     """
-    names = {Exposure: exposures, Impression: impressions, Feedback: feedback}
     stored: set[str] = set()
     with engine.connect() as connection:
-        for kind, table in names.items():
+        for kind, table in _TABLES.items():
             ids = [message[1][0].event_id for message in messages if type(message[1][0]) is kind]
             for start in range(0, len(ids), 500):
                 some = ids[start : start + 500]

@@ -10,6 +10,7 @@ from armlift.days import Calendar
 from armlift.experiment import Experiment
 from armlift.logs import published
 from armlift.simulation import laboratory
+from armlift.simulation.calibration import Origin
 from armlift.simulation.laboratory import Laboratory, Size
 from armlift.simulation.response import Levels, ResponseModel
 from armlift.simulation.settings import SimulationSettings
@@ -28,8 +29,9 @@ ModelOf = Callable[..., ResponseModel]
 LaboratoryOf = Callable[..., Laboratory]
 
 
-def given(settings: SimulationSettings) -> ResponseModel:
-    """Make a model of settings with the given levels."""
+def given(settings: SimulationSettings, origin: Origin | None = None) -> ResponseModel:
+    """Make a model of settings with the given levels, in place of calibrating it."""
+    assert origin is None
     return ResponseModel(World.of(settings), LEVELS, settings)
 
 

@@ -169,7 +169,7 @@ def before_and_after(kind, name):
     setattr(kind, name, wrapped)
 
 levels = Levels(-1.5, -0.5, 1.0, 2.0, np.zeros(published.TABS))
-laboratory.calibrate = lambda settings: ResponseModel(World.of(settings), levels, settings)
+laboratory.calibrate = lambda settings, origin=None: ResponseModel(World.of(settings), levels, settings)
 simulate.BATCH = 50
 lab = Lab(Path(sys.argv[1]))
 engine = open_database(lab, create=True)
