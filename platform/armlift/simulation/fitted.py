@@ -1,5 +1,6 @@
 """A world after a log: its videos, its users' ways, and its rates in place of the published ones."""
 
+import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,7 +90,8 @@ def fit_world(
         rates={**RATES, **{kind: rate for kind, rate in known.items() if kind in RATES}},
     )
     targets = {APP: rates[APP], UNIFORM: rates.get(UNIFORM) or _expected(model, rates[APP])}
-    identity = f"{log.summary.sha256}|{'' if videos is None else videos.stat().st_size}"
+    described = "" if videos is None else hashlib.sha256(videos.read_bytes()).hexdigest()
+    identity = f"{log.summary.sha256}|{described}"
     return Fitted(changed, Origin(world, targets, identity), len(model.items) - len(kept))
 
 

@@ -49,14 +49,10 @@ class Sender(NamedTuple):
             columns
         ):
             unit = unit_of(users.first + row)
-            if arm == APP:
-                if not past or not ever[row]:
-                    continue
-                request_id = request_identity(now, f"{self.run}|{unit}|{now}")
-            else:
-                request = page.requests[at]
-                assert request is not None
-                request_id = request.request_id
+            if arm == APP and not (past and ever[row]):
+                continue
+            # Of the run, as other runs have the same users at the same times.
+            request_id = request_identity(now, f"{self.run}|{unit}|{now}")
             name, version = NO_ARM, NO_ARM
             if page.service is not None and arm != APP:
                 name, version = self.arms[arm], page.service.arms[arm].version

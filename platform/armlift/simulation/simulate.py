@@ -248,6 +248,6 @@ class Simulation:
         """Count the requests of units that take no part while the experiment runs."""
         outside = shown.arm < 0
         if shown.service is not None and outside.any():
-            rows = shown.rows[outside]
-            for rule in traffic.rules[traffic.phase_at(shown.now[outside]), rows].tolist():
-                self._left_out[f"request_{RULES[rule]}"] += 1
+            rows, phases = shown.rows[outside], traffic.phase_at(shown.now[outside])
+            for rule, phase in zip(traffic.rules[phases, rows].tolist(), phases.tolist(), strict=True):
+                self._left_out[f"request_{RULES[rule] if phase >= 0 else 'before_first_phase'}"] += 1

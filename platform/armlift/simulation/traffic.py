@@ -20,8 +20,8 @@ class Traffic:
     """The arms of n users, by phase; arrays [n], or [phases, n].
 
     `starts` (UTC milliseconds) are those of the phases. `arm` is a user's arm, APP until its first exposure
-    at `exposed` (UTC milliseconds, NEVER before), in `phase`. `rule` is the number in RULES that decided
-    last.
+    at `exposed` (UTC milliseconds, NEVER before), in `phase`. `rules` are the numbers in RULES of those that
+    decided.
     """
 
     starts: Sequence[int]

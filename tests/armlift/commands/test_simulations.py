@@ -23,7 +23,11 @@ WORDS = ("simulate", "baselines", "--users", "150", "--days", "3")
 @pytest.fixture
 def small(lab: Path, edit: Edit) -> Path:
     """Give a lab whose simulated world is small."""
-    edit("experiments/baselines.yaml", "analysis: {alpha: 0.05}", f"simulation: {SMALL}")
+    edit(
+        "experiments/baselines.yaml",
+        "analysis: {alpha: 0.05}",
+        f"analysis: {{minimum_units: 30}}\nsimulation: {SMALL}",
+    )
     edit(
         "experiments/baselines.yaml",
         "secondary: [clicks]",
@@ -91,6 +95,31 @@ def test_another_seed_is_another_run(small: Path, capsys: pytest.CaptureFixture[
     assert first["comparisons"] != second["comparisons"]
 
 
+def test_runs_of_the_same_users_stand_beside_each_other(
+    small: Path, edit: Edit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document(small, capsys)
+    edit("experiments/baselines.yaml", "minimum_units: 30", "minimum_units: 20")
+    document(small, capsys)
+    with sqlite3.connect(small / "armlift.db") as connection:
+        counts = {
+            table: [n for (n,) in connection.execute(f"SELECT count(*) FROM {table} GROUP BY run")]
+            for table in ("exposures", "impressions", "feedback", "unit_days")
+        }
+    connection.close()
+    # The same users, arms and luck: all of it twice.
+    assert all(len(found) == 2 and found[0] == found[1] > 0 for found in counts.values()), counts
+
+
+def test_requests_before_the_first_phase_are_counted(
+    small: Path, edit: Edit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit("experiments/baselines.yaml", "- traffic: 1.0", "- {start: 2022-04-23, traffic: 1.0}")
+    dropped = document(small, capsys)["dropped"]
+    assert dropped["request_before_first_phase"] > 50
+    assert not any(name.startswith("request_") for name in dropped if name != "request_before_first_phase")
+
+
 def test_nightly_retraining_warns_of_pooled_data(
     small: Path, edit: Edit, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -109,7 +138,7 @@ def test_nightly_retraining_warns_of_pooled_data(
 def test_segments_and_audience_are_attributes_of_users(
     small: Path, edit: Edit, refused: Refused, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    edit("experiments/baselines.yaml", "replay:", "analysis: {segments: [user_active_degree]}\nreplay:")
+    edit("experiments/baselines.yaml", "minimum_units: 30", "segments: [user_active_degree]")
     segments = {one["segment"] for one in document(small, capsys)["comparisons"]}
     assert "user_active_degree=full_active" in segments
     edit("experiments/baselines.yaml", "[user_active_degree]", "[country]")
