@@ -37,7 +37,7 @@ from armlift.outcomes import LoggedOutcomes, ModelledOutcomes, Outcomes
 from armlift.publishing import Publisher, fewer_collections
 from armlift.replayer import Replayer
 from armlift.rollup import Subject, rebuild
-from armlift.runs import INTERLEAVED, Run, begin, definition_of, find, finish, run_identity
+from armlift.runs import INTERLEAVED, Run, begin, definition_of, finish, run_identity
 from armlift.segments import check_values, tell
 from armlift.store.database import writing
 from armlift.store.tables import exposures
@@ -127,10 +127,7 @@ def replay(
             publisher.publish(replayer.messages(batch))
         publisher.close()
     with writing(engine) as connection:
-        finish(connection, run.run, resolution=replayer.resolution(), dropped=replayer.dropped())
-        done = find(connection, run.run)
-    assert done is not None
-    return done
+        return finish(connection, run.run, resolution=replayer.resolution(), dropped=replayer.dropped())
 
 
 def _segments(experiment: Experiment, users: UserTable | None) -> dict[str, dict[str, str]]:

@@ -121,13 +121,16 @@ def begin(connection: Connection, run: Run) -> Run:
 
 def finish(
     connection: Connection, run: str, *, resolution: Mapping[str, object], dropped: Mapping[str, int]
-) -> None:
-    """Mark a run as finished, with what it counted."""
+) -> Run:
+    """Mark a run as finished, with what it counted; gives it as it is stored now."""
     connection.execute(
         update(runs)
         .where(runs.c.run == run)
         .values(state="finished", resolution=dict(resolution), dropped=dict(dropped))
     )
+    found = find(connection, run)
+    assert found is not None
+    return found
 
 
 def find(connection: Connection, run: str) -> Run | None:

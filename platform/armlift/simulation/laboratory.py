@@ -153,8 +153,8 @@ class Laboratory:
     ) -> None:
         """Let all users live through past and experiment.
 
-        `traffic_of` gives the traffic of a block; `page` is told of every page, `block`
-        when a block has come to its end. Without nightly retraining a block is done with before the next
+        `traffic_of` gives the traffic of a block; `page` is told of every page, `block` when a block has come
+        to its end. Without nightly retraining a block is done with before the next
         begins; with it all go from night to night together, and `mode` says what each arm learns from.
         """
         course = course or self.course()
@@ -163,38 +163,24 @@ class Laboratory:
         days = range(-self.settings.history_days, self.size.days)
         service, done = self.service(arms), 0
         total = self.size.users * len(days)
-
-        def live(users: Users, traffic: Traffic, some: range) -> None:
-            nonlocal done
-            for day in some:
-                for shown in course.day(
-                    users, day, traffic if day >= 0 else None, service if day >= 0 else None
-                ):
-                    page(users, traffic, shown)
-                done += len(users)
-                if progress is not None:
-                    progress(done, total)
-
-        if not nightly:
-            for first, count in parts:
-                users = course.draw(first, count)
-                traffic = traffic_of(users)
-                live(users, traffic, days)
+        configs = {name: arm.config for name, arm in arms.items()}
+        for group in [parts] if nightly else [[part] for part in parts]:
+            drawn = [course.draw(*part) for part in group]
+            blocks = [(users, traffic_of(users)) for users in drawn]
+            for day in days:
+                for users, traffic in blocks:
+                    met = (traffic, service) if day >= 0 else (None, None)
+                    for shown in course.day(users, day, *met):
+                        page(users, traffic, shown)
+                    done += len(users)
+                    if progress is not None:
+                        progress(done, total)
+                if nightly and 0 <= day < self.size.days - 1:
+                    until = course.start_of(day + 1)
+                    service = self.service(self._retrained(configs, blocks, until, mode or "pooled"))
+            for users, traffic in blocks:
                 if block is not None:
                     block(users, traffic)
-            return
-        drawn = [course.draw(*part) for part in parts]
-        blocks = [(users, traffic_of(users)) for users in drawn]
-        configs = {name: arm.config for name, arm in arms.items()}
-        for day in days:
-            for users, traffic in blocks:
-                live(users, traffic, range(day, day + 1))
-            if 0 <= day < self.size.days - 1:
-                until = course.start_of(day + 1)
-                service = self.service(self._retrained(configs, blocks, until, mode or "pooled"))
-        for users, traffic in blocks:
-            if block is not None:
-                block(users, traffic)
 
     def _retrained(
         self,

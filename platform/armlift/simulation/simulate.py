@@ -20,7 +20,7 @@ from armlift.fitted import FittedArms, Watch
 from armlift.lab import Lab
 from armlift.publishing import Message, Publisher, fewer_collections
 from armlift.rollup import Subject, rebuild
-from armlift.runs import SIMULATED, Run, begin, definition_of, find, finish, run_identity
+from armlift.runs import SIMULATED, Run, begin, definition_of, finish, run_identity
 from armlift.segments import check_values, tell
 from armlift.simulation.attributes import Population, values_of
 from armlift.simulation.comparing import Comparing
@@ -233,10 +233,7 @@ class Simulation:
 
     def _finish(self, run: str, resolution: Mapping[str, Any], dropped: Mapping[str, int]) -> Run:
         with writing(self._engine) as connection:
-            finish(connection, run, resolution=resolution, dropped=dropped)
-            found = find(connection, run)
-        assert found is not None
-        return found
+            return finish(connection, run, resolution=resolution, dropped=dropped)
 
     def _traffic(self, users: Users) -> Traffic:
         """Let the splitter assign a block of users."""
