@@ -35,7 +35,8 @@ from simulator_world import (
 from armlift.arm import Arm
 from armlift.experiment import Experiment
 from armlift.simulation.laboratory import Laboratory, Size
-from armlift.simulation.truth import Keeper, compare, scratch, scratch_run, truth_of
+from armlift.simulation.truth import Keeper, compare, scratch_run, truth_of
+from armlift.store.database import scratch
 
 EXPERIMENTS = 500
 """Of each plan."""

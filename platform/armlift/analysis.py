@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
-from pathlib import Path
 from typing import Any, get_type_hints
 
 import polars as pl
@@ -26,9 +25,9 @@ from armlift.preferences import Preferred
 from armlift.report import Report, make_report
 from armlift.runs import IMPORTED, Run, definition_of, run_identity
 from armlift.segments import segment_name, tell
-from armlift.store.database import connect, writing
+from armlift.store.database import scratch, writing
 from armlift.store.sink import append
-from armlift.store.tables import exposures, metadata, unit_days
+from armlift.store.tables import exposures, unit_days
 from armlift.unit_frame import Columns, UnitFrame, part_name, read_frame
 from armlift.unit_metrics import UnitMetrics, columns_of, metric_of, read_metrics
 
@@ -136,14 +135,9 @@ def analyze(
     )
     definitions = {metric: metric_of(metric, one) for metric, one in asked.items()}
     run = _describe(experiment, definitions, found, time.time_ns() // 1_000_000)
-    engine = connect("sqlite://", Path())
-    # Not by Alembic: nobody keeps these tables.
-    metadata.create_all(engine)
-    try:
+    with scratch() as engine:
         _store(engine, run, asked, found.units, segments)
         return Analysis(make_report(engine, run, CALENDAR))
-    finally:
-        engine.dispose()
 
 
 def _experiment(definition: dict[str, Any]) -> Experiment:

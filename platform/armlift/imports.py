@@ -96,10 +96,7 @@ class Import:
         dropped = self._store(engine, run.run, exposures.rows + events.rows, progress)
         counts = {"rows": events.rows, "random_rows": None, "compared": 0}
         with writing(engine) as connection:
-            finish(connection, run.run, resolution=counts, dropped=dict(sorted(dropped.items())))
-            done = find(connection, run.run)
-        assert done is not None
-        return done
+            return finish(connection, run.run, resolution=counts, dropped=dict(sorted(dropped.items())))
 
     def _batches(self, part: Part) -> Iterator[pl.DataFrame]:
         """Read a table: what `Reader` gives, batch after batch."""

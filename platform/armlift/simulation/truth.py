@@ -10,9 +10,7 @@ run, so that the lift has a small standard error; that of users who might have b
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
 from sqlalchemy import Engine
 
@@ -29,9 +27,9 @@ from armlift.simulation.response import KINDS
 from armlift.simulation.tally import Row, Tally
 from armlift.simulation.traffic import NEVER, Traffic
 from armlift.simulation.users import Users
-from armlift.store.database import connect, reading, writing
+from armlift.store.database import reading, scratch, writing
 from armlift.store.sink import append
-from armlift.store.tables import exposures, metadata, unit_days
+from armlift.store.tables import exposures, unit_days
 from armlift.truth import Truth
 
 _SLICE = 50_000
@@ -146,17 +144,6 @@ def scratch_run(laboratory: Laboratory, metrics: Metrics, *, paired: bool) -> Ru
         resolution={},
         dropped={},
     )
-
-
-@contextmanager
-def scratch() -> Iterator[Engine]:
-    """Make a database in memory that nobody keeps."""
-    engine = connect("sqlite://", Path())
-    metadata.create_all(engine)
-    try:
-        yield engine
-    finally:
-        engine.dispose()
 
 
 def _all_of(arm: int, traffic_of: Callable[[Users], Traffic] | None, users: Users) -> Traffic:

@@ -2,6 +2,8 @@
 
 import re
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from armlift.errors import InputError, StoreError
 from armlift.lab import Lab
-from armlift.store.tables import SCHEMA_REVISION
+from armlift.store.tables import SCHEMA_REVISION, metadata
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -161,3 +163,14 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     writes = connection.get_execution_options().get("armlift_writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextmanager
+def scratch() -> Iterator[Engine]:
+    """Make a database in memory that nobody keeps, and so not by Alembic."""
+    engine = connect("sqlite://", Path())
+    metadata.create_all(engine)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
