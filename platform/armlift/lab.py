@@ -16,6 +16,8 @@ from armlift.errors import InputError
 from armlift.events import IMPRESSION_KIND
 from armlift.experiment import Experiment
 from armlift.metric import METRICS, Metric, Metrics, measures
+from armlift.nightly import FILE as NIGHTLY_FILE
+from armlift.nightly import Nightly
 from armlift.settings import (
     FILE,
     Settings,
@@ -60,6 +62,30 @@ class Lab:
                     place = (name, part if metric.kind == "ratio" else "of", "event")
                     raise source.error(place, f"{measure.event!r} {choices(measure.event, known)}")
         return found
+
+    @cached_property
+    def nightly(self) -> Nightly:
+        """Read `nightly.yaml`, all defaults where it is not there; checked against arms and experiments."""
+        path = self.folder / NIGHTLY_FILE
+        if not path.is_file():
+            return Nightly()
+        source = read_yaml(path)
+        found = source.validate(Nightly)
+        for name in found.arms:
+            if name not in self.arm_names():
+                raise source.error(("arms", name), f"is not an arm, {choices(name, self.arm_names())}")
+        for index, name in enumerate(found.experiments or ()):
+            known = self.experiment_names()
+            if name not in known:
+                raise source.error(("experiments", index), f"{name!r} {choices(name, known)}")
+        return found
+
+    def nightly_error(self, location: Location, text: str) -> InputError:
+        """Build the error of a key of `nightly.yaml` that only whoever uses it can judge."""
+        path = self.folder / NIGHTLY_FILE
+        if path.is_file():
+            return read_yaml(path).error(location, text)
+        return InputError(f"{path}: {'.'.join(map(str, location))}: {text}")
 
     def arm_names(self) -> list[str]:
         """List the arms of the lab by their files."""
@@ -208,7 +234,7 @@ def find_lab(given: Path | None) -> Path:
 
 
 def init_lab(folder: Path) -> list[Path]:
-    """Make a lab with the stock arms, metrics and the experiment `demo`; existing files are refused.
+    """Make a lab with the stock arms, metrics, experiments and nights; existing files are refused.
 
     Returns the files made.
     """
@@ -218,7 +244,8 @@ def init_lab(folder: Path) -> list[Path]:
     texts = {f"arms/{name}.yaml": text for name, text in stock_arms().items()}
     for name in EXPERIMENTS:
         texts[f"experiments/{name}.yaml"] = (stock / f"{name}.yaml").read_text(encoding="utf-8")
-    texts[METRICS_FILE] = (stock / METRICS_FILE).read_text(encoding="utf-8")
+    for name in (METRICS_FILE, NIGHTLY_FILE):
+        texts[name] = (stock / name).read_text(encoding="utf-8")
     texts |= {f"{SCHEMAS}/{name}": text for name, text in _schema_texts().items()}
     # The last file makes the folder a lab, so that an init that was broken off can be done again.
     texts[FILE] = (stock / FILE).read_text(encoding="utf-8")
@@ -243,10 +270,11 @@ def stock_arms() -> dict[str, str]:
 
 
 def schemas() -> dict[str, dict[str, object]]:
-    """Give the JSON Schema of each kind of definition: experiment, metrics, settings, and every arm model."""
+    """Give the JSON Schema of each kind of definition: experiment, metrics, nightly, settings, every model."""
     found = {
         "experiment": Experiment.model_json_schema(),
         "metrics": METRICS.json_schema(),
+        "nightly": Nightly.model_json_schema(),
         "armlift": SettingsFile.model_json_schema(),
     }
     for model, kind in sorted(arm_classes().items()):

@@ -18,12 +18,12 @@ def test_days_hours_and_minutes(text: str, length: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "7", "d", "0d", "07d", "-1d", "1.5h", "7 d", "7D", "1w", "100000m", "7d\n"]
+    "text", ["", "7", "d", "0d", "07d", "-1d", "1.5h", "7 d", "7D", "1w", "1S", "100000m", "7d\n"]
 )
 def test_others_are_refused(text: str) -> None:
-    with pytest.raises(ValidationError, match="is not a duration, must be days, hours or minutes"):
+    with pytest.raises(ValidationError, match="is not a duration, must be days, hours, minutes or seconds"):
         DURATION.validate_python(text)
 
 
 def test_the_schema_says_the_form() -> None:
-    assert DURATION.json_schema() == {"type": "string", "pattern": "^[1-9][0-9]{0,4}[dhm]$"}
+    assert DURATION.json_schema() == {"type": "string", "pattern": "^[1-9][0-9]{0,4}[dhms]$"}

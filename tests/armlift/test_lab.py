@@ -57,7 +57,7 @@ def test_a_stock_lab_reads(folder: Path) -> None:
 
 def test_every_definition_meets_the_schema_it_points_at(folder: Path) -> None:
     found = definitions(folder)
-    assert len(found) == 4 + len(arm_classes())
+    assert len(found) == 5 + len(arm_classes())
     for path in found:
         schema_of(path).validate(data_of(path))
 

@@ -20,9 +20,11 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    Unicode,
+    text,
 )
 
-SCHEMA_REVISION = "0006"
+SCHEMA_REVISION = "0007"
 """The newest Alembic revision; a test holds it against the migrations."""
 
 metadata = MetaData(
@@ -244,7 +246,126 @@ models = Table(
     Column("data_until", BigInteger, nullable=False),
     Column("definition_hash", NAME, nullable=False),
     Column("parent", NAME),
+    Column("promoted", BigInteger, comment="when it last began to serve, UTC milliseconds; null: never"),
+    Column("reasons", JSON, comment="why it was refused"),
+    # One version of an arm serves in a scope, whoever promotes at the same time.
+    Index(
+        "uq_models_promoted",
+        "arm",
+        "scope",
+        unique=True,
+        sqlite_where=text("state = 'promoted'"),
+        postgresql_where=text("state = 'promoted'"),
+    ),
 )
+
+prompts = Table(
+    "prompts",
+    metadata,
+    Column("arm", NAME, nullable=False),
+    Column("version", NAME, nullable=False),
+    Column("unit_id", NAME, nullable=False),
+    Column("position", Integer, nullable=False, comment="of the behaviour answered, in the history it had"),
+    Column("step", Integer, nullable=False, comment="which of the prompts to this behaviour, from 0"),
+    Column("item_id", NAME, nullable=False),
+    Column("score", Float, nullable=False),
+    Column("answered", NAME, nullable=False, comment="the item of the behaviour answered"),
+    Column("ts", BigInteger, nullable=False, comment="when that was"),
+    Column("history_hash", IDENTITY, nullable=False, comment="of the history the model was told"),
+    Column("written", BigInteger, nullable=False),
+    PrimaryKeyConstraint("arm", "version", "unit_id", "position", "step"),
+    sqlite_with_rowid=False,
+)
+"""What models said to units at night, for the next day's requests."""
+
+experiments = Table(
+    "experiments",
+    metadata,
+    Column("experiment", NAME, nullable=False),
+    Column("version", Integer, nullable=False, comment="1 as it was started; each edit is another"),
+    Column("definition", JSON, nullable=False, comment="the experiment and its metrics, but for its phases"),
+    Column("hash", IDENTITY, nullable=False),
+    Column("state", NAME, nullable=False, comment="running, paused or stopped; of the newest version"),
+    Column("by", NAME, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("experiment", "version"),
+)
+"""Experiments that were started: serving reads these, never the YAML."""
+
+phases = Table(
+    "phases",
+    metadata,
+    Column("experiment", NAME, nullable=False),
+    Column("number", Integer, nullable=False, comment="from 0"),
+    Column("start", BigInteger, nullable=False),
+    Column("traffic", Float, nullable=False),
+    Column("weights", JSON, comment="new weights of the arms; null: as before"),
+    Column("reason", Text, nullable=False),
+    Column("by", NAME, nullable=False),
+    PrimaryKeyConstraint("experiment", "number"),
+)
+
+job_runs = Table(
+    "job_runs",
+    metadata,
+    Column("id", IDENTITY, primary_key=True),
+    Column("job", NAME, nullable=False, comment="such as nightly or monitor"),
+    Column("subject", NAME, nullable=False, comment="what it is done for: a run and a day, or a time"),
+    Column("step", NAME, nullable=False, comment="empty: the whole job"),
+    Column("arm", NAME, nullable=False, comment="empty: of no one arm"),
+    Column("scope", NAME, nullable=False, comment="of the arm; empty: of no one arm"),
+    Column("attempt", Integer, nullable=False, comment="from 1"),
+    Column("status", NAME, nullable=False, comment="running, succeeded, failed or skipped"),
+    Column("started", BigInteger, nullable=False),
+    Column("ended", BigInteger),
+    Column(
+        "owner", NAME, nullable=False, comment="the process that does it: host, process id, and its start"
+    ),
+    Column("seen", BigInteger, nullable=False, comment="its last sign of life, by the database's clock"),
+    Column("inputs_hash", IDENTITY, nullable=False),
+    Column("inputs", JSON, nullable=False),
+    Column("outputs", JSON, nullable=False),
+    Column("versions", JSON, nullable=False, comment="of armlift, Python and the libraries that count"),
+    Column("log", Text, comment="the file that holds what it wrote"),
+    Column("error", Text),
+    Index("ix_job_runs_subject", "job", "subject"),
+    # The lock: a job is done by one process at a time.
+    Index(
+        "uq_job_runs_running",
+        "job",
+        "subject",
+        "step",
+        "arm",
+        "scope",
+        unique=True,
+        sqlite_where=text("status = 'running'"),
+        postgresql_where=text("status = 'running'"),
+    ),
+)
+"""What jobs did, attempt by attempt: of what, with what, what came of it, and how long it took."""
+
+scheduled_jobs = Table(
+    "scheduled_jobs",
+    metadata,
+    Column("id", Unicode(191), primary_key=True),
+    Column("next_run_time", Float(25), index=True),
+    Column("job_state", LargeBinary, nullable=False),
+)
+"""APScheduler's own: when each job is due next."""
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("at", BigInteger, nullable=False),
+    Column("kind", NAME, nullable=False),
+    Column("subject", NAME, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("details", JSON, nullable=False),
+    Column("deliveries", JSON, nullable=False, comment="what became of it, by channel"),
+    Index("ix_alerts_subject", "kind", "subject", "at"),
+)
+"""What somebody should know of, and whether they were told."""
 
 snapshots = Table(
     "snapshots",

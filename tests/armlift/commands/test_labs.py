@@ -280,7 +280,13 @@ def test_demo_replays_a_generated_log_if_asked(tmp_path: Path, capsys: pytest.Ca
 
 def test_written_schemas_are_json(lab: Path) -> None:
     names = {path.stem for path in (lab / ".schemas").glob("*.json")}
-    assert names == {"experiment", "metrics", "armlift", *(f"arm-{model}" for model in arm_classes())}
+    assert names == {
+        "experiment",
+        "metrics",
+        "armlift",
+        "nightly",
+        *(f"arm-{model}" for model in arm_classes()),
+    }
     assert "arm-popularity" in names
     for name in names:
         assert json.loads((lab / ".schemas" / f"{name}.json").read_text())["type"] == "object"
