@@ -11,16 +11,14 @@ import time
 import uuid
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
-from sqlalchemy import BigInteger, Connection, Engine, delete, insert, select, update
+from sqlalchemy import Connection, Engine, delete, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import FunctionElement
 
 from armlift.days import DAY_MS
 from armlift.ingest_metrics import Figures, IngestMetrics
+from armlift.store.clock import DatabaseTime
 from armlift.store.database import writing
 from armlift.store.tables import ingesters
 
@@ -28,23 +26,6 @@ INTERVAL = 5.0
 """Seconds between two signs of life."""
 SILENT = 30
 """Seconds without a sign after which an ingester is taken for gone; a batch must take less."""
-
-
-class DatabaseTime(FunctionElement[int]):
-    """The time by the database's clock, in UTC milliseconds."""
-
-    type = BigInteger()
-    inherit_cache = True
-
-
-@compiles(DatabaseTime)
-def _sqlite_time(_element: DatabaseTime, _compiler: SQLCompiler, **_options: Any) -> str:
-    return "CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)"
-
-
-@compiles(DatabaseTime, "postgresql")
-def _postgresql_time(_element: DatabaseTime, _compiler: SQLCompiler, **_options: Any) -> str:
-    return "CAST(extract(epoch FROM statement_timestamp()) * 1000 AS BIGINT)"
 
 
 class Heartbeat:

@@ -16,8 +16,9 @@ from armlift import ingesters
 from armlift.days import DAY_MS
 from armlift.ingest import Ingested
 from armlift.ingest_metrics import IngestMetrics
-from armlift.ingesters import SILENT, DatabaseTime, Heartbeat, State, states
+from armlift.ingesters import SILENT, Heartbeat, State, states
 from armlift.store import tables
+from armlift.store.clock import DatabaseTime
 from armlift.store.database import writing
 from armlift.streams.embedded import EmbeddedStream
 
