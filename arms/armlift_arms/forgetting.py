@@ -3,17 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 
 from armlift.arm import Arm, Slate
 from armlift.evaluation import Floats
 from armlift.heldout import Asked, HeldOut
 from armlift_arms.decoder import Decoder
-from armlift_arms.loop import device
+from armlift_arms.next_item import next_item_losses
 from armlift_arms.recgpt import RecGpt
-from armlift_arms.serving import read
 from armlift_arms.stages import pretrained
-from armlift_arms.windows import Longs
 
 BEFORE, AFTER, FORGOTTEN = "loss before", "loss after", "forgotten"
 
@@ -58,16 +55,3 @@ class Forgetting:
         if BEFORE in found:
             found[FORGOTTEN] = found[AFTER] - found[BEFORE]
         return found, {}
-
-
-def next_item_losses(decoder: Decoder, sequences: Sequence[Longs], targets: Longs) -> Floats:
-    """Give -log softmax over the catalogue of what follows each sequence, float64 [sequences]."""
-    losses = np.zeros(len(sequences))
-    with torch.inference_mode():
-        vectors = decoder.vectors()
-        for rows in read(decoder, sequences, lambda tokens, places: decoder.embed(tokens), rows=64):
-            n = len(rows.places)
-            logs = torch.log_softmax(decoder.queries(rows.states[:n]) @ vectors.T, dim=1)
-            wanted = torch.from_numpy(targets[rows.places]).to(device())
-            losses[rows.places] = -logs.gather(1, wanted[:, None])[:, 0].cpu().double().numpy()
-    return losses

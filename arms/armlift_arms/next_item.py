@@ -4,7 +4,7 @@ Shapes: B windows, L positions, T targets, N items of the catalogue, D the width
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from armlift.artefacts import Tensors
+from armlift.evaluation import Floats
 from armlift.fitting import record_figures
 from armlift_arms.decoder import Decoder
 from armlift_arms.items import ItemModel
-from armlift_arms.loop import Task, run, seeded
+from armlift_arms.loop import Task, device, run, seeded
 from armlift_arms.neural import Known, NeuralConfig, Warm, start_from, weights_of
+from armlift_arms.serving import read
 from armlift_arms.softmax import SampledSoftmax
 from armlift_arms.windows import Longs, Sequences, Split, batches, padded, split
 
@@ -130,3 +132,16 @@ def ranks_among_unmet(scores: Tensor, targets: Tensor, tokens: Tensor, last: Ten
     # In place of padding stands the first item, so that nothing else is masked.
     scores.scatter_(1, torch.where(real, tokens, tokens[:, :1]), float("-inf"))
     return (scores > least).sum(dim=1)
+
+
+def next_item_losses(decoder: Decoder, sequences: Sequence[Longs], targets: Longs) -> Floats:
+    """Give -log softmax over the catalogue of what follows each sequence, float64 [sequences]."""
+    losses = np.zeros(len(sequences))
+    with torch.inference_mode():
+        vectors = decoder.vectors()
+        for rows in read(decoder, sequences, lambda tokens, places: decoder.embed(tokens), rows=64):
+            n = len(rows.places)
+            logs = torch.log_softmax(decoder.queries(rows.states[:n]) @ vectors.T, dim=1)
+            wanted = torch.from_numpy(targets[rows.places]).to(device())
+            losses[rows.places] = -logs.gather(1, wanted[:, None])[:, 0].cpu().double().numpy()
+    return losses

@@ -17,7 +17,7 @@ from armlift_arms.conversation import Conversation, Parts
 from armlift_arms.finetune import FineTune
 from armlift_arms.loop import Outcome, device, run, seeded
 from armlift_arms.neural import Known, Warm, start_from, weights_of
-from armlift_arms.next_item import NextItem
+from armlift_arms.next_item import NextItem, next_item_losses
 from armlift_arms.recall import Known as Prompts
 from armlift_arms.recall import Plan, Recall, Replies, generate
 from armlift_arms.recgpt import RecGptConfig
@@ -67,6 +67,10 @@ def _identity(config: RecGptConfig, known: Known) -> str:
     return hashed.hexdigest()
 
 
+_LOSSES = 2_000
+"""Held-out rows whose loss is taken, at most."""
+
+
 class _Stages:
     """The data of one training."""
 
@@ -79,10 +83,27 @@ class _Stages:
     def run(self) -> Tensors:
         """Run all stages."""
         model = self.begin()
+        knows = self._warm is not None or self._config.pretraining_epochs > 0
+        before = self._held_out_loss(model) if knows else None
         replies = self._replies()
         task = self._fine_tune(model, self._cut, replies, self._config.plan, self._prompts)
         _record("tune", run(task, self._config.recipe, "tune"))
+        after = self._held_out_loss(model)
+        if before is not None and after is not None:
+            record_figures({"loss_before": before, "loss_after": after, "forgetting": after - before})
         return weights_of(model)
+
+    def _held_out_loss(self, model: Conversation) -> float | None:
+        """Give the decoder's own loss, without prompts, of what is held out: what pre-training brings down.
+
+        It is -log softmax over the whole catalogue, in nats; None where nothing is held out.
+        """
+        rows, items = self._cut.held_out[:_LOSSES], self._known.sequences.items.astype(np.int64)
+        if not len(rows):
+            return None
+        model.eval()
+        prefixes = [items[start:end] for start, end, _ in rows.tolist()]
+        return float(next_item_losses(model.decoder, prefixes, items[rows[:, 1]]).mean())
 
     def begin(self) -> Conversation:
         """Make the model, and start it from an earlier one or train its decoder."""

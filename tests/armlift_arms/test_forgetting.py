@@ -10,7 +10,7 @@ from armlift.arm import new_arm
 from armlift.sequences import SplitData, read_sequences
 from armlift_arms import stages
 from armlift_arms.decoder import Decoder, Shape
-from armlift_arms.forgetting import next_item_losses
+from armlift_arms.next_item import next_item_losses
 from armlift_arms.recgpt import RecGpt, RecGptConfig
 
 
