@@ -49,6 +49,12 @@ class Lab:
         self.settings: Settings = read_settings(folder).model_copy(update=self._given)
         self.calendar = Calendar(self.settings.timezone)
 
+    def again(self) -> "Lab":
+        """Read the lab anew, with the URLs that were given in place of its own."""
+        return Lab(
+            self.folder, database=self._given.get("database_url"), stream=self._given.get("stream_url")
+        )
+
     @cached_property
     def metrics(self) -> Metrics:
         """Read `metrics.yaml`; raises InputError for a kind that `armlift.toml` does not declare."""
@@ -270,7 +276,7 @@ def stock_arms() -> dict[str, str]:
 
 
 def schemas() -> dict[str, dict[str, object]]:
-    """Give the JSON Schema of each kind of definition: experiment, metrics, nightly, settings, every model."""
+    """Give the JSON Schema of every kind of definition: experiments, metrics, nights, settings, arms."""
     found = {
         "experiment": Experiment.model_json_schema(),
         "metrics": METRICS.json_schema(),

@@ -53,7 +53,7 @@ class Publisher:
         self._stream.flush()
         self._ingester.step(timeout=0.0)
 
-    def close(self) -> None:
+    def drain(self) -> None:
         """Ingest all that is left."""
         self._ingester.drain()
 

@@ -125,7 +125,7 @@ def replay(
         publisher = Publisher(engine, stream, lab.settings.kinds.names, lab.calendar, run.run)
         for batch in _batches(replayer, progress):
             publisher.publish(replayer.messages(batch))
-        publisher.close()
+        publisher.drain()
     with writing(engine) as connection:
         return finish(connection, run.run, resolution=replayer.resolution(), dropped=replayer.dropped())
 

@@ -22,6 +22,9 @@ from armlift.training_mix import Learnt, Mode, histories_for
 
 Progress = Callable[[int, int], None]
 """Told the user-days done, and those in all."""
+Blocks = Sequence[tuple[Users, Traffic]]
+Nights = Callable[[int, Blocks], Mapping[str, Arm]]
+"""Gives the arms that answer on a day of the experiment, when all users have lived through those before."""
 
 
 class Size(NamedTuple):
@@ -148,26 +151,30 @@ class Laboratory:
         page: Callable[[Users, Traffic, Page], None],
         block: Callable[[Users, Traffic], None] | None = None,
         mode: Mode | None = None,
+        nights: Nights | None = None,
         progress: Progress | None = None,
         course: Course | None = None,
     ) -> None:
         """Let all users live through past and experiment.
 
         `traffic_of` gives the traffic of a block; `page` is told of every page, `block` when a block has come
-        to its end. Without nightly retraining a block is done with before the next
-        begins; with it all go from night to night together, and `mode` says what each arm learns from.
+        to its end. A block is done with before the next begins, but where arms change over night all go from
+        day to day together: as `nights` says, else where the settings ask for nightly retraining, of which
+        `mode` says what each arm learns from.
         """
         course = course or self.course()
-        nightly = self.settings.retrain == "nightly"
+        if nights is None and self.settings.retrain == "nightly":
+            nights = self._retraining(arms, mode or "pooled", course)
         parts = course.blocks(self.size.users)
         days = range(-self.settings.history_days, self.size.days)
         service, done = self.service(arms), 0
         total = self.size.users * len(days)
-        configs = {name: arm.config for name, arm in arms.items()}
-        for group in [parts] if nightly else [[part] for part in parts]:
+        for group in [[part] for part in parts] if nights is None else [parts]:
             drawn = [course.draw(*part) for part in group]
             blocks = [(users, traffic_of(users)) for users in drawn]
             for day in days:
+                if nights is not None and day >= 0:
+                    service = self.service(nights(day, blocks))
                 for users, traffic in blocks:
                     met = (traffic, service) if day >= 0 else (None, None)
                     for shown in course.day(users, day, *met):
@@ -175,19 +182,21 @@ class Laboratory:
                     done += len(users)
                     if progress is not None:
                         progress(done, total)
-                if nightly and 0 <= day < self.size.days - 1:
-                    until = course.start_of(day + 1)
-                    service = self.service(self._retrained(configs, blocks, until, mode or "pooled"))
             for users, traffic in blocks:
                 if block is not None:
                     block(users, traffic)
 
+    def _retraining(self, arms: Mapping[str, Arm], mode: Mode, course: Course) -> Nights:
+        """Retrain every night, from the second day on."""
+        configs = {name: arm.config for name, arm in arms.items()}
+
+        def nights(day: int, blocks: Blocks) -> Mapping[str, Arm]:
+            return self._retrained(configs, blocks, course.start_of(day), mode) if day else arms
+
+        return nights
+
     def _retrained(
-        self,
-        configs: Mapping[str, ArmConfig],
-        blocks: Sequence[tuple[Users, Traffic]],
-        until: int,
-        mode: Mode,
+        self, configs: Mapping[str, ArmConfig], blocks: Blocks, until: int, mode: Mode
     ) -> dict[str, Arm]:
         """Fit anew, on what it may know by now, every arm that some user may meet."""
         names = list(configs)

@@ -7,7 +7,7 @@ that was killed is completed by the same command, and ends with the same tables.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Engine, select
@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, select
 from armlift.arm import Arm
 from armlift.asked import asked_before
 from armlift.errors import InputError
+from armlift.events import IMPRESSION_KIND
 from armlift.experiment import Experiment
 from armlift.fitted import FittedArms, Watch
 from armlift.lab import Lab
@@ -40,6 +41,10 @@ from armlift.truth import TRUTH
 
 BATCH = 4_096
 """Messages that are published and ingested at a time."""
+Nights = Callable[[int], Mapping[str, Arm]]
+"""Gives the arms that answer on a day of the experiment, when the events of those before are stored."""
+CHANGING = "nightly"
+"""Stands for the version of an arm that changes over night."""
 
 
 class Simulation:
@@ -48,12 +53,13 @@ class Simulation:
     def __init__(
         self, lab: Lab, experiment: Experiment, size: Size, engine: Engine, *,
         population: Population | None = None, fitted: Fitted | None = None, watch: Watch | None = None,
-        progress: Progress | None = None,
+        nights: Nights | None = None, progress: Progress | None = None,
     ) -> None:  # fmt: skip
         """Calibrate the users' world and fit the arms on its past, unless they have artefacts of it.
 
-        Raises InputError for an experiment of one arm, for one that begins after the simulation's end, and
-        for an attribute that users do not have.
+        With `nights` no arm is fitted here: that gives those of each day, and all of the past is told, so
+        that they can learn from what is stored. Raises InputError for an experiment of one arm, for one that
+        begins after the simulation's end, and for an attribute that users do not have.
         """
         if not experiment.challengers:
             raise InputError(
@@ -74,11 +80,19 @@ class Simulation:
         course = self.laboratory.course()
         self._first, self._end = course.start_of(0), course.start_of(size.days)
         self._starts = self._phases()
-        past = self.laboratory.past_data(progress)
-        fits = FittedArms(lab, engine, watch=watch)
-        self.arms: Mapping[str, Arm] = {name: fits.arm(lab.arm(name), past) for name in experiment.arms}
+        self._nights = nights
+        self.arms: Mapping[str, Arm] = {}
+        if nights is None:
+            past = self.laboratory.past_data(progress)
+            fits = FittedArms(lab, engine, watch=watch)
+            self.arms = {name: fits.arm(lab.arm(name), past) for name in experiment.arms}
         self._left_out: Counter[str] = Counter()
         self._comparing = Comparing(experiment, self._metrics, list(experiment.arms))
+
+    @property
+    def identity(self) -> str:
+        """Name the run: what the simulation is of."""
+        return self._describe().run
 
     def run(self, stream: EventStream, *, truth: bool = False, progress: Progress | None = None) -> Run:
         """Simulate, and give the finished run; with `truth` its resolution holds what users would truly have
@@ -109,13 +123,16 @@ class Simulation:
         lab, experiment = self._lab, self._experiment
         publisher = Publisher(self._engine, stream, lab.settings.kinds.names, lab.calendar, run.run)
         generations = [phase.generation for phase in self._split.phases]
-        sender = Sender(run.run, experiment.name, list(self.arms), generations)
+        sender = Sender(run.run, experiment.name, list(experiment.arms), generations)
         ids, lookback = self.laboratory.model.world.ids, asked_before(self._metrics.values())
+        everything = frozenset({IMPRESSION_KIND, *KINDS})
         waiting: list[Message] = []
 
         def page(users: Users, traffic: Traffic, shown: Page) -> None:
             nonlocal waiting
             told = lookback.kinds if int(shown.now.max()) >= self._first - lookback.time else ()
+            if self._nights is not None:
+                told = everything
             waiting += sender.messages(users, traffic, shown, told, ids)
             self._count(traffic, shown)
             self._comparing.add(shown)
@@ -123,14 +140,25 @@ class Simulation:
                 publisher.publish(waiting)
                 waiting = []
 
+        def morning(day: int) -> Mapping[str, Arm]:
+            nonlocal waiting
+            assert self._nights is not None
+            publisher.publish(waiting)
+            waiting = []
+            publisher.drain()
+            return self._nights(day)
+
         course = self.laboratory.course()
-        mode = experiment.training_data
+        nights = None if self._nights is None else lambda day, _: morning(day)
         with fewer_collections():
             self.laboratory.run(
-                self.arms, self._traffic, page=page, mode=mode, progress=progress, course=course
-            )
+                self.arms, self._traffic, page=page, mode=experiment.training_data, nights=nights,
+                progress=progress, course=course,
+            )  # fmt: skip
         publisher.publish(waiting)
-        publisher.close()
+        publisher.drain()
+        if self._nights is not None:
+            self._nights(self._size.days)
         if course.skipped:
             self._left_out["session_after_its_day"] = course.skipped
         if self._fitted is not None and self._fitted.left_out:
@@ -186,7 +214,9 @@ class Simulation:
     def _describe(self) -> Run:
         experiment, lab, size = self._experiment, self._lab, self._size
         definition = definition_of(experiment, self._metrics)
-        versions = {name: arm.version for name, arm in self.arms.items()}
+        versions = {name: arm.version for name, arm in self.arms.items()} or dict.fromkeys(
+            experiment.arms, CHANGING
+        )
         identity = {
             "definition": definition,
             "experiment": experiment.content_hash,
