@@ -101,7 +101,7 @@ class GateSettings(_Part):
 class MonitorSettings(_Part):
     """The watch over running experiments."""
 
-    schedule: Schedule = Schedule(cron="*/5 * * * *")
+    schedule: Schedule = Schedule(cron="*/5 * * * *", timezone="UTC")
     action: Literal["pause", "ramp_down", "alert"] = Field(
         default="pause",
         description="Upon a breach: nobody meets the arms any more, or no new unit does, or it is told only.",

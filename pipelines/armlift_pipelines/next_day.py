@@ -1,0 +1,237 @@
+"""Offline evaluation on the platform's own events: what units took in the time that was held out.
+
+A unit is asked for where it has behaviours of the arm's `history_kinds` before the cut and such a one on an
+item new to it after; these items are its targets, its history is all that was before the cut. Units that the
+arm itself served after the cut are left out where enough others remain: they can only take what the promoted
+version showed them, which makes any other look worse than it is.
+
+    HR@k                 share of units with a target among the first k
+    NDCG@k               mean over units of DCG / IDCG, with a gain of 1 a target
+    coverage@10          share of the catalogue that stands in at least one unit's first 10
+    miscalibration@10    Jensen-Shannon divergence (base 2) of the popularity of what is listed and of what is
+                         taken: items in ten groups that hold a tenth of the behaviours each
+    prompt_gap           how much more often a prompt is right on the last item learned from than on the first
+                         one held out; only of arms that write prompts
+    milliseconds         time to answer one request alone, 95th percentile
+
+Comparisons are paired, unit by unit.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from armlift.arm import Arm, Behaviour, Request
+from armlift.evaluation import BATCH
+from armlift.hashing import key_of
+from armlift.heldout import DEEPEST
+from armlift.stats.aggregates import Aggregates
+from armlift.stats.paired import paired_means
+from armlift.stats.results import Effect, Rules
+from armlift_pipelines.dataset import DataSet
+
+CUTOFFS = (10, DEEPEST)
+LISTED = 10
+MOST_UNITS = 5_000
+"""Units that are asked for at most: those whose ids have the lowest hashes."""
+_TIMED = 100
+_GROUPS = 10
+
+Floats = npt.NDArray[np.float64]
+
+
+class Asked(NamedTuple):
+    """A request that stands for a unit, and the items it took later, in their order."""
+
+    request: Request
+    targets: Sequence[str]
+
+
+class Test(NamedTuple):
+    """What is asked, one request a unit; how many units there were, before a sample was taken.
+
+    `neutral` tells that the arm served none of them.
+    """
+
+    asked: list[Asked]
+    units: int
+    neutral: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What an arm reached: `gains`, float64 [units], by metric, and figures of all units together."""
+
+    gains: dict[str, Floats]
+    figures: dict[str, float]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Give every metric by its name."""
+        return {name: float(values.mean()) for name, values in self.gains.items()} | self.figures
+
+
+def held_out(data: DataSet, arm: str, kinds: Sequence[str], limit: int, enough: int) -> Test:
+    """Find whom to ask for what; a history keeps its last `limit` behaviours.
+
+    With under `enough` units that the arm did not serve, all are asked.
+    """
+    served = data.served_by(arm)
+    found = _held_out(data, kinds, limit, served)
+    if len(found.asked) >= enough or not served:
+        return found
+    return _held_out(data, kinds, limit, set())._replace(neutral=False)
+
+
+def _held_out(data: DataSet, kinds: Sequence[str], limit: int, served: set[str]) -> Test:
+    until = data.span.until
+    taking = pl.col("kind").is_in(list(kinds))
+    frame = data.behaviours
+    later = frame.filter(taking & (pl.col("ts") >= until))["unit"].unique()
+    before = frame.filter(taking & (pl.col("ts") < until))["unit"].unique()
+    both = sorted(
+        (set(later.to_list()) & set(before.to_list())) - served, key=lambda unit: (key_of(unit), unit)
+    )
+    asked: list[Asked] = []
+    found = 0
+    # Some units take nothing new, so that more are looked at than will be asked.
+    for start in range(0, len(both), MOST_UNITS):
+        some = list(_asked(frame, both[start : start + MOST_UNITS], until, kinds, limit))
+        found += len(some)
+        asked += some[: MOST_UNITS - len(asked)]
+    return Test(asked, found, True)
+
+
+def _asked(
+    frame: pl.DataFrame, units: Sequence[str], until: int, kinds: Sequence[str], limit: int
+) -> Iterator[Asked]:
+    rows = frame.join(pl.DataFrame({"unit": units}, schema={"unit": pl.String}), on="unit", how="semi")
+    rows = rows.sort("unit", maintain_order=True)
+    for unit, group in groupby(rows.iter_rows(), key=itemgetter(0)):
+        behaviours = [Behaviour(*row[1:]) for row in group]
+        history = [one for one in behaviours if one.ts < until]
+        met = {one.item for one in history}
+        taken = [one for one in behaviours[len(history) :] if one.kind in kinds and one.item not in met]
+        targets = list(dict.fromkeys(one.item for one in taken))
+        if targets:
+            request = Request(unit, unit, taken[0].ts, DEEPEST, tuple(history[-limit:]))
+            yield Asked(request, targets)
+
+
+def measure(arm: Arm, data: DataSet, test: Test) -> Outcome:
+    """Ask an arm for every unit's targets."""
+    gains: dict[str, list[float]] = {f"{name}@{k}": [] for k in CUTOFFS for name in ("HR", "NDCG")}
+    listed: list[str] = []
+    for start in range(0, len(test.asked), BATCH):
+        batch = test.asked[start : start + BATCH]
+        for k in CUTOFFS:
+            slates = arm.recommend([one.request._replace(k=k) for one in batch])
+            for one, slate in zip(batch, slates, strict=True):
+                hit, ndcg = _gains(slate.items, one.targets, k)
+                gains[f"HR@{k}"].append(hit)
+                gains[f"NDCG@{k}"].append(ndcg)
+            if k == LISTED:
+                listed += [item for slate in slates for item in slate.items]
+    figures = {f"coverage@{LISTED}": len(set(listed)) / max(1, len(data.items))}
+    taken = [item for one in test.asked for item in one.targets]
+    figures[f"miscalibration@{LISTED}"] = _miscalibration(data, listed, taken)
+    figures["milliseconds"] = _milliseconds(arm, test.asked)
+    gap = _prompt_gap(arm, test.asked)
+    if gap is not None:
+        figures["prompt_gap"] = gap
+    return Outcome({name: np.array(values) for name, values in gains.items()}, figures)
+
+
+def _gains(items: Sequence[str], targets: Sequence[str], k: int) -> tuple[float, float]:
+    """Give hit rate and NDCG at k of one slate."""
+    wanted = set(targets)
+    hits = [1.0 / np.log2(2.0 + place) for place, item in enumerate(items[:k]) if item in wanted]
+    ideal = sum(1.0 / np.log2(2.0 + place) for place in range(min(k, len(wanted))))
+    return float(bool(hits)), float(sum(hits) / ideal)
+
+
+def _miscalibration(data: DataSet, listed: Sequence[str], taken: Sequence[str]) -> float:
+    """Give the Jensen-Shannon divergence of the popularity of items that are listed and of those taken."""
+    learned = data.behaviours.filter(pl.col("ts") < data.span.until)
+    counts = learned["item"].value_counts().sort(["count", "item"], descending=[True, False])
+    total = counts["count"].cum_sum().to_numpy() / max(1, counts["count"].sum())
+    groups = np.minimum((total * _GROUPS).astype(int), _GROUPS - 1)
+    group_of = dict(zip(counts["item"].to_list(), groups.tolist(), strict=True))
+    shares = [
+        np.bincount([group_of.get(item, _GROUPS - 1) for item in items], minlength=_GROUPS)
+        / max(1, len(items))
+        for items in (listed, taken)
+    ]
+    return divergence(*shares)
+
+
+def divergence(p: Floats, q: Floats) -> float:
+    """Give the Jensen-Shannon divergence of two distributions, in bits: 0 equal, 1 apart (Lin 1991)."""
+    middle = (p + q) / 2.0
+    bits = 0.0
+    for one in (p, q):
+        some = one > 0
+        bits += float((one[some] * np.log2(one[some] / middle[some])).sum()) / 2.0
+    return max(0.0, bits)
+
+
+def _milliseconds(arm: Arm, asked: Sequence[Asked]) -> float:
+    """Time requests one by one, the first ones not counted."""
+    times = []
+    for one in asked[: _TIMED + 3]:
+        began = time.perf_counter()
+        arm.recommend([one.request])
+        times.append((time.perf_counter() - began) * 1000.0)
+    return float(np.quantile(times[3:] or times or [0.0], 0.95))
+
+
+def _prompt_gap(arm: Arm, asked: Sequence[Asked]) -> float | None:
+    """Compare how often prompts are right on the last item learned from, and on the first one held out."""
+    if "prompts" not in arm.capabilities:
+        return None
+    known = [found for one in asked if (found := _last_learned(one, arm.config.history_kinds)) is not None]
+    if not known:
+        return None
+    learned, new = (_prompt_hits(arm, some) for some in (known, asked))
+    return None if learned is None or new is None else learned - new
+
+
+def _last_learned(one: Asked, kinds: Sequence[str]) -> Asked | None:
+    """Ask for the last item of a history that was new to it, with what was before."""
+    history = one.request.history
+    for place in range(len(history) - 1, 0, -1):
+        item = history[place].item
+        earlier = history[:place]
+        if history[place].kind in kinds and all(other.item != item for other in earlier):
+            return Asked(one.request._replace(history=earlier), [item])
+    return None
+
+
+def _prompt_hits(arm: Arm, asked: Sequence[Asked]) -> float | None:
+    """Give the share of requests whose first target is among the prompts to their last behaviour."""
+    hits = []
+    for start in range(0, len(asked), BATCH):
+        batch = asked[start : start + BATCH]
+        slates = arm.recommend([one.request._replace(k=LISTED) for one in batch])
+        for one, slate in zip(batch, slates, strict=True):
+            if slate.prompts:
+                last = max(prompt.position for prompt in slate.prompts)
+                said = [prompt.item for prompt in slate.prompts if prompt.position == last]
+                hits.append(one.targets[0] in said)
+    return float(np.mean(hits)) if hits else None
+
+
+def compared(candidate: Outcome, promoted: Outcome, alpha: float) -> dict[str, Effect]:
+    """Compare two arms that were asked the same, by metric: lift of the candidate with its interval."""
+    found = {}
+    for name, values in candidate.gains.items():
+        pairs = Aggregates.of(("candidate", "promoted"), np.column_stack([values, promoted.gains[name]]))
+        found[name] = paired_means(pairs, "candidate", "promoted", Rules(alpha=alpha))
+    return found

@@ -1,0 +1,126 @@
+"""The timetable: when each job is due next, kept in the database by APScheduler's job store.
+
+What is due is asked of a clock of ours, so that the same timetable serves real nights and rehearsed ones.
+"""
+
+import threading
+from datetime import UTC, datetime
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
+from apscheduler.schedulers.base import BaseScheduler
+from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.cron import CronTrigger
+from sqlalchemy import Engine
+
+from armlift.errors import InputError
+from armlift.nightly import Schedule
+from armlift.store.tables import scheduled_jobs
+from armlift_pipelines.clocks import Clock
+
+STORE = "default"
+
+
+class Due(NamedTuple):
+    """A job that is due, and the times at which it should have run since it last did, the newest last."""
+
+    job: str
+    times: list[datetime]
+
+
+class Timetable(BaseScheduler):  # type: ignore[misc]  # APScheduler has no types
+    """Jobs by name, each with its trigger and its next time, shared by all schedulers of one database."""
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self.event = threading.Event()
+        self._clock = clock
+        store = SQLAlchemyJobStore(engine=engine, tablename=scheduled_jobs.name)
+        super().__init__(jobstores={STORE: store}, timezone=UTC)
+        self.start(paused=True)
+
+    def wakeup(self) -> None:
+        """Let whoever waits look again."""
+        self.event.set()
+
+    def shutdown(self, wait: bool = True) -> None:
+        """Close the job store."""
+        super().shutdown(wait)
+        self.wakeup()
+
+    def plan(self, job: str, trigger: "WallClock") -> None:
+        """Put a job on the timetable; one that is there with the same trigger keeps its next time."""
+        known = self.get_job(job)
+        if known is not None and repr(known.trigger) == repr(trigger):
+            return
+        first = trigger.get_next_fire_time(None, self._clock.now())
+        self.add_job(nothing, trigger, id=job, next_run_time=first, replace_existing=True)
+
+    def due(self) -> list[Due]:
+        """Give the jobs that are due, each once, and move them on to their next time."""
+        now = self._clock.now()
+        found: list[Due] = []
+        with self._jobstores_lock:
+            store = self._lookup_jobstore(STORE)
+            for job in store.get_due_jobs(now):
+                times = job._get_run_times(now)
+                if times:
+                    job._modify(next_run_time=job.trigger.get_next_fire_time(times[-1], now))
+                    store.update_job(job)
+                    found.append(Due(job.id, times))
+        return found
+
+    def next_times(self) -> dict[str, datetime]:
+        """Give the next time of each job."""
+        with self._jobstores_lock:
+            jobs = self._lookup_jobstore(STORE).get_all_jobs()
+        return {job.id: job.next_run_time for job in jobs if job.next_run_time is not None}
+
+
+def nothing() -> None:
+    """Stand for a job in the store; what a job does is looked up by its name."""
+
+
+class WallClock(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
+    """Fires when a zone's wall clocks show a time of cron's.
+
+    A time that clocks jump over is taken an hour later, one that they show twice is taken the first time, and
+    no day is left out: APScheduler's own trigger counts in real hours, and loses nights where clocks change.
+    """
+
+    def __init__(self, cron: str, zone: str) -> None:
+        """Raises ValueError or KeyError for what is no crontab, or no zone."""
+        self.cron, self.zone = cron, zone
+        self._shown = CronTrigger.from_crontab(cron, timezone=UTC)
+        self._zone = ZoneInfo(zone)
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
+        """Give the first time after the previous one, or from now on."""
+        before = None if previous_fire_time is None else self._wall(previous_fire_time)
+        found = self._shown.get_next_fire_time(before, before or self._wall(now))
+        return None if found is None else found.replace(tzinfo=self._zone).astimezone(UTC)
+
+    def _wall(self, moment: datetime) -> datetime:
+        """Give what the zone's clocks show, as if it were UTC."""
+        return moment.astimezone(self._zone).replace(tzinfo=UTC, fold=0)
+
+    def __repr__(self) -> str:
+        return f"WallClock({self.cron!r}, {self.zone!r})"
+
+
+def trigger_of(schedule: Schedule, timezone: str) -> WallClock:
+    """Read a schedule; raises InputError for one that is none."""
+    zone = schedule.timezone or timezone
+    fields = schedule.cron.split()
+    try:
+        if len(fields) != 5:
+            raise ValueError(f"has {len(fields)} fields, must have five")
+        if any(character.isdigit() for character in fields[4]):
+            # Programs differ in the number of Sunday.
+            raise ValueError(f"the day of week is {fields[4]!r}, must be by name, like mon-fri")
+        return WallClock(schedule.cron, zone)
+    except (ValueError, KeyError) as error:
+        raise InputError(
+            f"{schedule.cron!r} in {zone} is no schedule: {error}; must be like '30 3 * * *' (minute, hour, "
+            f"day of month, month, day of week)"
+        ) from error

@@ -1,0 +1,172 @@
+"""Steps in a process of their own, which is ended when it takes too long or too much memory.
+
+The process is forked from a server that has imported what steps need, so that it begins at once. What it
+writes goes to a log. It ends when the process that asked for it does.
+"""
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+
+from armlift.durations import milliseconds
+from armlift.errors import ArmliftError, InputError
+from armlift.nightly import StepSettings
+
+POLL = 0.1
+"""Seconds between two looks at a process's memory."""
+_MEGABYTE = 1024 * 1024
+_MODULES = ["__main__", "armlift_pipelines.steps", "torch"]
+"""What every step's process finds imported."""
+
+
+class Work(NamedTuple):
+    """What a step came to: what it gave, how long it took, and the most memory it used (megabytes)."""
+
+    outputs: Mapping[str, Any]
+    seconds: float
+    megabytes: float
+
+
+class StepError(ArmliftError):
+    """A step failed; `lasting` says that trying again cannot help, `megabytes` how much memory it used."""
+
+    def __init__(self, text: str, *, lasting: bool = False, megabytes: float = 0.0) -> None:
+        super().__init__(text)
+        self.lasting = lasting
+        self.megabytes = megabytes
+
+
+class StoppedError(ArmliftError):
+    """Whoever asked for the step no longer wants it."""
+
+
+Target = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+
+def run(
+    target: Target, arguments: Mapping[str, Any], limits: StepSettings, log: Path, stop: threading.Event
+) -> Work:
+    """Run a function of a module in a process of its own; arguments and outputs are plain data.
+
+    Raises StepError where it fails, is ended or takes more than its limits, StoppedError once `stop` is set.
+    """
+    began = time.monotonic()
+    context = _context()
+    hear, tell = context.Pipe(duplex=False)
+    watched, life = context.Pipe(duplex=False)
+    process = context.Process(
+        target=_work, args=(target, json.dumps(arguments), str(log), tell, watched), daemon=True
+    )
+    process.start()
+    for end in (tell, watched):
+        end.close()
+    try:
+        peak, answer = _watch(process, hear, limits, stop, began)
+    finally:
+        if process.is_alive():
+            process.kill()
+        process.join()
+        for end in (hear, life):
+            end.close()
+    seconds = time.monotonic() - began
+    peak = max(peak, answer.get("megabytes", 0.0))
+    if "outputs" in answer:
+        return Work(answer["outputs"], seconds, peak)
+    if "error" in answer:
+        raise StepError(answer["error"], lasting=answer["lasting"], megabytes=peak)
+    raise StepError(_ending(process.exitcode, peak), megabytes=peak)
+
+
+def _context() -> Any:
+    """Give the way in which processes are made: forked from a server where the system can."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_MODULES)
+    return context
+
+
+def _watch(
+    process: Any, hear: Connection, limits: StepSettings, stop: threading.Event, began: float
+) -> tuple[float, dict[str, Any]]:
+    """Wait for a process's answer, and look after its limits; gives the most memory seen, and the answer."""
+    peak, seconds = 0.0, milliseconds(limits.timeout) / 1000.0
+    while True:
+        if wait([hear], POLL):
+            with suppress(EOFError):
+                return peak, json.loads(hear.recv())
+            process.join(5.0)
+            return peak, {}
+        peak = max(peak, _memory(process.pid))
+        if limits.megabytes is not None and peak > limits.megabytes:
+            raise StepError(
+                f"used {peak:,.0f} MB of memory, must use at most {limits.megabytes:,}", megabytes=peak
+            )
+        if time.monotonic() - began > seconds:
+            raise StepError(f"took longer than {limits.timeout}", megabytes=peak)
+        if stop.is_set():
+            raise StoppedError("stopped")
+
+
+def _memory(pid: int) -> float:
+    with suppress(psutil.Error):
+        return float(psutil.Process(pid).memory_info().rss / _MEGABYTE)
+    return 0.0
+
+
+def _ending(code: int | None, peak: float) -> str:
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        likely = ", as by the system when memory runs out" if name == "SIGKILL" else ""
+        return f"its process was ended by {name}{likely}; it had used {peak:,.0f} MB"
+    return f"its process ended with code {code} and no answer"
+
+
+def _work(target: Target, arguments: str, log: str, tell: Connection, watched: Connection) -> None:
+    """Do the work of a process."""
+    threading.Thread(target=_end_with, args=(watched,), daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever asked: it ends this process then
+    with open(log, "ab", buffering=0) as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+    try:
+        answer: dict[str, Any] = {"outputs": dict(target(json.loads(arguments)))}
+    except ArmliftError as error:
+        print(error, file=sys.stderr, flush=True)
+        answer = {"error": str(error), "lasting": isinstance(error, InputError)}
+    except BaseException as error:  # noqa: BLE001 (it is told, whatever it is)
+        traceback.print_exc()
+        sys.stderr.flush()
+        line = " ".join(f"{type(error).__name__}: {error}".split())
+        answer = {"error": line[:500], "lasting": False}
+    sys.stdout.flush()
+    tell.send(json.dumps(answer | {"megabytes": _peak()}))
+
+
+def _end_with(watched: Connection) -> None:
+    """End this process once the other end of a pipe is gone."""
+    with suppress(EOFError, OSError):
+        watched.recv()
+    os._exit(1)
+
+
+def _peak() -> float:
+    """Give the most memory this process had, in megabytes, where the system tells."""
+    if sys.platform == "win32":
+        return 0.0
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / _MEGABYTE if sys.platform == "darwin" else most / 1024
