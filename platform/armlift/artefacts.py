@@ -44,7 +44,8 @@ class Manifest(BaseModel):
     """What is known about an artefact.
 
     `sha256` is that of the model file; `data_hash` names the training data, which end before `data_until`, in
-    UTC milliseconds; `parent` is the version training started from; `created` is an ISO 8601 time.
+    UTC milliseconds; `parent` is the version training started from; `code` names the versions of what fitted
+    it, by package; `created` is an ISO 8601 time.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,6 +60,7 @@ class Manifest(BaseModel):
     data_until: int
     parent: Version | None = None
     figures: dict[str, FiniteFloat] = Field(default_factory=dict)
+    code: dict[str, str] = Field(default_factory=dict)
     created: str
 
     @model_validator(mode="after")
@@ -148,6 +150,7 @@ def save_artefact(
     created: str,
     parent: str | None = None,
     figures: Mapping[str, float] | None = None,
+    code: Mapping[str, str] | None = None,
 ) -> Manifest:
     """Store an arm, all of it or nothing, and set its version; the same content again changes nothing.
 
@@ -168,6 +171,7 @@ def save_artefact(
         data_until=data_until,
         parent=parent,
         figures=dict(figures or {}),
+        code=dict(code or {}),
         created=created,
     )
     place = _Place(url, manifest.arm, manifest.version)
@@ -201,6 +205,11 @@ def artefact_folder(url: str, arm_name: str, version: str) -> Iterator[tuple[Pat
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / MODEL_FILE).write_bytes(model)
         yield Path(scratch), manifest
+
+
+def read_manifest(url: str, arm_name: str, version: str) -> Manifest:
+    """Read what is known about an artefact; raises InputError if it is missing or its manifest is broken."""
+    return _manifest(_Place(url, arm_name, version))
 
 
 def has_artefact(url: str, arm_name: str, version: str) -> bool:

@@ -65,10 +65,7 @@ def _decision(
     at: int,
     overridden: bool,
 ) -> Decision:
-    for option, value, most in (("--reason", reason, None), ("--by", by, 200)):
-        if not value.strip() or (most is not None and len(value) > most):
-            allowed = "must not be empty" if most is None else f"must have 1 to {most} characters"
-            raise InputError(f"{option} {value!r}: {allowed}")
+    check_told(reason, by)
     made = Decision(
         id="",
         experiment=snapshot.experiment,
@@ -83,6 +80,14 @@ def _decision(
         overridden=overridden,
     )
     return made._replace(id=hash_of(made._asdict())[:16])
+
+
+def check_told(reason: str, by: str) -> None:
+    """Check why something is decided, and by whom; raises InputError where either is empty, or too long."""
+    for option, value, most in (("--reason", reason, None), ("--by", by, 200)):
+        if not value.strip() or (most is not None and len(value) > most):
+            allowed = "must not be empty" if most is None else f"must have 1 to {most} characters"
+            raise InputError(f"{option} {value!r}: {allowed}")
 
 
 def record(connection: Connection, decision: Decision) -> None:

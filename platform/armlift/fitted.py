@@ -18,11 +18,11 @@ from armlift.errors import InputError
 from armlift.fitting import Tell, fitting
 from armlift.heldout import TrainingSet
 from armlift.lab import Lab
+from armlift.lineage import code_versions
+from armlift.promotions import EVERY_EXPERIMENT, add_candidate
 from armlift.store.database import writing
-from armlift.store.sink import insert_new
 from armlift.store.tables import models
 
-EVERY_EXPERIMENT = "*"
 CHECKPOINTS = "checkpoints"
 """The folder of a lab where fits keep what they need to go on after they were broken off."""
 
@@ -48,12 +48,16 @@ class FittedArms:
     """The arms a lab has fitted: their artefacts, and the rows of `models` that say on what data.
 
     An arm is one of a definition, of data, and of the artefact `warm` of the same arm that it went on from,
-    if any: a version. Whatever takes a `warm` raises InputError for one that is missing, damaged, of another
-    model, or of a model that always learns from all its data.
+    if any: a version. What is fitted is a candidate in `scope`, an experiment's name or `*` for every one;
+    what was fitted for another scope is not known. Whatever takes a `warm` raises InputError for one that is
+    missing, damaged, of another model, or of a model that always learns from all its data.
     """
 
-    def __init__(self, lab: Lab, engine: Engine, *, watch: Watch | None = None) -> None:
+    def __init__(
+        self, lab: Lab, engine: Engine, *, scope: str = EVERY_EXPERIMENT, watch: Watch | None = None
+    ) -> None:
         self._engine = engine
+        self._scope = scope
         self._watch = watch or _unwatched
         self._checkpoints = lab.folder / CHECKPOINTS
         self.url = lab.resolve(lab.settings.artefact_url)
@@ -71,7 +75,7 @@ class FittedArms:
             version = connection.execute(
                 select(models.c.version).where(
                     models.c.arm == config.name,
-                    models.c.scope == EVERY_EXPERIMENT,
+                    models.c.scope == self._scope,
                     models.c.data_hash == data_hash,
                     models.c.definition_hash == definition_hash(config),
                     models.c.parent == warm,
@@ -82,7 +86,7 @@ class FittedArms:
         return load_artefact(self.url, config.name, version)[0]
 
     def fit(self, config: ArmConfig, data: TrainingSet, *, warm: str | None = None) -> Arm:
-        """Fit an arm and store it as a candidate for every experiment.
+        """Fit an arm and store it as a candidate.
 
         A fit that was broken off goes on from its checkpoints. Of several processes the first one stores.
         """
@@ -135,10 +139,19 @@ class FittedArms:
             created=created,
             parent=warm,
             figures=figures,
+            code=code_versions(),
         )
-        row = (name, EVERY_EXPERIMENT, manifest.version, "candidate", data.data_hash, data.until)
         with writing(self._engine) as connection:
-            insert_new(connection, models, [(*row, definition_hash(arm.config), warm)])
+            add_candidate(
+                connection,
+                name,
+                self._scope,
+                manifest.version,
+                data_hash=data.data_hash,
+                data_until=data.until,
+                definition_hash=definition_hash(arm.config),
+                parent=warm,
+            )
 
 
 def _unwatched(_: ArmConfig) -> AbstractContextManager[None]:

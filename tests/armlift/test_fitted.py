@@ -1,6 +1,7 @@
 """Fitted arms: what is stored, what a fit goes on from, and what is kept apart."""
 
 import json
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -162,3 +163,21 @@ def test_of_several_processes_the_first_one_stores(lab: Lab, monkeypatch: pytest
     monkeypatch.setenv("RANK", "0")
     assert fitted.arm(config, Walks()).version == version
     assert manifest_of(lab, version).figures == {}
+
+
+def test_what_is_fitted_for_a_scope_is_known_there_alone(lab: Lab) -> None:
+    engine, config, data = open_database(lab, create=True), config_of("popularity"), Walks()
+    version = FittedArms(lab, engine, scope="demo").arm(config, data).version
+    assert FittedArms(lab, engine).known(config, data.data_hash) is None
+    assert FittedArms(lab, engine, scope="demo").known(config, data.data_hash) is not None
+    assert FittedArms(lab, engine).arm(config, data).version == version
+    with engine.connect() as connection:
+        rows = connection.execute(select(models.c.scope, models.c.state).order_by(models.c.scope)).all()
+    assert [tuple(row) for row in rows] == [("*", "candidate"), ("demo", "candidate")]
+
+
+def test_an_artefact_says_which_code_made_it(lab: Lab) -> None:
+    version = fitted_arms(lab, []).arm(config_of("popularity"), Walks()).version
+    code = manifest_of(lab, version).code
+    assert {*code} == {"python", "armlift", "numpy", "torch"}
+    assert code["python"] == platform.python_version()

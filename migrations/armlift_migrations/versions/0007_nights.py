@@ -48,6 +48,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("arm", "version", "unit_id", "position", "step", name="pk_prompts"),
         sqlite_with_rowid=False,
     )
+    op.create_index("ix_prompts_written", "prompts", ["arm", "version", "written"])
     op.create_table(
         "experiments",
         sa.Column("experiment", NAME, nullable=False),

@@ -1,11 +1,10 @@
 """Commands that decide on a snapshot: experiment ship, stop, decisions."""
 
-import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from armlift.commands.options import DatabaseOption, JsonOption, LabOption, open_lab, write_json
+from armlift.commands.options import DatabaseOption, JsonOption, LabOption, now, open_lab, who, write_json
 
 if TYPE_CHECKING:
     from armlift.decisions import Decision
@@ -38,7 +37,7 @@ def ship(
 
     with writing(open_database(open_lab(lab, database))) as connection:
         made = decisions.ship(
-            named(connection, snapshot, name), arm, reason=reason, by=_who(by), at=_now(), override=override
+            named(connection, snapshot, name), arm, reason=reason, by=who(by), at=now(), override=override
         )
         decisions.record(connection, made)
     print(_line(made))
@@ -59,7 +58,7 @@ def stop(
     from armlift.store.database import open_database, writing
 
     with writing(open_database(open_lab(lab, database))) as connection:
-        made = decisions.stop(named(connection, snapshot, name), reason=reason, by=_who(by), at=_now())
+        made = decisions.stop(named(connection, snapshot, name), reason=reason, by=who(by), at=now())
         decisions.record(connection, made)
     print(_line(made))
 
@@ -87,21 +86,3 @@ def _line(decision: "Decision") -> str:
     from armlift.rendering.words import decided
 
     return decided(decision)
-
-
-def _who(by: str | None) -> str:
-    """Give who decides: as told, else who is logged in."""
-    import getpass
-
-    from armlift.errors import InputError
-
-    if by is not None:
-        return by
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError) as error:
-        raise InputError("--by: nobody is logged in, must name who decides") from error
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000

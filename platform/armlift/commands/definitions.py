@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from armlift.commands import decisions
+from armlift.commands import decisions, promotions
 from armlift.commands.options import JsonOption, LabOption, open_lab, say, write_json
 
 if TYPE_CHECKING:
@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from armlift.splitter import Split
 
 app = typer.Typer()
-arm = typer.Typer(help="Look at the lab's arms.")
+arm = typer.Typer(help="Look at the lab's arms, and say which version of each serves.")
 experiment = typer.Typer(help="Look at the lab's experiments.")
 app.add_typer(arm, name="arm")
 app.add_typer(experiment, name="experiment")
+arm.add_typer(promotions.app)
 experiment.add_typer(decisions.app)
 
 Names = Annotated[list[str] | None, typer.Argument(help="Default: all of the lab.")]

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,6 +46,25 @@ def open_stream(lab: "Lab") -> "EventStream":
     if kafka.ca_file:
         kafka = kafka.model_copy(update={"ca_file": str(lab.folder / kafka.ca_file)})
     return KafkaStream(url, kafka)
+
+
+def who(by: str | None) -> str:
+    """Give who decides: as told by --by, else who is logged in."""
+    import getpass
+
+    from armlift.errors import InputError
+
+    if by is not None:
+        return by
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError) as error:
+        raise InputError("--by: nobody is logged in, must name who decides") from error
+
+
+def now() -> int:
+    """Give the time, in UTC milliseconds."""
+    return time.time_ns() // 1_000_000
 
 
 def stored_run(lab: "Lab", engine: "Engine", experiment: str, run: str | None) -> "Run":

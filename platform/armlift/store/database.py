@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from armlift.errors import InputError, StoreError
 from armlift.lab import Lab
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 BUSY_SECONDS = 30
+DATABASE_ERRORS = (SQLAlchemyError, sqlite3.Error)
+"""What a database that cannot be reached, or does not answer, raises; a new SQLite connection its own."""
 UPGRADE_LOCK = 0x61726D6C
 """PostgreSQL's advisory lock of whoever upgrades; SQLite has one writer anyway."""
 

@@ -274,6 +274,8 @@ prompts = Table(
     Column("history_hash", IDENTITY, nullable=False, comment="of the history the model was told"),
     Column("written", BigInteger, nullable=False),
     PrimaryKeyConstraint("arm", "version", "unit_id", "position", "step"),
+    # Whoever serves asks every few seconds whether prompts were written.
+    Index("ix_prompts_written", "arm", "version", "written"),
     sqlite_with_rowid=False,
 )
 """What models said to units at night, for the next day's requests."""
