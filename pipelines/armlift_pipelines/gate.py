@@ -109,7 +109,10 @@ def _limit(passes: bool) -> str:
 
 
 def _not_worse(candidate: Candidate, settings: GateSettings) -> Ruling:
-    """Ask whether a loss beyond the margin is ruled out: a non-inferiority test, paired unit by unit."""
+    """Ask whether a loss beyond the margin is ruled out, and none is sure: a test of non-inferiority, paired.
+
+    Small losses that are sure must not pass either, for they would add up from night to night.
+    """
     name, floor = "not_worse", -settings.margin
     found = candidate.evaluation["compared"].get(settings.metric)
     if found is None:
@@ -125,7 +128,10 @@ def _not_worse(candidate: Candidate, settings: GateSettings) -> Ruling:
     # Pairs that do not differ at all have a lift without an interval.
     low, high = (found["lift"] if found[end] is None else found[end] for end in ("low", "high"))
     told = f"{what}: {found['lift']:+.1%} [{low:+.1%}, {high:+.1%}]"
-    if low > floor:
-        return Ruling(name, True, low, floor, f"{told}, above {floor:.0%}")
-    seen = "it is worse" if high < 0 else "a larger loss is not ruled out"
-    return Ruling(name, False, low, floor, f"{told}: {seen}, the interval must lie above {floor:.0%}")
+    if high < 0:
+        return Ruling(name, False, high, 0.0, f"{told}: it is worse, the interval must reach 0")
+    if low <= floor:
+        return Ruling(
+            name, False, low, floor, f"{told}: a larger loss than {-floor:.0%} is not ruled out, it must be"
+        )
+    return Ruling(name, True, low, floor, f"{told}, above {floor:.0%}")

@@ -6,14 +6,12 @@ running its process gives a sign of life now and then. One whose process is gone
 clock.
 """
 
-import platform
 import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -22,6 +20,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, func, select, update
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from armlift.hashing import hash_of
+from armlift.lineage import code_versions
 from armlift.store.clock import DatabaseTime
 from armlift.store.database import writing
 from armlift.store.sink import insert_or
@@ -34,7 +33,6 @@ SILENT = 60
 BEAT = 5.0
 PATIENCE = 90.0
 """Seconds that a database which is away is waited for."""
-_LIBRARIES = ("armlift", "numpy", "polars", "sqlalchemy", "torch")
 
 
 class Key(NamedTuple):
@@ -100,7 +98,7 @@ class Record:
         made = JobRun(
             id=uuid.uuid4().hex, **key._asdict(), attempt=1, status=RUNNING, started=_now(), ended=None,
             owner=owner(), seen=0, inputs_hash=hash_of(dict(inputs)), inputs=dict(inputs), outputs={},
-            versions=versions(), log=log, error=None,
+            versions=dict(code_versions()), log=log, error=None,
         )  # fmt: skip
 
         def insert(connection: Connection) -> JobRun:
@@ -243,15 +241,6 @@ def _gone(whose: str, silent: float) -> bool:
         return f"{psutil.Process(int(pid)).create_time():.2f}" != began
     except psutil.NoSuchProcess:
         return True
-
-
-def versions() -> dict[str, str]:
-    """Name the code that runs: of armlift, Python and the libraries that decide results."""
-    found = {"python": platform.python_version()}
-    for name in _LIBRARIES:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
 
 
 def _of(key: Key) -> list[ColumnElement[bool]]:

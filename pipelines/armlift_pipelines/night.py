@@ -16,10 +16,11 @@ from sqlalchemy import Engine
 from armlift import promotions
 from armlift.durations import milliseconds
 from armlift.errors import InputError
-from armlift.fitted import EVERY_EXPERIMENT, definition_hash
+from armlift.fitted import definition_hash
 from armlift.hashing import hash_of
 from armlift.lab import Lab
 from armlift.nightly import Nightly, StepSettings
+from armlift.promotions import EVERY_EXPERIMENT
 from armlift.runs import of_name
 from armlift_pipelines import worker
 from armlift_pipelines.dataset import DATASETS, has_dataset

@@ -27,6 +27,8 @@ from armlift_pipelines.dataset import DATASETS, DataSet, Lesson, Span
 
 BY = "nightly"
 """Whom the audit log names for what steps do."""
+WRITTEN = 10_240
+"""Units whose prompts are written at a time."""
 _MEGABYTE = 1024 * 1024
 
 
@@ -205,16 +207,18 @@ def write_prompts(context: Context, inputs: Inputs) -> Outputs:
     limit, since = inputs["history_limit"], inputs["active_from"]
     active = [one for one in context.data(inputs["dataset"]).histories() if one.behaviours[-1].ts >= since]
     units, count = 0, 0
-    for start in range(0, len(active), BATCH):
-        batch = active[start : start + BATCH]
-        histories = {one.unit: one.behaviours[-limit:] for one in batch}
-        requests = [Request(unit, unit, inputs["watermark"], 1, told) for unit, told in histories.items()]
-        said = {
-            request.unit: prompts.told(slate.prompts, request.history)
-            for request, slate in zip(requests, arm.recommend(requests), strict=True)
-        }
+    for start in range(0, len(active), WRITTEN):
+        said: dict[str, prompts.Told] = {}
+        for first in range(start, min(start + WRITTEN, len(active)), BATCH):
+            batch = active[first : min(first + BATCH, start + WRITTEN)]
+            requests = [
+                Request(one.unit, one.unit, inputs["watermark"], 1, one.behaviours[-limit:]) for one in batch
+            ]
+            for request, slate in zip(requests, arm.recommend(requests), strict=True):
+                said[request.unit] = prompts.told(slate.prompts, request.history)
         with writing(context.engine) as connection:
-            prompts.write(connection, name, version, said, written=inputs["now"])
+            # Readers notice what was written later than what they have.
+            prompts.write(connection, name, version, said, written=inputs["now"] + start // WRITTEN)
         units += sum(bool(one.prompts) for one in said.values())
         count += sum(len(one.prompts) for one in said.values())
     return {"prompted": units, "prompts": count}

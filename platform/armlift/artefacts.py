@@ -44,8 +44,8 @@ class Manifest(BaseModel):
     """What is known about an artefact.
 
     `sha256` is that of the model file; `data_hash` names the training data, which end before `data_until`, in
-    UTC milliseconds; `parent` is the version training started from; `code` names the versions of what fitted
-    it, by package; `created` is an ISO 8601 time.
+    UTC milliseconds; `parent` is the version that training started from, or was to take the place of; `code`
+    names the versions of what fitted it, by package; `created` is an ISO 8601 time.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

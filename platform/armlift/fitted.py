@@ -48,9 +48,10 @@ class FittedArms:
     """The arms a lab has fitted: their artefacts, and the rows of `models` that say on what data.
 
     An arm is one of a definition, of data, and of the artefact `warm` of the same arm that it went on from,
-    if any: a version. What is fitted is a candidate in `scope`, an experiment's name or `*` for every one;
-    what was fitted for another scope is not known. Whatever takes a `warm` raises InputError for one that is
-    missing, damaged, of another model, or of a model that always learns from all its data.
+    if any: a version. Its `parent` is that artefact, or another that it is to take the place of. What is
+    fitted is a candidate in `scope`, an experiment's name or `*` for every one; what was fitted for another
+    scope is not known. Whatever takes a `warm` raises InputError for one that is missing, damaged, of another
+    model, or of a model that always learns from all its data.
     """
 
     def __init__(
@@ -62,14 +63,20 @@ class FittedArms:
         self._checkpoints = lab.folder / CHECKPOINTS
         self.url = lab.resolve(lab.settings.artefact_url)
 
-    def arm(self, config: ArmConfig, data: TrainingSet, *, warm: str | None = None) -> Arm:
+    def arm(
+        self, config: ArmConfig, data: TrainingSet, *, warm: str | None = None, parent: str | None = None
+    ) -> Arm:
         """Give an arm of these data and this definition: from its artefact if there is one, else fitted now.
 
         Raises InputError for an artefact that is damaged.
         """
-        return self.known(config, data.data_hash, warm=warm) or self.fit(config, data, warm=warm)
+        return self.known(config, data.data_hash, warm=warm, parent=parent) or self.fit(
+            config, data, warm=warm, parent=parent
+        )
 
-    def known(self, config: ArmConfig, data_hash: str, *, warm: str | None = None) -> Arm | None:
+    def known(
+        self, config: ArmConfig, data_hash: str, *, warm: str | None = None, parent: str | None = None
+    ) -> Arm | None:
         """Load the arm fitted on data of this hash; None if there is none, or its artefact is lost."""
         with self.start(config, warm), self._engine.connect() as connection:
             version = connection.execute(
@@ -78,14 +85,16 @@ class FittedArms:
                     models.c.scope == self._scope,
                     models.c.data_hash == data_hash,
                     models.c.definition_hash == definition_hash(config),
-                    models.c.parent == warm,
+                    models.c.parent == (parent or warm),
                 )
             ).scalar()
         if version is None or not has_artefact(self.url, config.name, version):
             return None
         return load_artefact(self.url, config.name, version)[0]
 
-    def fit(self, config: ArmConfig, data: TrainingSet, *, warm: str | None = None) -> Arm:
+    def fit(
+        self, config: ArmConfig, data: TrainingSet, *, warm: str | None = None, parent: str | None = None
+    ) -> Arm:
         """Fit an arm and store it as a candidate.
 
         A fit that was broken off goes on from its checkpoints. Of several processes the first one stores.
@@ -100,7 +109,7 @@ class FittedArms:
             folder = None if start is None else start.folder
             arm.fit(data.histories(), data.items, until=data.until, warm=folder)
         if processes.is_first():
-            self._store(arm, data, warm, figures)
+            self._store(arm, data, parent or warm, figures)
             _remove(checkpoints)
         return arm
 
@@ -129,7 +138,7 @@ class FittedArms:
         identity = f"{definition_hash(config)}|{data.data_hash}|{warm}"
         return self._checkpoints / config.name / hashlib.sha256(identity.encode()).hexdigest()[:16]
 
-    def _store(self, arm: Arm, data: TrainingSet, warm: str | None, figures: Mapping[str, float]) -> None:
+    def _store(self, arm: Arm, data: TrainingSet, parent: str | None, figures: Mapping[str, float]) -> None:
         name, created = arm.config.name, datetime.now(UTC).isoformat(timespec="seconds")
         manifest = save_artefact(
             arm,
@@ -137,7 +146,7 @@ class FittedArms:
             data_hash=data.data_hash,
             data_until=data.until,
             created=created,
-            parent=warm,
+            parent=parent,
             figures=figures,
             code=code_versions(),
         )
@@ -150,7 +159,7 @@ class FittedArms:
                 data_hash=data.data_hash,
                 data_until=data.until,
                 definition_hash=definition_hash(arm.config),
-                parent=warm,
+                parent=parent,
             )
 
 

@@ -13,7 +13,7 @@ from armlift.errors import InputError
 from armlift.promotions import ModelRow, history
 from armlift.store.tables import job_runs
 
-PACKAGES = ("armlift", "torch", "numpy")
+PACKAGES = ("armlift", "numpy", "polars", "sqlalchemy", "torch")
 """Whose versions decide what a fit comes to, beside Python's."""
 
 
@@ -106,5 +106,5 @@ def _jobs(connection: Connection, arm: str, version: str) -> list[JobRun]:
     j = job_runs.c
     fitted = (j.step == "retrain", j.status == "succeeded", j.arm == arm)
     columns = [j[name] for name in JobRun._fields]
-    query = select(*columns).where(*fitted, j.outputs["version"].as_string() == version)
+    query = select(*columns).where(*fitted, j.outputs["candidate"].as_string() == version)
     return [JobRun(*row) for row in connection.execute(query.order_by(j.started, j.id))]

@@ -179,5 +179,5 @@ def test_what_is_fitted_for_a_scope_is_known_there_alone(lab: Lab) -> None:
 def test_an_artefact_says_which_code_made_it(lab: Lab) -> None:
     version = fitted_arms(lab, []).arm(config_of("popularity"), Walks()).version
     code = manifest_of(lab, version).code
-    assert {*code} == {"python", "armlift", "numpy", "torch"}
+    assert {*code} == {"python", "armlift", "numpy", "polars", "sqlalchemy", "torch"}
     assert code["python"] == platform.python_version()

@@ -39,7 +39,7 @@ def job(number: int, version: str, **changed: object) -> dict[str, object]:
         "arm": "mine",
         "scope": "*", "attempt": 1, "status": "succeeded", "started": AT + number, "ended": AT + number + 9,
         "owner": "host", "seen": AT, "inputs_hash": "i", "inputs": {"data": "ab"},
-        "outputs": {"version": version, "seconds": 3}, "versions": {"armlift": "1"},
+        "outputs": {"candidate": version, "seconds": 3}, "versions": {"armlift": "1"},
     } | changed  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def test_a_version_goes_back_over_its_parents(engine: Engine, tmp_path: Path) ->
     assert (manifest.data_hash, manifest.definition["model"]) == ("abcd", "popularity")
     assert manifest.code["numpy"] == np.__version__
     assert manifest.code["torch"] == version_of_package("torch")
-    assert {*manifest.code} == {"python", "armlift", "torch", "numpy"}
+    assert {*manifest.code} == {"python", "armlift", "torch", "numpy", "polars", "sqlalchemy"}
 
 
 def test_what_was_removed_ends_the_way(engine: Engine, tmp_path: Path) -> None:

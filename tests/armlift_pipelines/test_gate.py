@@ -55,14 +55,17 @@ def test_a_good_model_passes() -> None:
          "prompts are right more often on what was learned from than on new behaviours, by 0.3 of them, "
          "must be at most 0.2"),
         (GOOD._replace(evaluation=lift(-0.2, -0.05)),
-         "NDCG@10 against the promoted version: -12.5% [-20.0%, -5.0%]: it is worse, the interval must lie "
-         "above -10%"),
+         "NDCG@10 against the promoted version: -12.5% [-20.0%, -5.0%]: it is worse, the interval must "
+         "reach 0"),
         (GOOD._replace(evaluation=lift(-0.15, 0.3)),
-         "NDCG@10 against the promoted version: +7.5% [-15.0%, +30.0%]: a larger loss is not ruled out, the "
-         "interval must lie above -10%"),
+         "NDCG@10 against the promoted version: +7.5% [-15.0%, +30.0%]: a larger loss than 10% is "
+         "not ruled out, it must be"),
+        (GOOD._replace(evaluation=lift(-0.02, -0.001)),
+         "NDCG@10 against the promoted version: -1.1% [-2.0%, -0.1%]: it is worse, the interval must "
+         "reach 0"),
         (GOOD._replace(evaluation=seen("zero_variance", -0.2)),
-         "NDCG@10 against the promoted version: -20.0% [-20.0%, -20.0%]: it is worse, the interval must lie "
-         "above -10%"),
+         "NDCG@10 against the promoted version: -20.0% [-20.0%, -20.0%]: it is worse, the interval must "
+         "reach 0"),
         (GOOD._replace(evaluation=seen("too_few", None)),
          "NDCG@10 against the promoted version cannot be estimated (too_few)"),
     ],

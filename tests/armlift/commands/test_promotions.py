@@ -148,7 +148,7 @@ def test_lineage_tells_data_code_and_definition(lab: Path, capsys: pytest.Captur
     job = {
         "id": "9f", "job": "nightly", "subject": "live 2022-04-14", "step": "retrain", "arm": "popularity",
         "scope": "*", "attempt": 1, "status": "succeeded", "started": UNTIL, "owner": "o", "seen": UNTIL,
-        "inputs_hash": "i", "inputs": {}, "outputs": {"version": one}, "versions": {},
+        "inputs_hash": "i", "inputs": {}, "outputs": {"candidate": one}, "versions": {},
     }  # fmt: skip
     with writing(database(lab)) as connection:
         connection.execute(insert(job_runs).values(job))
