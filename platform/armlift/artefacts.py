@@ -10,6 +10,7 @@ sha256(definition + weights), so what stands under it never changes.
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -33,6 +34,7 @@ from armlift.errors import InputError
 MODEL_FILE = "model.safetensors"
 MANIFEST_FILE = "manifest.json"
 _CONFIG_KEY = "config"
+_VERSION = re.compile("[0-9a-f]{12}")
 
 Tensors = dict[str, npt.NDArray[Any]]
 Config = TypeVar("Config", bound=ArmConfig)
@@ -217,6 +219,27 @@ def has_artefact(url: str, arm_name: str, version: str) -> bool:
     return _Place(url, arm_name, version).has_manifest()
 
 
+def stored_versions(url: str, arm_name: str) -> list[str]:
+    """List the versions of an arm of which something is stored, also what was left unfinished, sorted."""
+    files, root = _file_system(url)
+    try:
+        names = [Path(path).name for path in files.ls(f"{root}/{arm_name}", detail=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(name for name in names if _VERSION.fullmatch(name))
+
+
+def delete_artefact(url: str, arm_name: str, version: str) -> bool:
+    """Remove an artefact with its folder, also one that is unfinished; tells whether anything was there.
+
+    The manifest goes first: whatever breaks it off, an artefact is whole or does not exist. Raises InputError
+    for what is no version, and where files cannot be removed.
+    """
+    if not _VERSION.fullmatch(version):
+        raise InputError(f"artefact {arm_name}: {version!r} is no version, must be 12 digits of 0-9 and a-f")
+    return _Place(url, arm_name, version).remove()
+
+
 def list_artefacts(url: str, arm_name: str) -> list[Manifest]:
     """Read an arm's manifests, by `data_until`, then `created`; raises InputError if one is broken."""
     files, root = _file_system(url)
@@ -264,6 +287,20 @@ class _Place:
                     self._files.pipe_file(f"{self._folder}/{name}", content)
         except OSError as error:
             raise InputError(f"{self._shown}: cannot be written: {error.strerror or error}") from error
+
+    def remove(self) -> bool:
+        """Remove what is there; tells whether anything was."""
+        if not self._files.exists(self._folder):
+            return False
+        try:
+            if self.has_manifest():
+                self._files.rm_file(f"{self._folder}/{MANIFEST_FILE}")
+            self._files.rm(self._folder, recursive=True)
+        except FileNotFoundError:  # somebody else removes it too
+            return True
+        except OSError as error:
+            raise InputError(f"{self._shown}: cannot be removed: {error.strerror or error}") from error
+        return True
 
     def _write_at_once(self, contents: Mapping[str, bytes]) -> None:
         final = Path(self._folder)

@@ -21,12 +21,15 @@ from armlift.artefacts import (
     Manifest,
     artefact_folder,
     definition_of,
+    delete_artefact,
+    has_artefact,
     list_artefacts,
     load_artefact,
     model_bytes,
     pack_strings,
     read_weights,
     save_artefact,
+    stored_versions,
     unpack_strings,
     version_of,
     write_weights,
@@ -304,3 +307,34 @@ def test_an_artefact_nothing_can_load_is_refused(url: str, definition: ArmConfig
 def test_a_url_of_no_known_kind_is_refused() -> None:
     with pytest.raises(InputError, match="artefact_url: 'nowhere://x' cannot be opened"):
         list_artefacts("nowhere://x", "mine")
+
+
+def test_an_artefact_is_removed_whole_and_alone(url: str) -> None:
+    first, second = stored(url), stored(url, ids="xyz")
+    assert stored_versions(url, "mine") == sorted([first.version, second.version])
+    assert delete_artefact(url, "mine", first.version)
+    assert [*files_of(url)] == [f"/mine/{second.version}/{name}" for name in (MANIFEST_FILE, MODEL_FILE)]
+    assert not delete_artefact(url, "mine", first.version), "nothing is there any more"
+    assert not delete_artefact(url, "other", second.version)
+    assert stored_versions(url, "mine") == [second.version]
+    assert stored_versions(url, "other") == []
+    assert load_artefact(url, "mine", second.version)[1] == second
+    assert stored(url) == first, "it can be stored again"
+
+
+def test_what_is_left_of_an_artefact_is_removed_too(url: str) -> None:
+    version = stored(url).version
+    files, root = fsspec.core.url_to_fs(url)
+    files.rm_file(f"{root}/mine/{version}/{MANIFEST_FILE}")
+    assert not has_artefact(url, "mine", version)
+    assert stored_versions(url, "mine") == [version]
+    assert delete_artefact(url, "mine", version)
+    assert files_of(url) == {}
+
+
+@pytest.mark.parametrize("version", ["", ".", "..", "../other", "A" * 12, "0" * 13])
+def test_what_is_no_version_is_not_removed(url: str, version: str) -> None:
+    stored(url)
+    with pytest.raises(InputError, match=r"artefact mine: .* is no version, must be 12 digits"):
+        delete_artefact(url, "mine", version)
+    assert len(files_of(url)) == 2
