@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, insert, select
+from sqlalchemy import ColumnElement, Connection, and_, insert, select
 
 from armlift.errors import InputError
 from armlift.hashing import hash_of
@@ -65,10 +65,7 @@ def _decision(
     at: int,
     overridden: bool,
 ) -> Decision:
-    for option, value, most in (("--reason", reason, None), ("--by", by, 200)):
-        if not value.strip() or (most is not None and len(value) > most):
-            allowed = "must not be empty" if most is None else f"must have 1 to {most} characters"
-            raise InputError(f"{option} {value!r}: {allowed}")
+    check_words(reason, by)
     made = Decision(
         id="",
         experiment=snapshot.experiment,
@@ -85,12 +82,20 @@ def _decision(
     return made._replace(id=hash_of(made._asdict())[:16])
 
 
-def record(connection: Connection, decision: Decision) -> None:
-    """Store a decision, and what was done in the audit log."""
+def check_words(reason: str, by: str) -> None:
+    """Raise InputError for a reason or a name that says nothing or is too long."""
+    for option, value, most in (("--reason", reason, None), ("--by", by, 200)):
+        if not value.strip() or (most is not None and len(value) > most):
+            allowed = "must not be empty" if most is None else f"must have 1 to {most} characters"
+            raise InputError(f"{option} {value!r}: {allowed}")
+
+
+def record(connection: Connection, decision: Decision, done: Mapping[str, Any] | None = None) -> None:
+    """Store a decision, and it in the audit log with what was done by it."""
     connection.execute(insert(decisions).values(decision._asdict()))
     subject = f"experiment/{decision.experiment}"
     log(connection, at=decision.at, by=decision.by, action=decision.action, subject=subject,
-        details=decision._asdict())  # fmt: skip
+        details={**decision._asdict(), **(done or {})})  # fmt: skip
 
 
 def log(
@@ -106,9 +111,9 @@ def of_experiment(connection: Connection, experiment: str) -> list[Decision]:
     return _read(connection, decisions.c.experiment == experiment)
 
 
-def of_run(connection: Connection, run: str) -> list[Decision]:
-    """Read the decisions that rest on a run, the oldest first."""
-    return _read(connection, decisions.c.run == run)
+def of_run(connection: Connection, run: str, experiment: str) -> list[Decision]:
+    """Read the decisions that rest on a run of an experiment, the oldest first."""
+    return _read(connection, and_(decisions.c.run == run, decisions.c.experiment == experiment))
 
 
 def _read(connection: Connection, condition: ColumnElement[bool]) -> list[Decision]:

@@ -137,7 +137,7 @@ class Lab:
         self._check_layer(source, experiment)
         return experiment
 
-    def split(self, experiment: Experiment) -> Split:
+    def split(self, experiment: Experiment, *, paused: bool = False) -> Split:
         """Prepare an experiment for assignment with the lab's default arm and holdout."""
         default, holdout = self.settings.default_arm, self.settings.holdout
         if default not in self.arm_names():
@@ -148,6 +148,7 @@ class Lab:
             experiment,
             default_arm=default,
             holdout=Holdout(holdout.name, holdout.share),
+            paused=paused,
         )
 
     def metrics_of(self, experiment: Experiment) -> dict[str, Metric]:
@@ -270,7 +271,7 @@ def stock_arms() -> dict[str, str]:
 
 
 def schemas() -> dict[str, dict[str, object]]:
-    """Give the JSON Schema of each kind of definition: experiment, metrics, nightly, settings, every model."""
+    """Give the JSON Schema of each kind of definition: experiment, metrics, nightly, settings, models."""
     found = {
         "experiment": Experiment.model_json_schema(),
         "metrics": METRICS.json_schema(),
