@@ -126,7 +126,7 @@ class Crowd:
         self.exposed = {}
         codec = Codec(self.lab.settings.kinds.names)
         for place, (unit, ts) in enumerate(zip(units, times.tolist(), strict=True)):
-            own = {name: chosen[place] for name, chosen in arms.items() if chosen[place] is not None}
+            own = {name: arm for name, chosen in arms.items() if (arm := chosen[place]) is not None}
             self.stream.publish(unit, codec.encode(self._visit(rng, unit, ts, own)))
         self.stream.flush()
         self.ingester.drain()

@@ -86,6 +86,10 @@ def test_decisions_end_what_runs(
     capsys.readouterr()
     assert run(["report", "baselines", "--lab", str(lab), "--json"]) == 0
     snapshot = ("--snapshot", json.loads(capsys.readouterr().out)["snapshot"])
+    said("ramp", "baselines", "--traffic", "0.5")
+    verified = ["report", *snapshot, "--verify", "--lab", str(lab)]
+    assert run(verified) == 0, "a ramp changes nothing of a report from before it"
+    capsys.readouterr()
     shipping = ("ship", "baselines", "--arm", "random", "--override", "--reason", "it is fun", *BY, *snapshot)
     assert run(["experiment", *shipping, "--lab", str(lab)]) == 0
     out, err = capsys.readouterr()
@@ -94,10 +98,13 @@ def test_decisions_end_what_runs(
     assert said("list").startswith("baselines  stopped  ")
     with closing(sqlite3.connect(lab / "armlift.db")) as database:
         rows = database.execute("SELECT action, details FROM audit_log ORDER BY number").fetchall()
-    assert [action for action, _ in rows] == ["start", "ship"], "one row has the decision and what it did"
+    assert [action for action, _ in rows] == ["start", "ramp", "ship"], (
+        "one row has the decision and what it did"
+    )
     details = json.loads(rows[-1][1])
     assert details["arm"] == "random"
     assert (details["before"]["state"], details["after"]["state"]) == ("running", "stopped")
+    assert run(verified) == 0
     assert said("stop", "baselines", "--reason", "and noted", *snapshot).startswith("stop, by ")
 
 
