@@ -185,6 +185,10 @@ class Scheduler:
         try:
             found = monitor(lab, self._engine, now_ms=now)
             self._record.end(mine, SUCCEEDED, found)
+            for name, one in found["experiments"].items():
+                if one["error"] is not None:
+                    text = f"experiment {name} cannot be watched: {one['error']}"
+                    alerts.tell(Alert("failure", f"{MONITOR} {name}", text, {}))
             for breach in found["breaches"]:
                 alerts.tell(Alert(breach["kind"], breach["experiment"], breach["text"], breach))
             for alert in watch.look(lab, self._engine, now=now):

@@ -67,14 +67,7 @@ def _sample_ratios(run: Run, experiment: Experiment, totals: Answers) -> list[Ch
         meaning = "every unit meets every arm"
         return [Check(name, "not_applicable", None, meaning) for name in ("srm", "srm_always_valid")]
     counts = totals.assigned()
-    weights = dict(generations(experiment))
-    strata = [
-        srm.Stratum(
-            [counts.get(Stratum(arm, generation, phase), 0) for arm in experiment.arms],
-            [weights[generation][arm] for arm in experiment.arms],
-        )
-        for generation, phase in sorted({(s.generation, s.phase) for s in counts})
-    ]
+    strata = split_strata(experiment, totals)
     if not strata:
         return [Check(name, "no_data", None, "no unit was exposed") for name in ("srm", "srm_always_valid")]
     once, always = srm.sample_ratio_strata(strata), srm.sequential_sample_ratio_strata(strata)
@@ -84,6 +77,19 @@ def _sample_ratios(run: Run, experiment: Experiment, totals: Answers) -> list[Ch
     return [
         Check("srm", at_once, once.p_value, held),
         Check("srm_always_valid", always.status, always.p_value, f"{held}, however often it is looked at"),
+    ]
+
+
+def split_strata(experiment: Experiment, totals: Answers) -> list[srm.Stratum]:
+    """Give the units of each stratum, in the order of the arms, beside the weights that held then."""
+    counts = totals.assigned()
+    weights = dict(generations(experiment))
+    return [
+        srm.Stratum(
+            [counts.get(Stratum(arm, generation, phase), 0) for arm in experiment.arms],
+            [weights[generation][arm] for arm in experiment.arms],
+        )
+        for generation, phase in sorted({(s.generation, s.phase) for s in counts})
     ]
 
 

@@ -94,7 +94,7 @@ def compare_arms(run: Run, experiment: Experiment, metrics: Metrics, totals: Ans
         for name, role in experiment.metrics.roles.items()
         for arm in experiment.challengers
     ]
-    compare = _interleaved if run.interleaved else _paired if run.paired else _independent
+    compare = _interleaved if run.interleaved else _paired if run.paired else compare_units
     compared = [
         compare(name, metrics[name], arm, experiment.control, totals, rules) for name, _, arm, _ in asked
     ]
@@ -172,9 +172,10 @@ def _adjust(
     return [(None, None)] * len(p_values)
 
 
-def _independent(
+def compare_units(
     name: str, metric: Metric, arm: str, control: str, totals: Answers, rules: Rules
 ) -> Compared:
+    """Compare a metric of two arms that share no unit."""
     if metric.kind == "quantile":
         return Compared(_quantiles(name, metric.quantile, (arm, control), totals, rules))
     strata = totals.by_stratum(name)

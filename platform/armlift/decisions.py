@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, insert, select
+from sqlalchemy import ColumnElement, Connection, and_, insert, select
 
 from armlift.errors import InputError
 from armlift.hashing import hash_of
@@ -90,12 +90,12 @@ def check_told(reason: str, by: str) -> None:
             raise InputError(f"{option} {value!r}: {allowed}")
 
 
-def record(connection: Connection, decision: Decision) -> None:
-    """Store a decision, and what was done in the audit log."""
+def record(connection: Connection, decision: Decision, done: Mapping[str, Any] | None = None) -> None:
+    """Store a decision, and it in the audit log with what was done by it."""
     connection.execute(insert(decisions).values(decision._asdict()))
     subject = f"experiment/{decision.experiment}"
     log(connection, at=decision.at, by=decision.by, action=decision.action, subject=subject,
-        details=decision._asdict())  # fmt: skip
+        details={**decision._asdict(), **(done or {})})  # fmt: skip
 
 
 def log(
@@ -111,9 +111,9 @@ def of_experiment(connection: Connection, experiment: str) -> list[Decision]:
     return _read(connection, decisions.c.experiment == experiment)
 
 
-def of_run(connection: Connection, run: str) -> list[Decision]:
-    """Read the decisions that rest on a run, the oldest first."""
-    return _read(connection, decisions.c.run == run)
+def of_run(connection: Connection, run: str, experiment: str) -> list[Decision]:
+    """Read the decisions that rest on a run of an experiment, the oldest first."""
+    return _read(connection, and_(decisions.c.run == run, decisions.c.experiment == experiment))
 
 
 def _read(connection: Connection, condition: ColumnElement[bool]) -> list[Decision]:

@@ -87,7 +87,7 @@ class Import:
         exposures, events = self._survey("exposures"), self._survey("events")
         described = self._describe(exposures, events)
         with writing(engine) as connection:
-            if find(connection, described.run) is not None:
+            if find(connection, described.run, described.experiment) is not None:
                 stored = begin(connection, described)
                 if stored.finished:
                     return stored
@@ -96,7 +96,7 @@ class Import:
         dropped = self._store(engine, run.run, exposures.rows + events.rows, progress)
         counts = {"rows": events.rows, "random_rows": None, "compared": 0}
         with writing(engine) as connection:
-            return finish(connection, run.run, resolution=counts, dropped=dict(sorted(dropped.items())))
+            return finish(connection, run, resolution=counts, dropped=dict(sorted(dropped.items())))
 
     def _batches(self, part: Part) -> Iterator[pl.DataFrame]:
         """Read a table: what `Reader` gives, batch after batch."""

@@ -143,7 +143,7 @@ class Lab:
         self._check_layer(source, experiment)
         return experiment
 
-    def split(self, experiment: Experiment) -> Split:
+    def split(self, experiment: Experiment, *, paused: bool = False) -> Split:
         """Prepare an experiment for assignment with the lab's default arm and holdout."""
         default, holdout = self.settings.default_arm, self.settings.holdout
         if default not in self.arm_names():
@@ -154,6 +154,7 @@ class Lab:
             experiment,
             default_arm=default,
             holdout=Holdout(holdout.name, holdout.share),
+            paused=paused,
         )
 
     def metrics_of(self, experiment: Experiment) -> dict[str, Metric]:

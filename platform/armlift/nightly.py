@@ -1,6 +1,6 @@
 """The definition of nights, `nightly.yaml`: when jobs run, what a new model must show, and who is told."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
@@ -8,18 +8,16 @@ from armlift.arm import Name
 from armlift.durations import Duration
 
 FILE = "nightly.yaml"
-ARM_STEPS = ("retrain", "evaluate", "gate", "promote", "write_prompts")
-"""What is done for each arm, in this order."""
-NIGHT_STEPS = ("roll_up", "build_dataset", "drift", "snapshot", "retention")
-"""What is done once a night: the first two before the arms, the others after them."""
-ALERTS = ("failure", "stale_model", "srm", "dead_letters", "guardrail", "error_rate", "refused")
-
 ArmStep = Literal["retrain", "evaluate", "gate", "promote", "write_prompts"]
 Step = Literal[
     "roll_up", "build_dataset", "retrain", "evaluate", "gate", "promote", "write_prompts",
     "drift", "snapshot", "retention",
 ]  # fmt: skip
 AlertKind = Literal["failure", "stale_model", "srm", "dead_letters", "guardrail", "error_rate", "refused"]
+ARM_STEPS: tuple[ArmStep, ...] = get_args(ArmStep)
+"""What is done for each arm, in this order."""
+ALERTS: tuple[AlertKind, ...] = get_args(AlertKind)
+"""What somebody is told of."""
 Share = Annotated[float, Field(ge=0, le=1)]
 
 

@@ -127,7 +127,7 @@ def replay(
             publisher.publish(replayer.messages(batch))
         publisher.drain()
     with writing(engine) as connection:
-        return finish(connection, run.run, resolution=replayer.resolution(), dropped=replayer.dropped())
+        return finish(connection, run, resolution=replayer.resolution(), dropped=replayer.dropped())
 
 
 def _segments(experiment: Experiment, users: UserTable | None) -> dict[str, dict[str, str]]:

@@ -115,7 +115,7 @@ def report_of(run: Run, calendar: Calendar, at: int, answers: Answers) -> Report
     found = compare_arms(run, experiment, metrics, answers)
     matched = (
         {}
-        if run.imported or run.simulated
+        if run.imported or run.simulated or run.live
         else answers.ask("matched", lambda connection: _matched(connection, run, question))
     )
     checks = make_checks(run, experiment, metrics, answers, question, calendar)

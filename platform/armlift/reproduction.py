@@ -30,6 +30,13 @@ GIVEN = ("snapshot", "decisions")
 """What a report is given after it is computed."""
 MOVING = "arrived/2"
 """The watermark, which every event moves on; nothing but the check of lateness rests on it."""
+MOVING_LIVE = (
+    "run/state:",
+    "run/log/last_ts:",
+    "run/definition/experiment/description:",
+    "run/definition/experiment/phases",
+)
+"""What people may change of a run while it is live; reports of earlier times do not rest on it."""
 
 
 def take_report(
@@ -46,7 +53,7 @@ def take_report(
     aggregates = {"run": run._asdict(), "timezone": calendar.timezone, "answers": report.answers}
     identity = identify(as_of=at, version=__version__, sql=report.sql, aggregates=aggregates)
     with writing(engine) as connection:
-        report = replace(report, snapshot=identity, decisions=of_run(connection, run.run))
+        report = replace(report, snapshot=identity, decisions=of_run(connection, run.run, run.experiment))
         snapshot = Snapshot(
             id=identity,
             run=run.run,
@@ -126,10 +133,11 @@ def verify(engine: Engine, snapshot: Snapshot) -> Verification:
         report = [str(error)]
     fresh = make_report(engine, run, calendar, as_of=snapshot.as_of)
     with reading(engine) as connection:
-        found = find(connection, run.run)
+        found = find(connection, run.run, run.experiment)
         now = {"run": None if found is None else found._asdict(), "answers": fresh.answers}
         aggregates = _differences({"run": kept["run"], "answers": kept["answers"]}, now)
-        aggregates = [one for one in aggregates if not one.startswith(f"answers/{MOVING}:")]
+        moving = (f"answers/{MOVING}:", *(MOVING_LIVE if run.live else ()))
+        aggregates = [one for one in aggregates if not one.startswith(moving)]
         causes = _causes(connection, snapshot, fresh) if report or aggregates else []
     return Verification(report, aggregates, causes)
 

@@ -116,16 +116,20 @@ def roll_up(connection: Connection, subjects: Subjects, marks: int = MARKS) -> i
 
 
 def roll_up_all(engine: Engine, subjects: Subjects, *, wait: float = 60.0) -> None:
-    """Compute all marked cells, or wait until another process has.
+    """Compute all cells that are marked now, or wait until another process has.
 
-    Raises TimeoutError when none is computed for `wait` seconds.
+    Later marks may be left, so that it comes to its end while events come in. Raises TimeoutError when none
+    is computed for `wait` seconds.
     """
     deadline = time.monotonic() + wait
-    while True:
+    with engine.connect() as connection:
+        newest = connection.scalar(select(func.max(touched_cells.c.mark)))
+    while newest is not None:
         with writing(engine) as connection:
             if roll_up(connection, subjects):
                 deadline = time.monotonic() + wait
-            left = waiting(connection)
+            marked = select(func.count()).where(touched_cells.c.mark <= newest)
+            left = connection.execute(marked).scalar_one()
         if not left:
             return
         if time.monotonic() > deadline:

@@ -110,7 +110,7 @@ def run_identity(parts: Mapping[str, object]) -> str:
 
 def begin(connection: Connection, run: Run) -> Run:
     """Store a run that starts, or give the stored one of the same identity."""
-    found = find(connection, run.run)
+    found = find(connection, run.run, run.experiment)
     if found is not None:
         return found
     number = connection.execute(select(func.coalesce(func.max(runs.c.number), 0))).scalar_one() + 1
@@ -120,23 +120,32 @@ def begin(connection: Connection, run: Run) -> Run:
 
 
 def finish(
-    connection: Connection, run: str, *, resolution: Mapping[str, object], dropped: Mapping[str, int]
+    connection: Connection, run: Run, *, resolution: Mapping[str, object], dropped: Mapping[str, int]
 ) -> Run:
     """Mark a run as finished, with what it counted; gives it as it is stored now."""
-    connection.execute(
-        update(runs)
-        .where(runs.c.run == run)
-        .values(state="finished", resolution=dict(resolution), dropped=dict(dropped))
-    )
-    found = find(connection, run)
+    return change(connection, run, state="finished", resolution=dict(resolution), dropped=dict(dropped))
+
+
+def change(connection: Connection, run: Run, **values: Any) -> Run:
+    """Store new values of some of a run's columns; gives it as it is stored now."""
+    same = (runs.c.run == run.run, runs.c.experiment == run.experiment)
+    connection.execute(update(runs).where(*same).values(values))
+    found = find(connection, run.run, run.experiment)
     assert found is not None
     return found
 
 
-def find(connection: Connection, run: str) -> Run | None:
-    """Read one run."""
-    row = connection.execute(select(runs).where(runs.c.run == run)).first()
+def find(connection: Connection, run: str, experiment: str) -> Run | None:
+    """Read one run of an experiment."""
+    same = (runs.c.run == run, runs.c.experiment == experiment)
+    row = connection.execute(select(runs).where(*same)).first()
     return Run(*row) if row else None
+
+
+def of_name(connection: Connection, run: str) -> list[Run]:
+    """Read what has the events of a run: one experiment, or all that are live in it."""
+    found = connection.execute(select(runs).where(runs.c.run == run).order_by(runs.c.number))
+    return [Run(*row) for row in found]
 
 
 def latest(connection: Connection, experiment: str, run: str | None) -> Run:
@@ -159,16 +168,29 @@ def latest(connection: Connection, experiment: str, run: str | None) -> Run:
 
 
 class Subjects:
-    """Say in which experiment and metrics a run's events count; remembers what it has read."""
+    """Say in which experiments and metrics a run's events count.
+
+    It remembers what it has read, but for live runs: they may get another experiment at any time.
+    """
 
     def __init__(self) -> None:
         self._known: dict[str, Subject] = {}
 
     def __call__(self, connection: Connection, names: set[str]) -> Sequence[Subject]:
         """Give the subjects of some runs; events of runs that are not stored count in no metric."""
-        for name in sorted(names - self._known.keys()):
-            run = find(connection, name)
-            if run is not None:
-                _, metrics = run.parsed()
-                self._known[name] = Subject(name, run.experiment, metrics, run.paired)
-        return [self._known[name] for name in sorted(names) if name in self._known]
+        found: list[Subject] = []
+        for name in sorted(names):
+            if name in self._known:
+                found.append(self._known[name])
+                continue
+            for run in of_name(connection, name):
+                found.append(subject_of(run))
+                if not run.live:
+                    self._known[name] = found[-1]
+        return found
+
+
+def subject_of(run: Run) -> Subject:
+    """Say what the rollup must know of a run."""
+    _, metrics = run.parsed()
+    return Subject(run.run, run.experiment, metrics, run.paired)

@@ -27,8 +27,8 @@ from armlift.errors import InputError
 from armlift.experiment import Experiment, Phase, Weights, exact
 from armlift.hashing import MASK, Keys, key_of, keys_of, mix, mix_many
 
-RULES = ("forced", "holdout", "audience", "layer", "stored", "range", "outside")
-"""The rules in their order, then the answer when none gave an arm."""
+RULES = ("forced", "holdout", "audience", "layer", "stored", "range", "outside", "paused")
+"""The rules in their order, then the answers when none gave an arm, and when none was asked."""
 _SPAN = 1 << 64
 
 
@@ -80,11 +80,15 @@ class _Range:
     held_out: Assignment
     not_in_audience: Assignment
     not_in_layer: Assignment
+    paused: Assignment
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """An experiment ready for assignment; build it once with `Split.of`."""
+    """An experiment ready for assignment; build it once with `Split.of`.
+
+    While it is `paused` nobody meets its arms, whatever the rules would say.
+    """
 
     experiment: str
     arms: tuple[str, ...]
@@ -96,9 +100,17 @@ class Split:
     layer_salt: int
     layer: tuple[int, int]
     phases: tuple[_Range, ...]
+    paused: bool = False
 
     @classmethod
-    def of(cls, experiment: Experiment, *, default_arm: str, holdout: Holdout = NO_HOLDOUT) -> "Split":
+    def of(
+        cls,
+        experiment: Experiment,
+        *,
+        default_arm: str,
+        holdout: Holdout = NO_HOLDOUT,
+        paused: bool = False,
+    ) -> "Split":
         """Prepare an experiment: exact shares become integer bounds."""
         layer = tuple(_bound(exact(side)) for side in experiment.layer.slice)
         return cls(
@@ -112,6 +124,7 @@ class Split:
             layer_salt=key_of(f"layer:{experiment.layer.name}"),
             layer=(layer[0], layer[1]),
             phases=tuple(_ranges(experiment, default_arm)),
+            paused=paused,
         )
 
 
@@ -146,6 +159,7 @@ def _ranges(experiment: Experiment, default_arm: str) -> list[_Range]:
                 held_out=outside._replace(rule="holdout"),
                 not_in_audience=outside._replace(rule="audience"),
                 not_in_layer=outside._replace(rule="layer"),
+                paused=outside._replace(rule="paused"),
             )
         )
     return found
@@ -191,6 +205,8 @@ def assign(
     `RULES`; a unit that gets no arm of the experiment gets the default arm, unexposed.
     """
     here = split.phases[phase]
+    if split.paused:
+        return here.paused
     arm = forced or split.forced.get(unit)
     if arm is not None:
         return _forced(split, arm, phase)
@@ -235,6 +251,9 @@ def assign_many(
     keys = units if isinstance(units, np.ndarray) and units.dtype == np.uint64 else keys_of(list(units))
     n = len(keys)
     arms = (*split.arms, split.default_arm)
+    if split.paused:
+        nobody, rule = np.zeros(n, np.bool_), np.full(n, RULES.index("paused"), np.int8)
+        return Assignments(arms, np.full(n, len(arms) - 1, np.int16), nobody, rule)
     here = split.phases[phase]
     codes = np.array([arms.index(outcome.arm) if outcome.exposed else -1 for outcome in here.outcomes])
     draw = np.searchsorted(np.array(here.bounds, np.uint64), mix_many(keys ^ np.uint64(here.salt)), "right")
@@ -293,6 +312,7 @@ def explain(
     decided = assign(split, phase, unit, attributes, stored=stored)
     decision = f"{decided.arm}, {'takes part' if decided.exposed else 'does not take part'} ({decided.rule})"
     return [
+        *([Step("paused", "nobody meets the arms at present")] if split.paused else []),
         Step("forced", split.forced.get(unit, "no")),
         Step(
             "holdout", f"{_share(held)} < {_share(split.holdout_below)}: {_yes(held < split.holdout_below)}"

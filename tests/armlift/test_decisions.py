@@ -84,7 +84,8 @@ def test_decisions_are_recorded_and_logged(engine: Engine) -> None:
             decisions.record(connection, one)
     with engine.connect() as connection:
         assert decisions.of_experiment(connection, "hand") == [first, second]
-        assert decisions.of_run(connection, "r2") == [other]
+        assert decisions.of_run(connection, "r2", "else") == [other]
+        assert decisions.of_run(connection, "r2", "hand") == []
         rows = connection.execute(select(audit_log).order_by(audit_log.c.number)).all()
     assert [row[1:5] for row in rows] == [
         (AT + 5, "é", "stop", "experiment/hand"),

@@ -153,7 +153,7 @@ def test_explain_decides_as_assign(case: Case) -> None:
     for i, unit in enumerate(case.units):
         decided = case.scalar(i)
         steps = explain(case.split, case.phase, unit, case.attributes(i), stored=case.stored_assignment(i))
-        assert [step.rule for step in steps] == [*RULES[:-1], "decision"]
+        assert [step.rule for step in steps] == [*RULES[:6], "decision"]
         answer = {step.rule: step.answer for step in steps}
         part = "takes part" if decided.exposed else "does not take part"
         assert answer["decision"] == f"{decided.arm}, {part} ({decided.rule})"

@@ -97,8 +97,8 @@ def refused(loss: float, trials: int, units: int, correlation: float, seed: int)
         shared = random.random(units) < correlation
         draws = [np.minimum(1.0, ability * random.exponential(1.0, units)) for _ in range(2)]
         mine = np.where(shared, draws[1], draws[0]) * (1.0 - loss)
-        outcomes = [Outcome({"NDCG@10": values}, {}) for values in (mine, draws[1])]
-        effect = compared(*outcomes, alpha=SETTINGS.alpha)["NDCG@10"]
+        candidate, promoted = (Outcome({"NDCG@10": values}, {}) for values in (mine, draws[1]))
+        effect = compared(candidate, promoted, SETTINGS.alpha)["NDCG@10"]
         found = seen(effect.status, effect.lift, effect.lift_low, effect.lift_high)
         count += bool(refusals(judge(GOOD._replace(evaluation=found), SETTINGS)))
     return count / trials

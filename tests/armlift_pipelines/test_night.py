@@ -197,7 +197,7 @@ def test_a_model_that_is_no_good_is_refused(with_fault: Lab, engine: Engine, fau
     assert serving(engine, "bad") == before
     with engine.connect() as connection:
         states = dict(
-            connection.execute(select(models.c.version, models.c.state).where(models.c.arm == "bad")).all()  # type: ignore[arg-type]
+            connection.execute(select(models.c.version, models.c.state).where(models.c.arm == "bad")).all()
         )
     assert states == {before: "promoted", step(result, "retrain", "bad")["candidate"]: "refused"}
     promotion = step(result, "promote", "bad")

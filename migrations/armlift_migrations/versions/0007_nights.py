@@ -15,6 +15,10 @@ RUNNING = sa.text("status = 'running'")
 
 
 def upgrade() -> None:
+    # Experiments that are live at the same time share the events of one run.
+    with op.batch_alter_table("runs") as batch:
+        batch.drop_constraint("pk_runs", type_="primary")
+        batch.create_primary_key("pk_runs", ["run", "experiment"])
     op.add_column(
         "models",
         sa.Column(
@@ -57,9 +61,10 @@ def upgrade() -> None:
             "definition",
             sa.JSON,
             nullable=False,
-            comment="the experiment and its metrics, but for its phases",
+            comment="the experiment and its metrics, as in its file",
         ),
         sa.Column("hash", IDENTITY, nullable=False),
+        sa.Column("run", NAME, nullable=False, comment="that its events bear"),
         sa.Column("state", NAME, nullable=False, comment="running, paused or stopped; of the newest version"),
         sa.Column("by", NAME, nullable=False),
         sa.Column("at", sa.BigInteger, nullable=False),

@@ -4,20 +4,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from armlift.commands import decisions, promotions
-from armlift.commands.options import JsonOption, LabOption, open_lab, say, write_json
+from armlift.commands import decisions, promotions, running
+from armlift.commands.options import DatabaseOption, JsonOption, LabOption, open_lab, say, write_json
 
 if TYPE_CHECKING:
     from armlift.experiment import Experiment
     from armlift.lab import Lab
     from armlift.splitter import Split
+    from armlift.started import RunningExperiment
 
 app = typer.Typer()
+DRAFT = "draft"
+"""The state of an experiment that was not started."""
 arm = typer.Typer(help="Look at the lab's arms, and say which version of each serves.")
-experiment = typer.Typer(help="Look at the lab's experiments.")
+experiment = typer.Typer(help="Look at the lab's experiments, start, change and stop them.")
 app.add_typer(arm, name="arm")
 app.add_typer(experiment, name="experiment")
 arm.add_typer(promotions.app)
+experiment.add_typer(running.app)
 experiment.add_typer(decisions.app)
 
 Names = Annotated[list[str] | None, typer.Argument(help="Default: all of the lab.")]
@@ -80,32 +84,66 @@ def _doubts(found: "Experiment") -> list[str]:
 
 
 @experiment.command("list")
-def list_experiments(lab: LabOption = None, as_json: JsonOption = False) -> None:
-    """List the lab's experiments."""
-    opened = open_lab(lab)
-    found = [opened.experiment(name) for name in opened.experiment_names()]
+def list_experiments(
+    lab: LabOption = None, database: DatabaseOption = None, as_json: JsonOption = False
+) -> None:
+    """List the lab's experiments, and whether they are drafts, running, paused or stopped."""
+    opened = open_lab(lab, database)
+    states = running.states(opened)
+    found = [(opened.experiment(name), states.get(name, DRAFT)) for name in opened.experiment_names()]
     if as_json:
-        write_json({"experiments": [one.model_dump(mode="json") for one in found]})
+        listed = [{**one.model_dump(mode="json"), "state": state} for one, state in found]
+        write_json({"experiments": listed})
         return
-    for one in found:
-        print(f"{one.name}  {' : '.join(one.arms)}  {one.description}")
+    for one, state in found:
+        print(f"{one.name}  {state}  {' : '.join(one.arms)}  {one.description}".rstrip())
 
 
 @experiment.command("show")
 def show_experiment(
     name: Annotated[str, typer.Argument(help="The experiment.")],
+    as_yaml: Annotated[bool, typer.Option("--yaml", help="Its file, with the phases as they went.")] = False,
     lab: LabOption = None,
+    database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show an experiment with its defaults filled in, and which units each phase gives to each arm."""
-    opened = open_lab(lab)
-    found = opened.experiment(name)
+    """Show an experiment with its defaults filled in, and which units each phase gives to each arm.
+
+    One that was started is shown as it is in the database, a draft as it is in its file.
+    """
+    opened = open_lab(lab, database)
+    started = running.find_started(opened, name)
+    found = opened.experiment(name) if started is None else started.experiment
+    if as_yaml:
+        print(_yaml(found), end="")
+        return
     phases = _phases(opened, found)
     if as_json:
-        definition = found.model_dump(mode="json")
-        write_json({"experiment": definition, "hash": found.content_hash, "phases": phases})
+        definition = {"experiment": found.model_dump(mode="json"), "phases": phases}
+        write_json({**definition, **_state(found, started)})
         return
-    print("\n".join([*_facts(found), *(line for phase in phases for line in _phase_lines(phase))]))
+    lines = [line for phase in phases for line in _phase_lines(phase)]
+    print("\n".join([*_facts(found, started), *lines]))
+
+
+def _state(found: "Experiment", started: "RunningExperiment | None") -> dict[str, Any]:
+    """Tell what an experiment's state is; a started one's hash is that of the file it was started from."""
+    if started is None:
+        return {"hash": found.content_hash, "state": DRAFT, "version": None, "run": None}
+    return {
+        "hash": started.hash,
+        "state": started.state,
+        "version": started.version,
+        "run": started.run,
+    }
+
+
+def _yaml(found: "Experiment") -> str:
+    """Write an experiment as a file that says the same; what has its default is left out."""
+    import yaml
+
+    said = found.model_dump(mode="json", exclude_defaults=True)
+    return yaml.safe_dump(said, sort_keys=False, allow_unicode=True)
 
 
 def _phases(lab: "Lab", found: "Experiment") -> list[dict[str, Any]]:
@@ -142,10 +180,13 @@ def _ranges(split: "Split", phase: int) -> dict[str, tuple[int, int]]:
     return {outcome.arm: (low, high) for outcome, low, high in sides if outcome.exposed}
 
 
-def _facts(found: "Experiment") -> list[str]:
+def _facts(found: "Experiment", started: "RunningExperiment | None") -> list[str]:
     low, high = found.layer.slice
+    told = _state(found, started)
+    version = "" if started is None else f", version {started.version}, run {started.run}"
     rows = {
-        "hash": found.content_hash,
+        "state": f"{told['state']}{version}",
+        "hash": told["hash"],
         "control": found.control,
         "layer": f"{found.layer.name}, slice [{low:g}, {high:g})",
         "audience": found.audience or "everybody",

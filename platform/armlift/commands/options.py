@@ -68,7 +68,7 @@ def now() -> int:
 
 
 def stored_run(lab: "Lab", engine: "Engine", experiment: str, run: str | None) -> "Run":
-    """Give a finished run of an experiment, the newest when none is named."""
+    """Give a finished or live run of an experiment, the newest when none is named."""
     from armlift.errors import InputError
     from armlift.runs import latest
 
@@ -80,7 +80,7 @@ def stored_run(lab: "Lab", engine: "Engine", experiment: str, run: str | None) -
             if run is None:
                 lab.experiment(experiment)
             raise
-    if not found.finished:
+    if not found.finished and not found.live:
         raise InputError(
             f"run {found.run} of {experiment!r} was broken off; start its "
             f"{'replay' if found.replayed else 'simulation' if found.simulated else 'import'} "

@@ -1,5 +1,6 @@
 """Commands that make and read runs: replay, report."""
 
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -78,7 +79,8 @@ def report(
     experiment: Annotated[str | None, typer.Argument(help="The experiment's name.")] = None,
     run: Annotated[str | None, typer.Option("--run", help="Default: the newest.")] = None,
     as_of: Annotated[
-        str | None, typer.Option("--as-of", help="A time, or a day to its end; default: the run's end.")
+        str | None,
+        typer.Option("--as-of", help="A time, or a day to its end; default: the run's end, or now."),
     ] = None,
     snapshot: Annotated[
         str | None, typer.Option("--snapshot", help="Show a stored report as it was.")
@@ -131,6 +133,8 @@ def _report(lab: "Lab", engine: "Engine", experiment: str, run: str | None, as_o
     except InputError as error:
         raise InputError(f"--as-of: {error}") from error
     found = stored_run(lab, engine, experiment, run)
+    if at is None and found.live and not found.finished:
+        at = time.time_ns() // 1_000_000
     return take_report(engine, found, lab.calendar, as_of=at)
 
 

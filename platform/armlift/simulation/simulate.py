@@ -112,11 +112,11 @@ class Simulation:
                     rebuild(connection, Subject(run.run, run.experiment, run.parsed()[1], run.paired))
         if not found.finished:
             self._publish(found, stream, progress)
-            found = self._finish(found.run, self._comparing.result(), dict(sorted(self._left_out.items())))
+            found = self._finish(found, self._comparing.result(), dict(sorted(self._left_out.items())))
         if truth and TRUTH not in found.resolution:
             told = truth_of(self.laboratory, self.arms, self._metrics, progress, traffic_of=self._traffic)
             resolution = {**found.resolution, TRUTH: [one._asdict() for one in told]}
-            found = self._finish(found.run, resolution, found.dropped)
+            found = self._finish(found, resolution, found.dropped)
         return found
 
     def _publish(self, run: Run, stream: EventStream, progress: Progress | None) -> None:
@@ -261,7 +261,7 @@ class Simulation:
             dropped={},
         )
 
-    def _finish(self, run: str, resolution: Mapping[str, Any], dropped: Mapping[str, int]) -> Run:
+    def _finish(self, run: Run, resolution: Mapping[str, Any], dropped: Mapping[str, int]) -> Run:
         with writing(self._engine) as connection:
             return finish(connection, run, resolution=resolution, dropped=dropped)
 

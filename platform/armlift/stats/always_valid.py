@@ -48,8 +48,7 @@ def always_valid(effect: Effect, *, tuning: int = DEFAULT_TUNING) -> AlwaysValid
         return AlwaysValid(effect.status, None, None, None, None, None, tuning)
     information = effect.units * rho(effect.alpha, tuning) ** 2
     half_log = log1p(information) / 2.0
-    critical = sqrt(2.0 * (1.0 + 1.0 / information) * (half_log - log(effect.alpha)))
-    found = adjusted(effect, critical)
+    found = adjusted(effect, critical_value(effect.units, effect.alpha, tuning))
     return AlwaysValid(
         found.status,
         found.difference_low,
@@ -59,6 +58,12 @@ def always_valid(effect: Effect, *, tuning: int = DEFAULT_TUNING) -> AlwaysValid
         _p_value(effect, information / (information + 1.0), half_log),
         tuning,
     )
+
+
+def critical_value(units: int, alpha: float, tuning: int = DEFAULT_TUNING) -> float:
+    """Give how many standard errors an always-valid interval of so many units, 1 or more, goes each way."""
+    information = units * rho(alpha, tuning) ** 2
+    return sqrt(2.0 * (1.0 + 1.0 / information) * (log1p(information) / 2.0 - log(alpha)))
 
 
 def rho(alpha: float, tuning: int) -> float:

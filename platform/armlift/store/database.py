@@ -46,6 +46,16 @@ def open_database(lab: Lab, *, create: bool = False) -> Engine:
     )
 
 
+def open_existing(lab: Lab) -> Engine | None:
+    """Open the lab's database as `open_database` does; None where there is none yet, or an empty one."""
+    engine = connect(lab.settings.database_url, lab.folder)
+    file = engine.url.database
+    if engine.dialect.name == "sqlite" and not (file and Path(file).is_file()):
+        return None
+    names, _ = _look(engine)
+    return open_database(lab) if names else None
+
+
 def connect(url: str, folder: Path) -> Engine:
     """Make an engine; a relative SQLite path lies in `folder`.
 

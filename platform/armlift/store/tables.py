@@ -37,7 +37,7 @@ IDENTITY = String(32)
 runs = Table(
     "runs",
     metadata,
-    Column("run", NAME, primary_key=True),
+    Column("run", NAME, nullable=False),
     Column("number", Integer, nullable=False, unique=True, comment="1 for the first run of this database"),
     Column("experiment", NAME, nullable=False),
     Column("mode", NAME, nullable=False),
@@ -51,6 +51,8 @@ runs = Table(
     Column("log", JSON, nullable=False, comment="files, sha256, rows, times, kinds, the cut"),
     Column("resolution", JSON, nullable=False, comment="requests compared and differing, by arm"),
     Column("dropped", JSON, nullable=False, comment="what was left out, and how often"),
+    # Experiments that are live at the same time share the events of one run.
+    PrimaryKeyConstraint("run", "experiment"),
 )
 
 
@@ -285,8 +287,9 @@ experiments = Table(
     metadata,
     Column("experiment", NAME, nullable=False),
     Column("version", Integer, nullable=False, comment="1 as it was started; each edit is another"),
-    Column("definition", JSON, nullable=False, comment="the experiment and its metrics, but for its phases"),
+    Column("definition", JSON, nullable=False, comment="the experiment and its metrics, as in its file"),
     Column("hash", IDENTITY, nullable=False),
+    Column("run", NAME, nullable=False, comment="that its events bear"),
     Column("state", NAME, nullable=False, comment="running, paused or stopped; of the newest version"),
     Column("by", NAME, nullable=False),
     Column("at", BigInteger, nullable=False),

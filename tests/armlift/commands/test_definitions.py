@@ -501,7 +501,7 @@ def test_lists_are_one_document_or_a_line_each(lab: Path, capsys: pytest.Capture
     line = capsys.readouterr().out.splitlines()[NAMES.index("random")]
     assert line.startswith("random  (random)  ")
     assert run(["experiment", "list", "--lab", str(lab)]) == 0
-    assert capsys.readouterr().out.startswith("baselines  popularity : covisitation : random")
+    assert capsys.readouterr().out.startswith("baselines  draft  popularity : covisitation : random")
 
 
 RAMP = """\
