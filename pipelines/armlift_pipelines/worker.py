@@ -23,6 +23,7 @@ import psutil
 from armlift.durations import milliseconds
 from armlift.errors import ArmliftError, InputError
 from armlift.nightly import StepSettings
+from armlift.store.database import DATABASE_ERRORS
 
 POLL = 0.1
 """Seconds between two looks at a process's memory."""
@@ -145,7 +146,9 @@ def _work(target: Target, arguments: str, log: str, tell: Connection, watched: C
         answer: dict[str, Any] = {"outputs": dict(target(json.loads(arguments)))}
     except ArmliftError as error:
         print(error, file=sys.stderr, flush=True)
-        answer = {"error": str(error), "lasting": isinstance(error, InputError)}
+        # A database that is away is worth another try, whatever else it is called.
+        lasting = isinstance(error, InputError) and not isinstance(error.__cause__, DATABASE_ERRORS)
+        answer = {"error": str(error), "lasting": lasting}
     except BaseException as error:  # noqa: BLE001 (it is told, whatever it is)
         traceback.print_exc()
         sys.stderr.flush()
