@@ -29,7 +29,8 @@ def define(folder: Path, *arms: str, more: str = "") -> None:
 
 NIGHTLY = """
 gate:
-  {minimum_units: 20, minimum_behaviours: 100, margin: 0.9, alpha: 0.01, most_prompt_gap: 1, most_forgetting: 5}
+  {minimum_units: 20, minimum_behaviours: 100, margin: 0.9, alpha: 0.01,
+   most_prompt_gap: 1, most_forgetting: 5}
 steps:
   retrain: {retries: 0, backoff: 1s}
 """

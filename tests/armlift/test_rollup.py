@@ -137,9 +137,12 @@ def recomputed_run(connection: Connection, subject: Subject) -> Iterator[tuple[A
             first[key] = min(one.ts, first.get(key, one.ts))
     arms = defaultdict(set)
     for one in tables[1]:
-        arms[one.unit_id, one.day, one.request_id].add(one.arm)
+        arms[one.unit_id, one.day, one.request_id, one.item_id].add(one.arm)
     events = [(one, "impression", 1.0, {one.arm}) for one in tables[1]]
-    events += [(one, one.kind, one.value, arms[one.unit_id, one.day, one.request_id]) for one in tables[2]]
+    for one in tables[2]:
+        # In a paired run an arm is credited with feedback on what it showed itself.
+        shown = arms[one.unit_id, one.day, one.request_id, one.item_id]
+        events.append((one, one.kind, one.value, shown))
     cells: dict[tuple[Any, ...], list[Happened]] = defaultdict(list)
     for (unit, arm), ts in first.items():
         for one, kind, value, of_arms in events:
