@@ -28,6 +28,7 @@ DOCUMENTS = (
     "docs/replay.md",
     "docs/data.md",
     "docs/operations.md",
+    "docs/pipelines.md",
     "docs/planning.md",
     "docs/interleaving.md",
     "docs/ope.md",
@@ -81,8 +82,8 @@ def test_the_commands_run(root: Path, place: Path) -> None:
             (place / "mylab" / "experiments" / "freshness.yaml").write_text(yaml)
             (place / "mylab" / "arms" / "fresh.yaml").write_text(arm)
         words = [str(ARMLIFT), *shlex.split(command)[1:]]
-        if command == "armlift ingest --lab LAB":
-            runs_until_stopped(words)
+        if command in UNTIL_STOPPED:
+            runs_until_stopped(words, *UNTIL_STOPPED[command])
             continue
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{command}: {done.stderr}"
@@ -91,16 +92,23 @@ def test_the_commands_run(root: Path, place: Path) -> None:
     )
 
 
-def runs_until_stopped(words: list[str]) -> None:
+UNTIL_STOPPED = {
+    "armlift ingest --lab LAB": ("ingesting", "0 dead letters"),
+    "armlift schedule --lab mylab": ("scheduling", ""),
+}
+"""Commands that run until they are stopped: what they say as they begin, and at their end."""
+
+
+def runs_until_stopped(words: list[str], begun: str, ended: str) -> None:
     """Start a command that runs for long, and stop it as an operator does."""
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    assert "ingesting" in process.stderr.readline()
+    assert any(begun in line for line in iter(process.stderr.readline, ""))
     time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=20)
     assert process.returncode == 0
-    assert "0 dead letters" in out
+    assert ended in out
 
 
 def test_the_readme_names_the_make_targets(root: Path) -> None:
@@ -145,8 +153,9 @@ def test_the_containers_are_set_as_the_settings_take_it(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     services = yaml.safe_load((root / "compose.yaml").read_text())["services"]
-    assert set(services) == {"kafka", "postgres", "ingest"}
+    assert set(services) == {"kafka", "postgres", "ingest", "schedule"}
     assert set(services["ingest"]["depends_on"]) == {"kafka", "postgres"}
+    assert services["schedule"]["environment"] == services["ingest"]["environment"]
     init_lab(tmp_path / "lab")
     for name, value in services["ingest"]["environment"].items():
         monkeypatch.setenv(name, value)

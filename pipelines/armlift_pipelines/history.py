@@ -70,7 +70,7 @@ def render(runs: Sequence[JobRun], nexts: dict[str, str], calendar: Calendar) ->
     )
     for one in runs:
         started = calendar.show(one.started)[:16].replace("T", " ")
-        what = " ".join(filter(None, [one.job if not one.step else "", one.subject, one.step, one.arm]))
+        what = f"  {one.step} {one.arm}" if one.step else f"{one.job} {one.subject}"
         lines.append(f"{started:<17} {_took(one):>7}  {one.status:<10}{what[:35]:<35} {one.id[:6]}")
         if one.error:
             lines.append(f"  {one.error}"[:_WIDTH])
@@ -80,7 +80,8 @@ def render(runs: Sequence[JobRun], nexts: dict[str, str], calendar: Calendar) ->
 
 def line(one: JobRun) -> str:
     """Write a step out as it ends."""
-    what = " ".join(filter(None, [one.step, one.arm, "" if one.scope in ("*", "") else f"({one.scope})"]))
+    plain = one.scope in ("*", "", one.subject.rpartition("/")[0])  # what learns from a run serves in it
+    what = " ".join(filter(None, [one.step, one.arm, "" if plain else f"({one.scope})"]))
     end = f": {one.error}" if one.error else _came_to(one)
     return f"{what:<32} {one.status} in {_took(one)}{end}"
 
@@ -114,7 +115,7 @@ def _came_to(one: JobRun) -> str:
         "retrain": lambda: f"version {outputs['candidate']}",
         "evaluate": lambda: _metric(outputs["evaluation"]),
         "gate": lambda: "passed" if outputs["passed"] else f"refused: {'; '.join(outputs['reasons'])}",
-        "promote": lambda: f"{outputs['serving']} serves",
+        "promote": lambda: f"{outputs['serving'] or 'nothing'} serves",
         "write_prompts": lambda: f"{outputs['prompts']:,} prompts to {outputs['prompted']:,} units",
     }
     return f": {told[one.step]()}" if one.step in told and one.status == SUCCEEDED else ""

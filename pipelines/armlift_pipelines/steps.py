@@ -170,6 +170,8 @@ def judge(context: Context, inputs: Inputs) -> Outputs:
         inputs["behaviours"],
     )
     rulings = gate.judge(candidate, GateSettings.model_validate(inputs["gate"]))
+    for one in rulings:
+        print({True: "passes", False: "refuses", None: "-"}[one.passes], f"{one.rule}: {one.text}", sep="\t")
     reasons = gate.refusals(rulings)
     return {"passed": not reasons, "reasons": reasons, "rulings": [one._asdict() for one in rulings]}
 
@@ -228,6 +230,7 @@ def report_drift(context: Context, inputs: Inputs) -> Outputs:
     """Compare the last day with the days before it."""
     with reading(context.engine) as connection:
         found = drift.drift(connection, inputs["run"], until_ms=inputs["watermark"])
+    print(drift.render(found))
     return {"drift": found.as_dict()}
 
 
