@@ -93,19 +93,19 @@ def _at_most(rule: str, value: float | None, most: float, text: str) -> Ruling:
         return Ruling(rule, None, None, most, "does not apply to this model")
     passes = value <= most
     return Ruling(
-        rule, passes, value, most, f"{text.format(f'{value:,.6g}')}, {_limit(passes)} at most {most:g}"
+        rule, passes, value, most, f"{text.format(f'{value:,.6g}')}, {_limit(passes)}at most {most:g}"
     )
 
 
 def _at_least(rule: str, value: float, least: float, text: str) -> Ruling:
     passes = value >= least
     return Ruling(
-        rule, passes, value, least, f"{text.format(f'{value:,.6g}')}, {_limit(passes)} at least {least:g}"
+        rule, passes, value, least, f"{text.format(f'{value:,.6g}')}, {_limit(passes)}at least {least:g}"
     )
 
 
 def _limit(passes: bool) -> str:
-    return "may be" if passes else "must be"
+    return "" if passes else "must be "
 
 
 def _not_worse(candidate: Candidate, settings: GateSettings) -> Ruling:

@@ -16,12 +16,14 @@ from sqlalchemy import Engine
 from armlift import promotions
 from armlift.durations import milliseconds
 from armlift.errors import InputError
+from armlift.experiment import Experiment
 from armlift.fitted import definition_hash
 from armlift.hashing import hash_of
 from armlift.lab import Lab
 from armlift.nightly import Nightly, StepSettings
 from armlift.promotions import EVERY_EXPERIMENT
 from armlift.runs import of_name
+from armlift.started import every
 from armlift_pipelines import worker
 from armlift_pipelines.dataset import DATASETS, has_dataset
 from armlift_pipelines.job_runs import FAILED, SUCCEEDED, Heartbeat, JobRun, Key, Record
@@ -92,7 +94,7 @@ class Night:
         self._tell = tell or (lambda _: None)
         self._record = Record(engine)
         self._run = run or self._nightly.run
-        self._experiments = experiments or self._nightly.experiments or lab.experiment_names()
+        self._names = experiments or self._nightly.experiments
         self._scope = self._scope_of_run()
         self.key = Key(JOB, f"{self._run}/{day}")
         self.watermark = lab.calendar.parse(day)
@@ -108,8 +110,7 @@ class Night:
         simulated users serves in their run alone.
         """
         lab, found = self._lab, dict[tuple[str, str], Target]()
-        for name in self._experiments:
-            experiment = lab.experiment(name)
+        for name, experiment in self._experiments().items():
             pooled = experiment.training_data == "pooled"
             for arm in experiment.arms:
                 target = Target(
@@ -123,6 +124,22 @@ class Night:
         default = Target(lab.settings.default_arm, self._scope or EVERY_EXPERIMENT, "pooled", "", ())
         found.setdefault((default.arm, default.scope), default)
         return [one for one in found.values() if self._nightly.of_arm(one.arm).steps]
+
+    def _experiments(self) -> dict[str, Experiment]:
+        """Give the experiments whose arms are trained: those of the lab, and those that run, as they run."""
+        lab = self._lab
+        with self._engine.connect() as connection:
+            started = {one.name: one for one in every(connection)}
+        begun = [name for name, one in started.items() if one.state != "stopped"]
+        names = self._names or dict.fromkeys([*lab.experiment_names(), *begun])
+        found: dict[str, Experiment] = {}
+        for name in names:
+            one = started.get(name)
+            if one is None or self._scope is not None:
+                found[name] = lab.experiment(name)
+            elif one.state != "stopped":
+                found[name] = one.experiment
+        return found
 
     def _scope_of_run(self) -> str | None:
         with self._engine.connect() as connection:
