@@ -27,6 +27,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from scipy.spatial.distance import jensenshannon
 
 from armlift.arm import Arm, Behaviour, Request
 from armlift.evaluation import BATCH
@@ -140,8 +141,9 @@ def measure(arm: Arm, data: DataSet, test: Test) -> Outcome:
             if k == LISTED:
                 listed += [item for slate in slates for item in slate.items]
     figures = {f"coverage@{LISTED}": len(set(listed)) / max(1, len(data.items))}
-    taken = [item for one in test.asked for item in one.targets]
-    figures[f"miscalibration@{LISTED}"] = _miscalibration(data, listed, taken)
+    if listed:
+        taken = [item for one in test.asked for item in one.targets]
+        figures[f"miscalibration@{LISTED}"] = _miscalibration(data, listed, taken)
     figures["milliseconds"] = _milliseconds(arm, test.asked)
     gap = _prompt_gap(arm, test.asked)
     if gap is not None:
@@ -161,25 +163,15 @@ def _miscalibration(data: DataSet, listed: Sequence[str], taken: Sequence[str]) 
     """Give the Jensen-Shannon divergence of the popularity of items that are listed and of those taken."""
     learned = data.behaviours.filter(pl.col("ts") < data.span.until)
     counts = learned["item"].value_counts().sort(["count", "item"], descending=[True, False])
-    total = counts["count"].cum_sum().to_numpy() / max(1, counts["count"].sum())
-    groups = np.minimum((total * _GROUPS).astype(int), _GROUPS - 1)
+    before = (counts["count"].cum_sum() - counts["count"]).to_numpy()
+    groups = before * _GROUPS // max(1, counts["count"].sum())
     group_of = dict(zip(counts["item"].to_list(), groups.tolist(), strict=True))
     shares = [
         np.bincount([group_of.get(item, _GROUPS - 1) for item in items], minlength=_GROUPS)
         / max(1, len(items))
         for items in (listed, taken)
     ]
-    return divergence(*shares)
-
-
-def divergence(p: Floats, q: Floats) -> float:
-    """Give the Jensen-Shannon divergence of two distributions, in bits: 0 equal, 1 apart (Lin 1991)."""
-    middle = (p + q) / 2.0
-    bits = 0.0
-    for one in (p, q):
-        some = one > 0
-        bits += float((one[some] * np.log2(one[some] / middle[some])).sum()) / 2.0
-    return max(0.0, bits)
+    return float(jensenshannon(shares[0], shares[1], base=2) ** 2)
 
 
 def _milliseconds(arm: Arm, asked: Sequence[Asked]) -> float:
