@@ -20,7 +20,7 @@ class Candidate(NamedTuple):
     """What is known of a new model.
 
     `figures` are those of its training, `evaluation` is what `steps.evaluate` gives, `megabytes` the size of
-    its file; `finite` tells whether all its numbers are.
+    its file; `finite` tells whether all its numbers are. It learned from data before `until` (UTC ms).
     """
 
     figures: Mapping[str, float]
@@ -28,6 +28,7 @@ class Candidate(NamedTuple):
     megabytes: float
     finite: bool
     behaviours: int
+    until: int
 
 
 def judge(candidate: Candidate, settings: GateSettings) -> list[Ruling]:
@@ -76,6 +77,10 @@ def _of_the_model(candidate: Candidate, settings: GateSettings) -> Iterator[Ruli
 
 def _of_the_data(candidate: Candidate, settings: GateSettings) -> Iterator[Ruling]:
     evaluation = candidate.evaluation
+    seen = evaluation.get("promoted_until")
+    if seen is not None and seen > candidate.until:
+        text = "the promoted version has learned from what both are asked for: it is of a later night"
+        yield Ruling("order", False, seen, candidate.until, text)
     yield _at_least("units", evaluation["units"], settings.minimum_units, "{} units can be asked")
     yield _at_least(
         "behaviours", candidate.behaviours, settings.minimum_behaviours, "{} behaviours were learned from"

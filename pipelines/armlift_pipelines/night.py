@@ -26,7 +26,7 @@ from armlift.runs import of_name
 from armlift.started import every
 from armlift_pipelines import worker
 from armlift_pipelines.dataset import DATASETS, has_dataset
-from armlift_pipelines.job_runs import FAILED, SUCCEEDED, Heartbeat, JobRun, Key, Record
+from armlift_pipelines.job_runs import FAILED, SKIPPED, SUCCEEDED, Heartbeat, JobRun, Key, Record
 from armlift_pipelines.steps import AFTER, BEFORE, OF_ARM, STEPS, Context, Step
 from armlift_pipelines.worker import StepError, StoppedError
 
@@ -185,7 +185,7 @@ class Night:
                 parents[name_of(one.arm, one.scope)] = None if serving is None else serving.version
         plan = Plan(self._run, str(self._day), self.watermark, self._now, parents)
         first = self._record.first(self.key)
-        if first is None:
+        if first is None or first.status == SKIPPED:
             return plan
         kept = {name: version for name, version in first.inputs["parents"].items() if name in parents}
         return plan._replace(now=first.inputs["now"], parents=parents | kept)

@@ -137,10 +137,11 @@ def evaluate(context: Context, inputs: Inputs) -> Outputs:
         measured = next_day.measure(arm, data, test)
         found["metrics"] = measured.metrics
         if parent is not None and parent != inputs["candidate"]:
-            other, _ = load_artefact(context.url, name, parent)
+            other, manifest = load_artefact(context.url, name, parent)
             before = next_day.measure(other, data, test)
             effects = next_day.compared(measured, before, inputs["alpha"])
             found["promoted"] = before.metrics
+            found["promoted_until"] = manifest.data_until
             found["compared"] = {
                 metric: {
                     "status": effect.status,
@@ -168,6 +169,7 @@ def judge(context: Context, inputs: Inputs) -> Outputs:
         inputs["model_megabytes"],
         inputs["finite"],
         inputs["behaviours"],
+        inputs["until"],
     )
     rulings = gate.judge(candidate, GateSettings.model_validate(inputs["gate"]))
     for one in rulings:
@@ -277,7 +279,7 @@ OF_ARM = (
     ),
     Step(
         "gate",
-        ("candidate", "evaluation", "figures", "model_megabytes", "finite", "behaviours", "gate"),
+        ("candidate", "evaluation", "figures", "model_megabytes", "finite", "behaviours", "until", "gate"),
         ("passed", "reasons", "rulings"),
         judge,
     ),

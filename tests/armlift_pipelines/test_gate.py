@@ -17,7 +17,7 @@ EVALUATION: dict[str, Any] = {
     "metrics": {"milliseconds": 5.0, "prompt_gap": 0.05},
     "compared": {},
 }
-GOOD = Candidate({"forgetting": 0.1}, EVALUATION, 10.0, True, 5000)
+GOOD = Candidate({"forgetting": 0.1}, EVALUATION, 10.0, True, 5000, 100)
 
 
 def lift(low: float | None, high: float | None) -> dict[str, Any]:
@@ -66,6 +66,8 @@ def test_a_good_model_passes() -> None:
         (GOOD._replace(evaluation=seen("zero_variance", -0.2)),
          "NDCG@10 against the promoted version: -20.0% [-20.0%, -20.0%]: it is worse, the interval must "
          "reach 0"),
+        (GOOD._replace(evaluation=EVALUATION | {"promoted_until": 101}),
+         "the promoted version has learned from what both are asked for: it is of a later night"),
         (GOOD._replace(evaluation=seen("too_few", None)),
          "NDCG@10 against the promoted version cannot be estimated (too_few)"),
     ],
