@@ -163,8 +163,8 @@ def _miscalibration(data: DataSet, listed: Sequence[str], taken: Sequence[str]) 
     """Give the Jensen-Shannon divergence of the popularity of items that are listed and of those taken."""
     learned = data.behaviours.filter(pl.col("ts") < data.span.until)
     counts = learned["item"].value_counts().sort(["count", "item"], descending=[True, False])
-    before = (counts["count"].cum_sum() - counts["count"]).to_numpy().astype(np.int64)
-    groups = before * _GROUPS // max(1, counts["count"].sum())
+    sizes = counts["count"].to_numpy().astype(np.int64)
+    groups = (np.cumsum(sizes) - sizes) * _GROUPS // max(1, sizes.sum())
     group_of = dict(zip(counts["item"].to_list(), groups.tolist(), strict=True))
     shares = [
         np.bincount([group_of.get(item, _GROUPS - 1) for item in items], minlength=_GROUPS)
