@@ -3,7 +3,7 @@
     datasets/<name>/behaviours.parquet   unit, item, kind, value, ts: by unit, then in time order
     datasets/<name>/exposures.parquet    unit, experiment, arm, ts of the first exposure
     datasets/<name>/items.parquet        item, ts of its first event
-    datasets/<name>/served.parquet       unit, arm: who was shown what by whom in the time held out
+    datasets/<name>/shown.parquet        unit, item, arm: who was shown what by whom in the time held out
     datasets/<name>/dataset.json         what it is of, written last: a data set without it does not exist
 
 Models learn from what is before `until`; what follows up to the watermark is held out, to compare them on.
@@ -39,7 +39,7 @@ _ROWS = 100_000
 _BEHAVIOURS = {"unit": pl.String, "item": pl.String, "kind": pl.String, "value": pl.Float64, "ts": pl.Int64}
 _EXPOSURES = {"unit": pl.String, "experiment": pl.String, "arm": pl.String, "ts": pl.Int64}
 _ITEMS = {"item": pl.String, "ts": pl.Int64}
-_SERVED = {"unit": pl.String, "arm": pl.String}
+_SHOWN = {"unit": pl.String, "item": pl.String, "arm": pl.String}
 
 
 class Span(NamedTuple):
@@ -74,9 +74,9 @@ def build(engine: Engine, span: Span, folder: Path) -> Meta:
             behaviours = _frame(connection, _behaviours(span), _BEHAVIOURS)
             exposed = _frame(connection, _exposures(span), _EXPOSURES).sort("unit", "experiment")
             items = _frame(connection, _items(span), _ITEMS).sort("item")
-            served = _frame(connection, _served(span), _SERVED).sort("unit", "arm")
+            shown = _frame(connection, _shown(span), _SHOWN).sort("unit", "item", "arm")
         behaviours = behaviours.sort("unit", "ts", "item", "kind", "value")
-        frames = {"behaviours": behaviours, "exposures": exposed, "items": items, "served": served}
+        frames = {"behaviours": behaviours, "exposures": exposed, "items": items, "shown": shown}
         hashed = hashlib.sha256(json.dumps(span).encode())
         for name, frame in frames.items():
             path = scratch / f"{name}.parquet"
@@ -138,10 +138,10 @@ def _items(span: Span) -> Select[Any]:
     return select(met.item_id, func.min(met.ts)).group_by(met.item_id)
 
 
-def _served(span: Span) -> Select[Any]:
+def _shown(span: Span) -> Select[Any]:
     i = impressions.c
     return (
-        select(unit_of(impressions), i.arm)
+        select(unit_of(impressions), i.item_id, i.arm)
         .where(i.run == span.run, i.ts >= span.until, i.ts < span.watermark)
         .distinct()
     )
@@ -174,6 +174,11 @@ class DataSet:
         found = self._read("items", _ITEMS).filter(pl.col("ts") < self.span.until)
         return ItemTable(sorted(found["item"].to_list()))
 
+    @cached_property
+    def shown(self) -> pl.DataFrame:
+        """Read what units were shown in the time that is held out, and by whom."""
+        return self._read("shown", _SHOWN)
+
     def histories(self, before: int | None = None) -> Iterator[History]:
         """Give each unit's behaviours before a time, oldest first; by default before the watermark."""
         frame = self.behaviours
@@ -191,7 +196,7 @@ class DataSet:
 
     def served_by(self, arm: str) -> set[str]:
         """Name the units that an arm showed something in the time that is held out."""
-        return set(self._read("served", _SERVED).filter(pl.col("arm") == arm)["unit"].to_list())
+        return set(self.shown.filter(pl.col("arm") == arm)["unit"].to_list())
 
     def _read(self, name: str, schema: dict[str, Any]) -> pl.DataFrame:
         path = self.folder / f"{name}.parquet"

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 from armlift.nightly import GateSettings
 
+_RECALL = "NDCG@10"
+
 
 class Ruling(NamedTuple):
     """A rule's answer; `passes` is None where the rule does not apply. `text` says it in a sentence."""
@@ -36,6 +38,7 @@ def judge(candidate: Candidate, settings: GateSettings) -> list[Ruling]:
     return [
         *_of_the_model(candidate, settings),
         *_of_the_data(candidate, settings),
+        _recall(candidate, settings),
         _not_worse(candidate, settings),
     ]
 
@@ -119,10 +122,12 @@ def _not_worse(candidate: Candidate, settings: GateSettings) -> Ruling:
     Small losses that are sure must not pass either, for they would add up from night to night.
     """
     name, floor = "not_worse", -settings.margin
-    found = candidate.evaluation["compared"].get(settings.metric)
-    if found is None:
+    compared = candidate.evaluation["compared"]
+    if not compared:
         return Ruling(name, None, None, floor, "no version is promoted to compare it with")
-    what = f"{settings.metric} against the promoted version"
+    # Where no impression was stored, nobody knows what was shown.
+    metric = settings.metric if settings.metric in compared else _RECALL
+    found, what = compared[metric], f"{metric} against the promoted version"
     if not candidate.evaluation["neutral"]:
         what += " (of units that it served)"
     if found["status"] == "zero_control":
@@ -140,3 +145,14 @@ def _not_worse(candidate: Candidate, settings: GateSettings) -> Ruling:
             name, False, low, floor, f"{told}: a larger loss than {-floor:.0%} is not ruled out, it must be"
         )
     return Ruling(name, True, low, floor, f"{told}, above {floor:.0%}")
+
+
+def _recall(candidate: Candidate, settings: GateSettings) -> Ruling:
+    """Ask whether recall from the whole catalogue has surely broken down."""
+    found, floor = candidate.evaluation["compared"].get(_RECALL, {}), -settings.most_lost_recall
+    high = found.get("high") if found.get("high") is not None else found.get("lift")
+    if high is None:
+        return Ruling("recall", None, None, floor, "there is nothing to compare it with")
+    told = f"{_RECALL} against the promoted version: at best {high:+.1%}"
+    passes = high > floor
+    return Ruling("recall", passes, high, floor, told if passes else f"{told}, must be above {floor:.0%}")

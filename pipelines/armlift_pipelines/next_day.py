@@ -1,12 +1,12 @@
 """Offline evaluation on the platform's own events: what units took in the time that was held out.
 
 A unit is asked for where it has behaviours of the arm's `history_kinds` before the cut and such a one on an
-item new to it after; these items are its targets, its history is all that was before the cut. Units that the
-arm itself served after the cut are left out where enough others remain: they can only take what the promoted
-version showed them, which makes any other look worse than it is.
+item new to it after; these items are its targets, its history is all that was before the cut.
 
-    HR@k                 share of units with a target among the first k
-    NDCG@k               mean over units of DCG / IDCG, with a gain of 1 a target
+    rerank_NDCG@10       mean over units of DCG / IDCG, with a gain of 1 a target, where the arm orders what
+                         units were shown after the cut and had not met; of units that took a part of it
+    HR@k                 share of units with a target among the first k of the whole catalogue
+    NDCG@k               DCG / IDCG of the first k of the whole catalogue
     coverage@10          share of the catalogue that stands in at least one unit's first 10
     miscalibration@10    Jensen-Shannon divergence (base 2) of the popularity of what is listed and of what is
                          taken: items in ten groups that hold a tenth of the behaviours each
@@ -14,7 +14,10 @@ version showed them, which makes any other look worse than it is.
                          one held out; only of arms that write prompts
     milliseconds         time to answer one request alone, 95th percentile
 
-Comparisons are paired, unit by unit.
+Comparisons are paired, unit by unit. By the whole catalogue any model looks worse than the one that served:
+units could only take what it, or others that had learned from the same days, showed them. The order of what
+was shown does not depend on that; and units that the arm itself served after the cut are left out where
+enough others remain, for they looked first at what it put first.
 """
 
 import time
@@ -40,6 +43,7 @@ from armlift_pipelines.dataset import DataSet
 
 CUTOFFS = (10, DEEPEST)
 LISTED = 10
+RERANKED = "rerank_NDCG@10"
 MOST_UNITS = 5_000
 """Units that are asked for at most: those whose ids have the lowest hashes."""
 _TIMED = 100
@@ -49,10 +53,19 @@ Floats = npt.NDArray[np.float64]
 
 
 class Asked(NamedTuple):
-    """A request that stands for a unit, and the items it took later, in their order."""
+    """A request that stands for a unit, the items it took later, in their order, and those it was shown."""
 
     request: Request
     targets: Sequence[str]
+    shown: Sequence[str] = ()
+
+    @property
+    def reranked(self) -> "Asked | None":
+        """Ask for the order of what was shown; None where all of it was taken, or nothing."""
+        targets = [item for item in self.targets if item in set(self.shown)]
+        if not 0 < len(targets) < len(self.shown):
+            return None
+        return Asked(self.request._replace(k=LISTED, candidates=self.shown), targets)
 
 
 class Test(NamedTuple):
@@ -68,7 +81,10 @@ class Test(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What an arm reached: `gains`, float64 [units], by metric, and figures of all units together."""
+    """What an arm reached: `gains`, float64 [units], by metric, and figures of all units together.
+
+    A metric has the gains of the units that it is of, in the order in which they were asked.
+    """
 
     gains: dict[str, Floats]
     figures: dict[str, float]
@@ -104,17 +120,24 @@ def _held_out(data: DataSet, kinds: Sequence[str], limit: int, served: set[str])
     found = 0
     # Some units take nothing new, so that more are looked at than will be asked.
     for start in range(0, len(both), MOST_UNITS):
-        some = list(_asked(frame, both[start : start + MOST_UNITS], until, kinds, limit))
+        some = list(_asked(frame, data.shown, both[start : start + MOST_UNITS], until, kinds, limit))
         found += len(some)
         asked += some[: MOST_UNITS - len(asked)]
     return Test(asked, found, True)
 
 
 def _asked(
-    frame: pl.DataFrame, units: Sequence[str], until: int, kinds: Sequence[str], limit: int
+    frame: pl.DataFrame,
+    shown: pl.DataFrame,
+    units: Sequence[str],
+    until: int,
+    kinds: Sequence[str],
+    limit: int,
 ) -> Iterator[Asked]:
     rows = frame.join(pl.DataFrame({"unit": units}, schema={"unit": pl.String}), on="unit", how="semi")
     rows = rows.sort("unit", maintain_order=True)
+    pairs = shown.filter(pl.col("unit").is_in(list(units))).select("unit", "item").unique(maintain_order=True)
+    items_of = dict(pairs.group_by("unit").agg("item").iter_rows())
     for unit, group in groupby(rows.iter_rows(), key=itemgetter(0)):
         behaviours = [Behaviour(*row[1:]) for row in group]
         history = [one for one in behaviours if one.ts < until]
@@ -123,7 +146,7 @@ def _asked(
         targets = list(dict.fromkeys(one.item for one in taken))
         if targets:
             request = Request(unit, unit, taken[0].ts, DEEPEST, tuple(history[-limit:]))
-            yield Asked(request, targets)
+            yield Asked(request, targets, [item for item in items_of.get(unit, ()) if item not in met])
 
 
 def measure(arm: Arm, data: DataSet, test: Test) -> Outcome:
@@ -140,6 +163,9 @@ def measure(arm: Arm, data: DataSet, test: Test) -> Outcome:
                 gains[f"NDCG@{k}"].append(ndcg)
             if k == LISTED:
                 listed += [item for slate in slates for item in slate.items]
+    reranked = _reranked(arm, test.asked)
+    if reranked:
+        gains[RERANKED] = reranked
     figures = {f"coverage@{LISTED}": len(set(listed)) / max(1, len(data.items))}
     if listed:
         taken = [item for one in test.asked for item in one.targets]
@@ -149,6 +175,19 @@ def measure(arm: Arm, data: DataSet, test: Test) -> Outcome:
     if gap is not None:
         figures["prompt_gap"] = gap
     return Outcome({name: np.array(values) for name, values in gains.items()}, figures)
+
+
+def _reranked(arm: Arm, asked: Sequence[Asked]) -> list[float]:
+    """Give NDCG of the order in which an arm puts what each unit was shown, where that tells something."""
+    some = [found for one in asked if (found := one.reranked) is not None]
+    gains: list[float] = []
+    for start in range(0, len(some), BATCH):
+        batch = some[start : start + BATCH]
+        slates = arm.recommend([one.request for one in batch])
+        gains += [
+            _gains(slate.items, one.targets, LISTED)[1] for one, slate in zip(batch, slates, strict=True)
+        ]
+    return gains
 
 
 def _gains(items: Sequence[str], targets: Sequence[str], k: int) -> tuple[float, float]:

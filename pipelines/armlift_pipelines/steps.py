@@ -127,6 +127,7 @@ def evaluate(context: Context, inputs: Inputs) -> Outputs:
     found: Outputs = {
         "units": test.units,
         "asked": len(test.asked),
+        "reranked": sum(one.reranked is not None for one in test.asked),
         "neutral": test.neutral,
         "short_histories": _short_histories(test, inputs["short_history"], arm.config.history_kinds),
         "metrics": {},

@@ -67,16 +67,24 @@ class DataSettings(_Part):
 class GateSettings(_Part):
     """What a new model must show before it serves."""
 
-    metric: Literal["NDCG@10", "HR@10", "NDCG@20", "HR@20"] = Field(
-        default="NDCG@10", description="By what it is compared with the promoted one, unit by unit."
+    metric: Literal["rerank_NDCG@10", "NDCG@10", "HR@10", "NDCG@20", "HR@20"] = Field(
+        default="rerank_NDCG@10",
+        description="By what it is compared with the promoted one, unit by unit: the order of what units "
+        "were shown, or what is recalled from the whole catalogue.",
     )
     margin: float = Field(
-        default=0.10,
+        default=0.05,
         gt=0,
         lt=1,
         description="The loss that must not pass: the interval of the lift must lie above minus this.",
     )
     alpha: float = Field(default=0.05, gt=0, lt=0.5, description="Two-sided, of that interval.")
+    most_lost_recall: float = Field(
+        default=0.6,
+        gt=0,
+        lt=1,
+        description="The loss of NDCG@10 over the whole catalogue that is surely too much.",
+    )
     minimum_units: int = Field(default=100, ge=2, description="Units that are asked for.")
     minimum_behaviours: int = Field(default=1_000, ge=1, description="Behaviours learned from.")
     most_megabytes: float = Field(default=2_000, gt=0, description="Size of the model file.")

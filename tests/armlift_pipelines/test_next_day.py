@@ -140,6 +140,44 @@ def test_figures_by_hand(database: Engine, tmp_path: Path) -> None:
     assert "prompt_gap" not in found
 
 
+def test_the_order_of_what_was_shown_by_hand(database: Engine, tmp_path: Path) -> None:
+    shown = {"u1": ["a", "c", "x", "y"], "u2": ["d"]}  # `a` was met before; u2 took all it was shown
+    with writing(database) as connection:
+        rows = [
+            (
+                0,
+                0,
+                f"{unit}{item}".ljust(32, "0"),
+                "live",
+                1050,
+                "r",
+                unit,
+                "other",
+                "v",
+                item,
+                0,
+                0,
+                0,
+                0,
+                False,
+            )
+            for unit, items in shown.items()
+            for item in items
+        ]
+        insert_new(connection, impressions, rows)
+    data = data_of(database, ROWS, tmp_path / "day")
+    test = held_out(data, "fixed", CLICKS, 200, 1)
+    asked = {one.request.unit: one.reranked for one in test.asked}
+    assert asked["u2"] is None
+    one = asked["u1"]
+    assert one is not None
+    assert one.request.candidates == ["c", "x", "y"]
+    assert one.targets == ["c"]
+    found = measure(fixed({"u1": ["x", "c", "y"], "u2": ["a"]}), data, test)
+    assert found.gains["rerank_NDCG@10"].tolist() == [pytest.approx(1 / log2(3))]
+    assert len(found.gains["NDCG@10"]) == 2
+
+
 def test_the_gap_between_what_prompts_know_and_what_they_tell(database: Engine, tmp_path: Path) -> None:
     rows = [row(f"u{n}", item, ts) for n in range(10) for ts, item in enumerate("abc")]
     rows += [row(f"u{n}", "d" if n < 3 else "e", 1500) for n in range(10)]
