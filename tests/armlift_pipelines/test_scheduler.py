@@ -20,7 +20,7 @@ from armlift.store.tables import alerts, job_runs, models
 from armlift_pipelines.clocks import SetClock, SystemClock, millis
 from armlift_pipelines.job_runs import FAILED, SKIPPED, SUCCEEDED, JobRun, Record
 from armlift_pipelines.night import Night
-from armlift_pipelines.scheduler import Rehearsed, Scheduler
+from armlift_pipelines.scheduler import Scheduler
 from armlift_pipelines.timetable import Timetable, WallClock
 
 sqlite_only = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
@@ -43,7 +43,7 @@ def at(day: date, hour: int, minute: int = 0) -> int:
 def scheduler_at(lab: Lab, engine: Engine, ts: int) -> Iterator[tuple[Scheduler, SetClock, list[str]]]:
     """Give a scheduler whose clock is moved by hand, and what it says."""
     clock, said = SetClock(ts), list[str]()
-    made = Scheduler(lab.again, engine, rehearsal=Rehearsed(clock, engine, "e"), say=said.append)
+    made = Scheduler(lab.again, engine, clock=clock, say=said.append)
     try:
         yield made, clock, said
     finally:
