@@ -182,7 +182,7 @@ class Nightly(_Part):
         for name, arm in arms.items():
             if [*arm.steps] != [step for step in ARM_STEPS if step in arm.steps]:
                 raise ValueError(
-                    f"{name}.steps: {list(arm.steps)} must be some of {list(ARM_STEPS)}, so ordered"
+                    f"{name}.steps: {', '.join(arm.steps)} must be some of {', '.join(ARM_STEPS)}, in this order"
                 )
             for step in ("evaluate", "gate", "promote"):
                 needed = ARM_STEPS[ARM_STEPS.index(step) - 1]
