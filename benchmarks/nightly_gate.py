@@ -47,7 +47,7 @@ SMALL = {
     "epochs": 8,
 }
 """What of the stock definition of recgpt is made smaller, so that six of them are trained in two minutes."""
-SEEDS, SIZES, TRIALS = 6, (100, 300, 1_000, 3_000), 600
+SEEDS, SIZES, TRIALS = 6, (100, 300, 1_000, 2_500), 600
 LOSS = 0.1
 SETTINGS = GateSettings()
 
@@ -121,11 +121,12 @@ def rates_of(lab: Lab, data: DataSet, name: str) -> Iterator[Figure]:
     kinds, limit = arms[0].config.history_kinds, lab.settings.history_limit
     test = next_day.held_out(data, name, kinds, limit, SETTINGS.minimum_units)
     answers = [answers_of(arm, data, test) for arm in arms]
+    asked = len(answers[0].gains)
     means = ", ".join(f"{one.gains.mean():.4f}" for one in answers)
     print(
-        f"\n{name}: {len(arms)} models, {seconds:.0f} s each; NDCG@10 of {len(test.asked):,} units: {means}"
+        f"\n{name}: {len(arms)} models, {seconds:.0f} s each; {SETTINGS.metric} of {asked:,} units: {means}"
     )
-    table = [rates(answers, n) for n in SIZES if n <= len(test.asked)]
+    table = [rates(answers, n) for n in SIZES if n <= asked]
     print(
         "| units | equal: refused | median size of their lift | 10 % worse all over: refused "
         "| in places: refused | 10 % better: passed |\n|---|---|---|---|---|---|"
