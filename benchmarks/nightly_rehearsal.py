@@ -18,7 +18,7 @@ from figures import Figure, show
 from nightly_held_out import served_bias
 from nightly_lab import ARMS, SMALLER, Met, Week, live, make_lab
 from nightly_warm import warm_starts
-from sqlalchemy import Engine, distinct, func, select
+from sqlalchemy import Engine, func, select
 
 from armlift.promotions import history
 from armlift.reproduction import take_report
@@ -112,7 +112,10 @@ def parents(week: Week, nights: list[Night]) -> Figure:
 
 
 def served(week: Week, nights: list[Night]) -> Figure:
-    """Tell how many impressions of a day carry the version that served after the night before it."""
+    """Tell how many impressions of a day carry the version that served after the night before it.
+
+    A session that goes on past midnight is answered by the version of the evening.
+    """
     i = impressions.c
     query = (
         select(i.day, i.arm, i.arm_version, func.count())
@@ -125,7 +128,7 @@ def served(week: Week, nights: list[Night]) -> Figure:
         for day, arm, version, count in connection.execute(query):
             total += count
             right += count * (after[str(EPOCH + timedelta(days=day))][arm] == version)
-    return share("impressions of the night's version", right, total, "of impressions")
+    return share("impressions of the night's version", right, total, "of impressions", least=0.99)
 
 
 def prompted(week: Week) -> Iterator[Figure]:
@@ -144,7 +147,7 @@ def units_of(week: Week, arm: str, day: int) -> set[str]:
     """Name the units that an arm served on a day of the experiment."""
     i, first = impressions.c, week.lab.experiment(week.run.experiment).simulation.first_day
     number = (first - EPOCH).days + day
-    query = select(distinct(i.unit_id)).where(i.run == week.run.run, i.arm == arm, i.day == number)
+    query = select(i.unit_id).where(i.run == week.run.run, i.arm == arm, i.day == number).distinct()
     with week.engine.connect() as connection:
         return set(connection.execute(query).scalars())
 
