@@ -95,7 +95,7 @@ class Night:
         self._record = Record(engine)
         self._run = run or self._nightly.run
         self._names = experiments or self._nightly.experiments
-        self._scope = self._scope_of_run()
+        self._scope = self._record.patiently(self._scope_of_run)
         self.key = Key(JOB, f"{self._run}/{day}")
         self.watermark = lab.calendar.parse(day)
         if self.watermark > now:
@@ -156,13 +156,13 @@ class Night:
 
         Raises BusyError where another process does it, and StoppedError once it was told to stop.
         """
-        plan = self._plan()
+        targets, plan = self._record.patiently(self._plan)
         mine = self._record.begin(self.key, plan._asdict())
         steps: list[JobRun] = []
         served: dict[str, str | None] = {}
         try:
             with Heartbeat(self._record, mine):
-                for one in self._steps(plan, served):
+                for one in self._steps(plan, targets, served):
                     steps.append(one)
                     self._tell(one)
         except BaseException as error:
@@ -174,7 +174,7 @@ class Night:
         line = f"{len(failed)} of {len(steps)} steps failed: {', '.join(failed)}" if failed else None
         return Result(self._record.end(mine, FAILED if failed else SUCCEEDED, outputs, line), steps)
 
-    def _plan(self) -> Plan:
+    def _plan(self) -> tuple[list[Target], Plan]:
         """Plan the night as it was planned when it was first begun, with what was added to the lab since."""
         targets = self.targets()
         parents: dict[str, str | None] = {}
@@ -186,11 +186,13 @@ class Night:
         plan = Plan(self._run, str(self._day), self.watermark, self._now, parents)
         first = self._record.first(self.key)
         if first is None or first.status == SKIPPED:
-            return plan
+            return targets, plan
         kept = {name: version for name, version in first.inputs["parents"].items() if name in parents}
-        return plan._replace(now=first.inputs["now"], parents=parents | kept)
+        return targets, plan._replace(now=first.inputs["now"], parents=parents | kept)
 
-    def _steps(self, plan: Plan, served: dict[str, str | None]) -> Iterator[JobRun]:
+    def _steps(
+        self, plan: Plan, targets: Sequence[Target], served: dict[str, str | None]
+    ) -> Iterator[JobRun]:
         """Do all steps; writes into `served` what serves after them."""
         nightly, data = self._nightly, self._nightly.data
         values: dict[str, Any] = {
@@ -209,7 +211,7 @@ class Night:
             "retention": nightly.retention.model_dump(mode="json"),
         }
         before, failed = yield from self._chain(BEFORE, values)
-        for target in self.targets():
+        for target in targets:
             parent = plan.parents[name_of(target.arm, target.scope)]
             if failed:
                 break
@@ -217,7 +219,9 @@ class Night:
             found, _ = yield from self._chain(chain, values | before | self._of_target(target, parent))
             served[name_of(target.arm, target.scope)] = found.get("serving", parent)
         if not failed:
-            yield from self._chain(AFTER, values | before, go_on=True)
+            # A rehearsal that is broken off meets its days anew, with the models and prompts they had.
+            after = [step for step in AFTER if step.name != "retention" or self._scope is None]
+            yield from self._chain(after, values | before, go_on=True)
 
     def _of_target(self, target: Target, parent: str | None) -> dict[str, Any]:
         config = self._lab.arm(target.arm)

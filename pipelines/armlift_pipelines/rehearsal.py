@@ -6,9 +6,8 @@ rehearsal's run alone. Nobody is sent an alert; alerts are stored.
 """
 
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import date, timedelta
 
-from armlift.prompted import PromptReader, with_prompts
 from sqlalchemy import Engine
 
 from armlift.arm import Arm
@@ -16,12 +15,13 @@ from armlift.artefacts import load_artefact
 from armlift.errors import ArmliftError
 from armlift.experiment import Experiment
 from armlift.lab import Lab
+from armlift.prompted import PromptReader, with_prompts
 from armlift.runs import Run
 from armlift.simulation.laboratory import Progress, Size
 from armlift.simulation.simulate import Simulation
 from armlift.store.database import scratch
 from armlift.streams.stream import EventStream
-from armlift_pipelines.clocks import SetClock
+from armlift_pipelines.clocks import SetClock, millis
 from armlift_pipelines.night import JOB as NIGHTLY
 from armlift_pipelines.night import Tell, name_of, served_after
 from armlift_pipelines.scheduler import Rehearsed, Scheduler
@@ -42,6 +42,7 @@ class Rehearsal:
         self._first = settings.first_day
         self._clock = SetClock(lab.calendar.parse(self._first))
         self._scheduler: Scheduler | None = None
+        self._served: dict[str, str | None] = {}
         self._loaded: dict[str, Arm] = {}
         self._readers: dict[str, PromptReader] = {}
 
@@ -51,7 +52,8 @@ class Rehearsal:
             self._scheduler = Scheduler(
                 self._lab.again,
                 self._engine,
-                rehearsal=Rehearsed(self._clock, store, self._experiment.name),
+                clock=self._clock,
+                rehearsal=Rehearsed(store, self._experiment.name),
                 run=self._simulation.identity,
                 tell=self._tell,
                 say=self._say,
@@ -62,26 +64,32 @@ class Rehearsal:
                 self._scheduler.timetable.shutdown()
 
     def _night(self, day: int) -> Mapping[str, Arm]:
-        """Do what is due until the night before a day is done, and give the arms that answer on it."""
+        """Do the nights that are due up to the end of a day, and give the arms that answer on it."""
         assert self._scheduler is not None
         when = self._first + timedelta(days=day)
-        end = self._lab.calendar.parse(when + timedelta(days=1))
-        due = self._scheduler.timetable.next_times()[NIGHTLY]
-        self._clock.set(min(round(due.timestamp() * 1000), end - 1))
-        self._scheduler.tick()
-        served = served_after(self._engine, self._simulation.identity, str(when))
-        found = {}
-        for name in self._experiment.arms:
-            version = served.get(name_of(name, self._simulation.identity))
-            if version is None:
-                raise ArmliftError(
-                    f"night {when}: no version of arm {name} was promoted; see `armlift jobs --date {when}`"
-                )
-            found[name] = self._arm(name, version)
-        return found
+        timetable, end = self._scheduler.timetable, self._lab.calendar.parse(when + timedelta(days=1))
+        while (due := millis(timetable.next_times()[NIGHTLY])) < end:
+            self._clock.set(due)
+            if self._read_served(when):
+                timetable.due()  # it came to its end before the rehearsal was broken off
+            else:
+                self._scheduler.tick()
+                self._read_served(when)
+        return {name: self._arm(name, when) for name in self._experiment.arms}
 
-    def _arm(self, name: str, version: str) -> Arm:
-        """Give a version of an arm, with the prompts that were written for it by now."""
+    def _read_served(self, night: date) -> bool:
+        """Read what serves after a night; tells whether it came to its end."""
+        found = served_after(self._engine, self._simulation.identity, str(night))
+        self._served |= found
+        return bool(found)
+
+    def _arm(self, name: str, when: date) -> Arm:
+        """Give the version of an arm that serves on a day, with the prompts written for it by now."""
+        version = self._served.get(name_of(name, self._simulation.identity))
+        if version is None:
+            raise ArmliftError(
+                f"night {when}: no version of arm {name} was promoted; see `armlift jobs --date {when}`"
+            )
         known = self._loaded.get(name)
         if known is None or known.version != version:
             arm, _ = load_artefact(self._lab.resolve(self._lab.settings.artefact_url), name, version)

@@ -6,17 +6,18 @@ was down does the newest night it missed, and records the others as skipped.
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import date, datetime
+from contextlib import suppress
+from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from armlift.errors import ArmliftError
 from armlift.lab import Lab
+from armlift.nightly import Nightly
+from armlift.store.database import DATABASE_ERRORS
 from armlift_pipelines import watch
 from armlift_pipelines.alerts import Alert, Alerts
 from armlift_pipelines.clocks import Clock, SystemClock, millis
@@ -28,6 +29,10 @@ from armlift_pipelines.timetable import Due, Timetable, trigger_of
 from armlift_pipelines.worker import StoppedError
 
 MONITOR = "monitor"
+AGAIN = timedelta(seconds=1)
+"""How soon a database is asked again that does not answer."""
+EXPECTED = (ArmliftError, OSError, *DATABASE_ERRORS)
+"""What may become of a job without a fault in it."""
 logger = logging.getLogger(__name__)
 
 OpenLab = Callable[[], Lab]
@@ -35,9 +40,8 @@ OpenLab = Callable[[], Lab]
 
 
 class Rehearsed(NamedTuple):
-    """What differs in a rehearsal: its clock, a database for its timetable alone, and the experiment."""
+    """What differs in a rehearsal: a database for its timetable alone, and the experiment."""
 
-    clock: Clock
     store: Engine
     experiment: str
 
@@ -46,27 +50,29 @@ class Scheduler:
     """Does the jobs of one lab."""
 
     def __init__(
-        self, open_lab: OpenLab, engine: Engine, *, rehearsal: Rehearsed | None = None,
-        run: str | None = None, tell: Tell | None = None, say: Callable[[str], None] = logger.info,
+        self, open_lab: OpenLab, engine: Engine, *, clock: Clock | None = None,
+        rehearsal: Rehearsed | None = None, run: str | None = None, tell: Tell | None = None,
+        say: Callable[[str], None] = logger.info,
     ) -> None:  # fmt: skip
         """Put the jobs on the timetable; `run` is read instead of the definition's.
 
-        Raises InputError for a schedule that is none.
+        A rehearsal does nights alone: experiments that run are none of it. Raises InputError for a schedule
+        that is none.
         """
         self._open_lab, self._engine, self._run = open_lab, engine, run
-        self._clock: Clock = SystemClock() if rehearsal is None else rehearsal.clock
+        self._clock: Clock = clock or SystemClock()
         self._rehearsal = rehearsal
         self._tell, self._say = tell, say
         self._record = Record(engine)
         self._stop = threading.Event()
-        self._doing: dict[str, Future[None]] = {}
         lab = open_lab()
-        self._zone = lab.nightly.schedule.timezone or lab.settings.timezone
+        self._calendar, self._known = lab.calendar, lab.nightly
         self.timetable = Timetable(engine if rehearsal is None else rehearsal.store, self._clock)
-        for job, schedule, place in (
+        jobs = [
             (NIGHTLY, lab.nightly.schedule, ("schedule",)),
             (MONITOR, lab.nightly.monitor.schedule, ("monitor", "schedule")),
-        ):
+        ]
+        for job, schedule, place in jobs if rehearsal is None else jobs[:1]:
             try:
                 trigger = trigger_of(schedule, lab.settings.timezone)
             except ArmliftError as error:
@@ -76,20 +82,22 @@ class Scheduler:
     def stop(self) -> None:
         """End soon: a step that is being done is broken off, and done again by whoever comes next."""
         self._stop.set()
-        self.timetable.wakeup()
 
     def serve(self) -> None:
-        """Do what is due until told to stop; first the newest night, if it was broken off."""
-        with ThreadPoolExecutor(2, "job") as pool:
-            self._start(pool, NIGHTLY, self.resume)
+        """Do what is due until told to stop; first the newest night, if it was broken off.
+
+        A night waits for the one before it to end; a look that is due while the last one goes on is left out.
+        """
+        with ThreadPoolExecutor(1, NIGHTLY) as nights, ThreadPoolExecutor(1, MONITOR) as looks:
+            nights.submit(self._safely, NIGHTLY, self.resume)
+            look: Future[None] | None = None
             while not self._stop.is_set():
-                self.timetable.event.clear()
                 for due in self._due():
-                    self._start(pool, due.job, self._do, due)
-                times = self.timetable.next_times()
-                self._clock.wait(min(times.values(), default=None), self.timetable.event)
-            for future in self._doing.values():
-                future.exception()
+                    if due.job == NIGHTLY:
+                        nights.submit(self._do, due)
+                    elif look is None or look.done():
+                        look = looks.submit(self._do, due)
+                self._clock.wait(self._next(), self._stop)
         self.timetable.shutdown()
 
     def tick(self) -> None:
@@ -98,11 +106,15 @@ class Scheduler:
             self._do(due)
 
     def resume(self) -> None:
-        """Do the rest of the newest night, if it was begun and has not succeeded."""
-        for one in self._record.runs(job=NIGHTLY, steps=False, limit=1):
-            if one.status in (RUNNING, FAILED):
-                self._say(f"going on with the night {one.subject}")
-                self.night(date.fromisoformat(one.subject.rpartition("/")[2]))
+        """Do the rest of the newest night of the run, if it was begun and has not succeeded."""
+        run = self._run or self._nightly().run
+        for one in self._record.runs(job=NIGHTLY, steps=False):
+            of, _, day = one.subject.rpartition("/")
+            if of == run:
+                if one.status in (RUNNING, FAILED):
+                    self._say(f"going on with the night {one.subject}")
+                    self.night(date.fromisoformat(day))
+                return
 
     def night(self, day: date) -> Result | None:
         """Do a night, and tell of what went wrong; None where another process does it or it cannot begin."""
@@ -124,7 +136,7 @@ class Scheduler:
         except (BusyError, StoppedError) as error:
             self._say(f"{subject}: {error}")
             return None
-        except (ArmliftError, SQLAlchemyError, OSError) as error:
+        except EXPECTED as error:
             alerts.tell(Alert("failure", subject, f"{subject} could not be done: {_line(error)}", {}))
             self._say(f"{subject}: {_line(error)}")
             return None
@@ -134,31 +146,37 @@ class Scheduler:
     def _due(self) -> list[Due]:
         try:
             return self.timetable.due()
-        except SQLAlchemyError as error:
+        except DATABASE_ERRORS as error:
             self._say(f"the timetable cannot be read: {_line(error)}; it is tried again")
-            self._stop.wait(1.0)
             return []
 
-    def _start(self, pool: ThreadPoolExecutor, job: str, do: Callable[..., None], *given: Any) -> None:
-        """Do a job in a thread, unless it is still being done."""
-        if job in self._doing and not self._doing[job].done():
-            self._say(f"{job}: still being done, not begun again")
-            return
-        self._doing[job] = pool.submit(do, *given)
+    def _next(self) -> datetime:
+        """Give when to look again: when a job is due, or soon, where the database does not tell."""
+        soon = self._clock.now() + AGAIN
+        try:
+            return min(self.timetable.next_times().values(), default=soon)
+        except DATABASE_ERRORS:
+            return soon
 
     def _do(self, due: Due) -> None:
-        try:
-            if due.job == NIGHTLY:
-                self._nights(due)
-            elif due.job == MONITOR:
-                self._monitor(due.times[-1])
-        except Exception as error:  # the scheduler outlives any job
-            logger.exception("%s failed", due.job)
-            self._say(f"{due.job}: {_line(error)}")
+        if due.job == NIGHTLY:
+            self._safely(NIGHTLY, self._nights, due.times)
+        elif due.job == MONITOR:
+            self._safely(MONITOR, self._monitor, due.times[-1])
 
-    def _nights(self, due: Due) -> None:
+    def _safely(self, job: str, do: Callable[..., None], *given: Any) -> None:
+        """Do something of a job; the scheduler outlives whatever comes of it."""
+        try:
+            do(*given)
+        except EXPECTED as error:
+            self._say(f"{job}: {_line(error)}")
+        except Exception as error:
+            logger.exception("%s failed", job)
+            self._say(f"{job}: {_line(error)}")
+
+    def _nights(self, moments: Sequence[datetime]) -> None:
         """Do the newest night that is due, and record those before it as skipped."""
-        days = [self._day(moment) for moment in due.times]
+        days = [self._day(moment) for moment in moments]
         for day in dict.fromkeys(days[:-1]):
             if day != days[-1]:
                 self._skip(
@@ -167,14 +185,13 @@ class Scheduler:
         self.night(days[-1])
 
     def _skip(self, day: date, reason: str) -> None:
-        key = Key(NIGHTLY, f"{self._run or self._open_lab().nightly.run}/{day}")
+        key = Key(NIGHTLY, f"{self._run or self._nightly().run}/{day}")
         if self._record.newest(key) is None:
             self._record.end(self._record.begin(key, {"night": str(day)}), SKIPPED, {}, reason)
 
     def _monitor(self, moment: datetime) -> None:
         """Watch running experiments, then whatever else somebody should know of."""
-        lab, now = self._open_lab(), self._now()
-        alerts = self._alerts()
+        now, alerts = self._now(), self._alerts()
         key = Key(MONITOR, moment.isoformat(timespec="minutes"))
         try:
             if self._record.done(key) is not None:
@@ -183,6 +200,7 @@ class Scheduler:
         except BusyError:
             return
         try:
+            lab = self._open_lab()
             found = monitor(lab, self._engine, now_ms=now)
             self._record.end(mine, SUCCEEDED, found)
             for name, one in found["experiments"].items():
@@ -199,14 +217,20 @@ class Scheduler:
             alerts.tell(Alert("failure", MONITOR, f"the watch over experiments failed: {_line(error)}", {}))
             raise
 
+    def _nightly(self) -> Nightly:
+        """Read the definition of nights, or give it as it could last be read."""
+        with suppress(ArmliftError):
+            self._known = self._open_lab().nightly
+        return self._known
+
     def _alerts(self) -> Alerts:
-        settings = self._open_lab().nightly.alerts
-        if self._rehearsal is not None:
-            settings = settings.model_copy(update={"webhook": None, "email": None})
+        nobody = {"webhook": None, "email": None} if self._rehearsal is not None else {}
+        settings = self._nightly().alerts.model_copy(update=nobody)
         return Alerts(self._engine, settings, clock=self._now)
 
     def _day(self, moment: datetime) -> date:
-        return moment.astimezone(ZoneInfo(self._zone)).date()
+        """Give the day of the lab's calendar, whatever zone the schedule is in."""
+        return date(1970, 1, 1) + timedelta(days=self._calendar.day(millis(moment)))
 
     def _now(self) -> int:
         return millis(self._clock.now())

@@ -3,19 +3,22 @@
 What is due is asked of a clock of ours, so that the same timetable serves real nights and rehearsed ones.
 """
 
-import threading
+import pickle
 from datetime import UTC, datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from apscheduler.job import Job
 from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 from apscheduler.schedulers.base import BaseScheduler
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.cron import CronTrigger
-from sqlalchemy import Engine
+from apscheduler.util import datetime_to_utc_timestamp
+from sqlalchemy import Connection, Engine, update
 
 from armlift.errors import InputError
 from armlift.nightly import Schedule
+from armlift.store.database import writing
 from armlift.store.tables import scheduled_jobs
 from armlift_pipelines.clocks import Clock
 
@@ -33,20 +36,17 @@ class Timetable(BaseScheduler):  # type: ignore[misc]  # APScheduler has no type
     """Jobs by name, each with its trigger and its next time, shared by all schedulers of one database."""
 
     def __init__(self, engine: Engine, clock: Clock) -> None:
-        self.event = threading.Event()
-        self._clock = clock
+        self._engine, self._clock = engine, clock
         store = SQLAlchemyJobStore(engine=engine, tablename=scheduled_jobs.name)
         super().__init__(jobstores={STORE: store}, timezone=UTC)
         self.start(paused=True)
 
     def wakeup(self) -> None:
-        """Let whoever waits look again."""
-        self.event.set()
+        """Do nothing: whoever waits looks again by itself."""
 
     def shutdown(self, wait: bool = True) -> None:
         """Close the job store."""
         super().shutdown(wait)
-        self.wakeup()
 
     def plan(self, job: str, trigger: "WallClock") -> None:
         """Put a job on the timetable; one that is there with the same trigger keeps its next time."""
@@ -59,22 +59,32 @@ class Timetable(BaseScheduler):  # type: ignore[misc]  # APScheduler has no type
     def due(self) -> list[Due]:
         """Give the jobs that are due, each once, and move them on to their next time."""
         now = self._clock.now()
-        found: list[Due] = []
         with self._jobstores_lock:
-            store = self._lookup_jobstore(STORE)
-            for job in store.get_due_jobs(now):
-                times = job._get_run_times(now)
-                if times:
-                    job._modify(next_run_time=job.trigger.get_next_fire_time(times[-1], now))
-                    store.update_job(job)
-                    found.append(Due(job.id, times))
-        return found
+            late = [(job, job._get_run_times(now)) for job in self._lookup_jobstore(STORE).get_due_jobs(now)]
+        if not late:
+            return []
+        with writing(self._engine) as connection:
+            return [Due(job.id, times) for job, times in late if _move_on(connection, job, times, now)]
 
     def next_times(self) -> dict[str, datetime]:
         """Give the next time of each job."""
         with self._jobstores_lock:
             jobs = self._lookup_jobstore(STORE).get_all_jobs()
         return {job.id: job.next_run_time for job in jobs if job.next_run_time is not None}
+
+
+def _move_on(connection: Connection, job: Job, times: list[datetime], now: datetime) -> bool:
+    """Move a job on to its next time; tells whether it still stood at the first of these times.
+
+    Where it does not, another process has just moved it, and does what is due.
+    """
+    s = scheduled_jobs.c
+    job._modify(next_run_time=job.trigger.get_next_fire_time(times[-1], now))
+    following = datetime_to_utc_timestamp(job.next_run_time)
+    state = pickle.dumps(job.__getstate__(), pickle.HIGHEST_PROTOCOL)
+    there = (s.id == job.id, s.next_run_time == datetime_to_utc_timestamp(times[0]))
+    moved = update(scheduled_jobs).where(*there).values(next_run_time=following, job_state=state)
+    return connection.execute(moved).rowcount == 1
 
 
 def nothing() -> None:
