@@ -13,7 +13,7 @@ from armlift.store.sink import insert_new
 from armlift.store.tables import feedback
 
 FIRST = date(2026, 1, 5)
-"""The first day of the events, in UTC."""
+"""The first day of the events, in UTC, unless another is asked for."""
 ITEMS = 40
 
 
@@ -45,9 +45,9 @@ recall: [3, 2]
 """
 
 
-def walk(unit: int, days: int) -> list[tuple[object, ...]]:
+def walk(unit: int, days: int, first: date = FIRST) -> list[tuple[object, ...]]:
     """Let a unit go round a circle of items, three clicks a day, with one on what is popular."""
-    start = FIRST.toordinal() - date(1970, 1, 1).toordinal()
+    start = first.toordinal() - date(1970, 1, 1).toordinal()
     rows: list[tuple[object, ...]] = []
     for step in range(4 * days):
         day = start + step // 4
@@ -61,11 +61,11 @@ def walk(unit: int, days: int) -> list[tuple[object, ...]]:
     return rows
 
 
-def fill(engine: Engine, *, units: int = 60, days: int = 7) -> None:
+def fill(engine: Engine, *, units: int = 60, days: int = 7, first: date = FIRST) -> None:
     """Store the events of some days."""
     with writing(engine) as connection:
         for unit in range(units):
-            insert_new(connection, feedback, walk(unit, days))
+            insert_new(connection, feedback, walk(unit, days, first))
 
 
 def make_lab(folder: Path) -> None:

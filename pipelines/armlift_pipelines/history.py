@@ -64,16 +64,16 @@ def print_log(lab: Lab, engine: Engine, identity: str) -> None:
 def render(runs: Sequence[JobRun], nexts: dict[str, str], calendar: Calendar) -> str:
     """Write runs out, a line each, and when jobs are due next."""
     lines = (
-        [f"{'started':<17} {'took':>7}  {'status':<10}{'what':<35} {'id'}"]
+        [f"{'started':<16} {'took':>9}  {'status':<10}{'what':<35} {'id'}"]
         if runs
         else ["no job was done yet"]
     )
     for one in runs:
         started = calendar.show(one.started)[:16].replace("T", " ")
         what = f"  {one.step} {one.arm}" if one.step else f"{one.job} {one.subject}"
-        lines.append(f"{started:<17} {_took(one):>7}  {one.status:<10}{what[:35]:<35} {one.id[:6]}")
+        lines.append(f"{started:<16} {_took(one):>9}  {one.status:<10}{what[:35]:<35} {one.id[:6]}")
         if one.error:
-            lines.append(f"  {one.error}"[:_WIDTH])
+            lines.append(f"  {' '.join(one.error.split())}"[:_WIDTH])
     lines += [f"next {job}: {at}" for job, at in nexts.items()]
     return "\n".join(lines)
 
@@ -105,7 +105,7 @@ def _took(one: JobRun) -> str:
     if one.seconds is None:
         since = datetime.now(UTC).timestamp() - one.started / 1000.0
         return f"{since:,.0f} s…"
-    return f"{one.seconds:,.1f} s"
+    return f"{one.seconds:,.{1 if one.seconds < 1_000 else 0}f} s"
 
 
 def _came_to(one: JobRun) -> str:

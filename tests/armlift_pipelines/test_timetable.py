@@ -1,5 +1,6 @@
 """The timetable: what is due when, over downtime, set clocks and nights on which clocks change."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -74,6 +75,19 @@ def test_two_share_one_timetable(engine: Engine) -> None:
     mine.set(millis(at("2026-01-02T04:00")))
     assert [len(timetable.due()) for timetable in (one, other)] == [1, 0]
     for timetable in (one, other):
+        timetable.shutdown()
+
+
+def test_two_that_look_at_the_same_moment_find_a_job_due_once(engine: Engine) -> None:
+    mine = clock("2026-01-01T12:00")
+    timetables = [Timetable(engine, mine) for _ in range(2)]
+    timetables[0].plan("nightly", NIGHTLY)
+    with ThreadPoolExecutor(2) as pool:
+        for night in range(1, 31):
+            mine.set(millis(at("2026-01-01T04:00") + timedelta(days=night)))
+            found = [*pool.map(lambda one: one.due(), timetables)]
+            assert [len(due) for due in found] in ([0, 1], [1, 0])
+    for timetable in timetables:
         timetable.shutdown()
 
 
