@@ -181,9 +181,8 @@ class Nightly(_Part):
     def _steps_in_order(cls, arms: dict[str, ArmSettings]) -> dict[str, ArmSettings]:
         for name, arm in arms.items():
             if [*arm.steps] != [step for step in ARM_STEPS if step in arm.steps]:
-                raise ValueError(
-                    f"{name}.steps: {', '.join(arm.steps)} must be some of {', '.join(ARM_STEPS)}, in this order"
-                )
+                given, allowed = ", ".join(arm.steps), ", ".join(ARM_STEPS)
+                raise ValueError(f"{name}.steps: {given} must be some of {allowed}, in this order")
             for step in ("evaluate", "gate", "promote"):
                 needed = ARM_STEPS[ARM_STEPS.index(step) - 1]
                 if step in arm.steps and needed not in arm.steps:
