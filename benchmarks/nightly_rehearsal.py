@@ -28,7 +28,7 @@ from armlift_pipelines.job_runs import SUCCEEDED, JobRun, Record
 from armlift_pipelines.next_day import RERANKED
 from armlift_pipelines.night import JOB, name_of, served_after
 
-USERS, DAYS = 400, 7
+USERS, DAYS = 800, 7
 PROMPTED = ("recgpt1", "recgpt")
 EPOCH = date(1970, 1, 1)
 
