@@ -1,6 +1,7 @@
 """The lab: the user's folder of settings, arms, experiments and metrics."""
 
 import json
+import os
 from datetime import date, datetime
 from functools import cached_property
 from importlib.resources import files
@@ -20,6 +21,7 @@ from armlift.nightly import FILE as NIGHTLY_FILE
 from armlift.nightly import Nightly
 from armlift.settings import (
     FILE,
+    PREFIX,
     Settings,
     SettingsFile,
     check_database_url,
@@ -36,6 +38,8 @@ EXPERIMENTS = ("demo", "baselines")
 """The experiments of a new lab."""
 DEMO = "demo"
 """The lab that `armlift demo` makes where none is named."""
+VARIABLE = f"{PREFIX}LAB"
+"""The environment variable that names a lab, for commands that are not told one."""
 
 
 class Lab:
@@ -225,12 +229,13 @@ class ModelName(BaseModel):
 
 
 def find_lab(given: Path | None) -> Path:
-    """Give the lab folder: the given one, else the nearest parent with an `armlift.toml`.
+    """Give the lab folder: the given one, else ARMLIFT_LAB's, else the nearest parent with an `armlift.toml`.
 
     Where no parent is a lab, `demo/` below is taken, which `armlift demo` makes.
     """
-    if given is not None:
-        return given
+    named = os.environ.get(VARIABLE)
+    if given is not None or named:
+        return given or Path(str(named))
     here = Path.cwd()
     for folder in (here, *here.parents, here / DEMO):
         if (folder / FILE).is_file():

@@ -25,13 +25,13 @@ UPGRADE_LOCK = 0x61726D6C
 """PostgreSQL's advisory lock of whoever upgrades; SQLite has one writer anyway."""
 
 
-def open_database(lab: Lab, *, create: bool = False) -> Engine:
+def open_database(lab: Lab, *, create: bool = False, read_only: bool = False) -> Engine:
     """Open the lab's database at the current schema.
 
-    With `create` an empty database gets its tables. Raises InputError when it has none, or those of another
-    version, or cannot be reached.
+    With `create` an empty database gets its tables; one that is `read_only` refuses every statement that
+    writes. Raises InputError when it has none, or those of another version, or cannot be reached.
     """
-    engine = connect(lab.settings.database_url, lab.folder)
+    engine = connect(lab.settings.database_url, lab.folder, read_only=read_only)
     names, found = _look(engine)
     if found == SCHEMA_REVISION:
         return engine
@@ -46,17 +46,17 @@ def open_database(lab: Lab, *, create: bool = False) -> Engine:
     )
 
 
-def open_existing(lab: Lab) -> Engine | None:
+def open_existing(lab: Lab, *, read_only: bool = False) -> Engine | None:
     """Open the lab's database as `open_database` does; None where there is none yet, or an empty one."""
-    engine = connect(lab.settings.database_url, lab.folder)
+    engine = connect(lab.settings.database_url, lab.folder, read_only=read_only)
     file = engine.url.database
     if engine.dialect.name == "sqlite" and not (file and Path(file).is_file()):
         return None
     names, _ = _look(engine)
-    return open_database(lab) if names else None
+    return open_database(lab, read_only=read_only) if names else None
 
 
-def connect(url: str, folder: Path) -> Engine:
+def connect(url: str, folder: Path, *, read_only: bool = False) -> Engine:
     """Make an engine; a relative SQLite path lies in `folder`.
 
     Raises InputError, without the password, for a URL of another form or a driver that is not installed.
@@ -78,7 +78,9 @@ def connect(url: str, folder: Path) -> Engine:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
-    return engine
+        if read_only:
+            event.listen(engine, "connect", _refuse_writes)
+    return engine.execution_options(postgresql_readonly=True) if read_only else engine
 
 
 def shown(engine: Engine) -> str:
@@ -170,6 +172,10 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute("PRAGMA cache_size = -4096")
+
+
+def _refuse_writes(connection: sqlite3.Connection, _record: object) -> None:
+    connection.execute("PRAGMA query_only = 1")
 
 
 def _begin_sqlite(connection: Connection) -> None:

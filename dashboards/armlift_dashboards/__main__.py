@@ -1,0 +1,5 @@
+"""What `armlift dashboard` lets Streamlit run."""
+
+from armlift_dashboards.app import main
+
+main()

@@ -1,0 +1,7 @@
+"""The page Arms."""
+
+from armlift_dashboards.source import Source
+
+
+def show(source: Source) -> None:
+    """Show the page."""
