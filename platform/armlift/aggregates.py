@@ -183,6 +183,14 @@ class UnitTotals:
         rows = self._connection.execute(select(first.c.day, func.count()).group_by(first.c.day))
         return {row[0]: row[1] for row in sorted(rows)}
 
+    def arrivals_by_arm(self) -> dict[tuple[str, int], int]:
+        """Count each arm's new units by the day they first met it."""
+        u = self._units.c
+        rows = self._connection.execute(
+            select(u.arm, u.since_day, func.count()).group_by(u.arm, u.since_day).order_by(u.arm, u.since_day)
+        )
+        return {(arm, day): units for arm, day, units in rows}
+
     def carriers(self, metric: str) -> dict[str, int]:
         """Count each arm's units with a denominator: those that a ratio rests on."""
         r = self._rows.c

@@ -146,6 +146,15 @@ class Answers:
         kept = self._give("arrivals", lambda s: s.totals.arrivals(), lambda n: [[*one] for one in n.items()])
         return dict(kept)
 
+    def arrivals_by_arm(self) -> dict[tuple[str, int], int]:
+        """Count each arm's new units by the day they first met it."""
+        kept = self._give(
+            "arrivals_by_arm",
+            lambda s: s.totals.arrivals_by_arm(),
+            lambda found: [[*key, units] for key, units in found.items()],
+        )
+        return {(arm, day): units for arm, day, units in kept}
+
     def pairs(self, metric: str, arm: str, control: str) -> Aggregates:
         """Give a metric's aggregates of the units that met both arms."""
         question = f"pairs/{metric}/{arm}/{control}"

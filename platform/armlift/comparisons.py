@@ -13,12 +13,14 @@ from armlift.effects import (
     compare_past,
     compare_quantiles,
     compare_strata,
+    parts_of,
     quantile_rank,
 )
 from armlift.events import IMPRESSION_KIND
 from armlift.experiment import Experiment
 from armlift.metric import Metric, Metrics, measures
 from armlift.preferences import Preferred, credits_compared, effect_of, numbers_of
+from armlift.raw import UNKNOWN, Raw, raw_of, raw_of_pairs
 from armlift.runs import MATCH, Run
 from armlift.stats.aggregates import Aggregates, merge_all
 from armlift.stats.always_valid import AlwaysValid, always_valid
@@ -38,8 +40,10 @@ class Comparison:
     """A metric of a challenger against the control; `lift` is a fraction, unknown is None.
 
     The interval `lift_low` to `lift_high` has the level of the adjusted p-value: it leaves out 0 where that
-    is below alpha. `always_low` to `always_high` holds at every look. An interleaved run knows a preference,
-    a number from -1 to 1 with an interval of the same level, in place of a lift; its means are of credits.
+    is below alpha, and so does that of `difference`, which is in the metric's unit. `always_low` to
+    `always_high` holds at every look. Numerators and denominators are raw, see `Raw`. An interleaved run
+    knows a preference, a number from -1 to 1 with an interval of the same level, in place of a lift; its
+    means are of credits.
     """
 
     metric: str
@@ -61,6 +65,13 @@ class Comparison:
     p_value: float | None
     p_adjusted: float | None
     status: str
+    difference: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
+    numerator: float | None = None
+    denominator: float | None = None
+    control_numerator: float | None = None
+    control_denominator: float | None = None
     preference: float | None = None
     preference_low: float | None = None
     preference_high: float | None = None
@@ -118,6 +129,7 @@ def compare_arms(run: Run, experiment: Experiment, metrics: Metrics, totals: Ans
                 adjusted=ADJUSTED.get(role),
                 p_adjusted=p_adjusted,
                 **_numbers(effect, always, obstacle),
+                **_raw(run, metrics[name], name, arm, experiment.control, totals, obstacle)._asdict(),
             )
             comparison = _preferring(comparison, run, totals, plan.alpha if level is None else level)
             found[place] = Found(comparison, effect, one.left_out, one.remaining)
@@ -150,6 +162,8 @@ def compare_segments(run: Run, experiment: Experiment, metrics: Metrics, totals:
                 p_adjusted=p_adjusted,
                 lift_low=effect.lift_low if known else one.comparison.lift_low,
                 lift_high=effect.lift_high if known else one.comparison.lift_high,
+                difference_low=effect.difference_low if known else one.comparison.difference_low,
+                difference_high=effect.difference_high if known else one.comparison.difference_high,
             )
         )
         found[-1] = _preferring(found[-1], run, totals.within(segment), effect.alpha)
@@ -232,6 +246,19 @@ def _preferring(one: Comparison, run: Run, totals: Answers, alpha: float) -> Com
     return replace(one, **numbers_of(credits_compared(pairs, Rules(alpha=alpha)))._asdict())
 
 
+def _raw(
+    run: Run, metric: Metric, name: str, arm: str, control: str, totals: Answers, obstacle: str | None
+) -> Raw:
+    """Give the raw totals behind a comparison; none where it cannot be made, or is of no totals."""
+    if obstacle or metric.kind == "quantile" or run.interleaved:
+        return UNKNOWN
+    if run.paired:
+        return raw_of_pairs(totals.pairs(name, arm, control))
+    strata, empty = totals.by_stratum(name), Aggregates.empty(parts_of(metric))
+    own, others = (merge_all([empty, *of_arm(strata, one).values()]) for one in (arm, control))
+    return raw_of(own, others)
+
+
 def obstacle_of(run: Run, metric: Metric, role: str = "primary") -> str | None:
     """Say why a metric cannot be read off this run at all."""
     known = {*list(run.log["kinds"])}  # type: ignore[call-overload]
@@ -266,6 +293,9 @@ def _numbers(effect: Effect, always: AlwaysValid, obstacle: str | None) -> dict[
         "always_low": always.lift_low,
         "always_high": always.lift_high,
         "p_value": effect.p_value,
+        "difference": effect.difference,
+        "difference_low": effect.difference_low,
+        "difference_high": effect.difference_high,
     }
     return {
         "units": effect.n,

@@ -1,11 +1,11 @@
 """Planning: how many units an experiment needs to see a lift, and in how many days it will have them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil, isfinite, sqrt
 from typing import Any, NamedTuple
 
-from armlift.aggregates import Question
+from armlift.aggregates import Question, Stratum
 from armlift.answers import Answers
 from armlift.comparisons import Found
 from armlift.days import DAY_MS, Calendar
@@ -65,11 +65,21 @@ class Plan:
 
 
 class Progress(NamedTuple):
-    """How far a run has come, as `Trust` has it."""
+    """How far a run has come towards its plan.
 
+    `units` are those of all arms; `units_needed` are planned, or needed to see the smallest lift of interest,
+    whichever are more, None where neither is known. The rest is as `Trust` has it.
+    """
+
+    units: int
+    units_needed: int | None
     planned: bool | None
     power_reached: bool | None
     days_left: int | None
+
+
+NO_PROGRESS = Progress(0, None, None, None, None)
+"""That of a run of which nothing is known."""
 
 
 class Baseline(NamedTuple):
@@ -122,7 +132,10 @@ def progress(
     analysis = experiment.analysis
     planned = analysis.planned_units
     arrivals = arrivals_of(totals, question, calendar)
-    there = None if planned is None else sum(totals.counts().values()) >= planned
+    counts = totals.counts()
+    units = max(_of_arms(counts).values(), default=0) if run.paired else sum(counts.values())
+    needed = [] if planned is None else [planned]
+    there = None if planned is None else sum(counts.values()) >= planned
     waits = [wait(arrivals, planned)] if planned is not None and not there else []
     reached: bool | None = None
     if analysis.smallest_lift is not None:
@@ -130,10 +143,17 @@ def progress(
         plans = plan_run(first, experiment, metrics, totals, arrivals, Aim(analysis.smallest_lift))
         known = [one.reached for one in plans]
         reached = None if None in known else all(known)
+        needed += [one.all_units_needed for one in plans if one.all_units_needed is not None]
         waits += [one.wait for one in plans if one.wait is not None and not one.reached]
     days = [one.days for one in waits if one.days is not None]
     left = max(1, *days) if days and len(days) == len(waits) and run.live else None
-    return Progress(there, reached, left)
+    return Progress(units, max(needed, default=None), there, reached, left)
+
+
+def _of_arms(counts: Mapping[Stratum, int]) -> dict[str, int]:
+    """Count the units of each arm."""
+    arms = {stratum.arm for stratum in counts}
+    return {arm: sum(n for stratum, n in counts.items() if stratum.arm == arm) for arm in arms}
 
 
 def _plan(

@@ -18,7 +18,7 @@ from armlift.experiment import Experiment
 from armlift.log_checks import answered_shares
 from armlift.metric import Metric, Metrics
 from armlift.novelty import Novelty, novelties
-from armlift.planning import progress
+from armlift.planning import NO_PROGRESS, Progress, progress
 from armlift.predictions import Predicted, predicted_of
 from armlift.preferences import sentence_of
 from armlift.runs import Run
@@ -36,7 +36,8 @@ class Report:
     """Everything a run says; `as_dict` gives the fixed shape of `armlift report --json`.
 
     `answers` is what its numbers were computed from, see `Answers`; `snapshot` names where that is stored.
-    `early` says that it was read before a fixed end, so that always-valid intervals decide.
+    `early` says that it was read before a fixed end, so that always-valid intervals decide. `progress` says
+    how far the run has come.
     """
 
     run: Run
@@ -56,6 +57,7 @@ class Report:
     novelty: Sequence[Novelty] = ()
     predicted: Sequence[Predicted] = ()
     early: bool = False
+    progress: Progress = NO_PROGRESS
 
     @property
     def truth(self) -> list[Truth]:
@@ -75,6 +77,8 @@ class Report:
             "as_of": self.as_of,
             "snapshot": self.snapshot,
             "decisions": [one._asdict() for one in self.decisions],
+            "early": self.early,
+            "progress": self.progress._asdict(),
             "resolution": dict(self.resolution),
             "verdict": {
                 "status": self.verdict.status,
@@ -125,6 +129,7 @@ def report_of(run: Run, calendar: Calendar, at: int, answers: Answers) -> Report
     }
     left_out |= _small_strata(found)
     resolution = _resolution(run, experiment, found, matched)
+    answers.arrivals_by_arm()  # pages show them; a snapshot keeps what was asked
     evidence = [_evidence(one.comparison, metrics[one.comparison.metric]) for one in found]
     trust = Trust(
         checks=checks,
@@ -133,7 +138,9 @@ def report_of(run: Run, calendar: Calendar, at: int, answers: Answers) -> Report
         matched=matched,
         alpha=experiment.analysis.alpha,
         smallest_lift=experiment.analysis.smallest_lift,
-        **plan._asdict(),
+        planned=plan.planned,
+        power_reached=plan.power_reached,
+        days_left=plan.days_left,
         data="data" if run.imported else "simulation" if run.simulated else "log",
         preferences=_preferences(experiment, metrics, found),
         modelled=run.modelled,
@@ -156,6 +163,7 @@ def report_of(run: Run, calendar: Calendar, at: int, answers: Answers) -> Report
         novelty=novelties(experiment, metrics, _told(run, experiment, found), answers, question.as_of_day),
         predicted=_predicted(run, found),
         early=trust.early,
+        progress=plan,
         sql=answers.sql,
         answers=answers.kept,
     )

@@ -17,6 +17,7 @@ from armlift.decisions import Decision, of_run
 from armlift.errors import StoreError
 from armlift.hashing import hash_of
 from armlift.novelty import Day, Novelty
+from armlift.planning import Progress
 from armlift.predictions import Predicted
 from armlift.report import Report, make_report, report_of, time_of_report
 from armlift.runs import Run, find
@@ -70,6 +71,23 @@ def take_report(
     return report
 
 
+def take_daily(
+    engine: Engine, run: Run, calendar: Calendar, *, until: int | None = None,
+    tell: Callable[[int, int], None] = lambda _done, _all: None,
+) -> Report:  # fmt: skip
+    """Make the report of each day's end of a run, and give the last one, as of `until` (UTC ms) or its end.
+
+    A run's figures over time are read from these: each is of all units up to then. `tell` is told how many
+    of how many are done.
+    """
+    end = time_of_report(run, until)
+    first, last = (calendar.day(at) for at in (int(str(run.log.get("cut", run.log["first_ts"]))), end))
+    for number, day in enumerate(range(first, last)):
+        take_report(engine, run, calendar, as_of=calendar.start_of(day + 1) - 1)
+        tell(number + 1, last - first + 1)
+    return take_report(engine, run, calendar, as_of=until)
+
+
 def stored_report(snapshot: Snapshot) -> Report:
     """Give a snapshot's report as it was, for whatever shows reports; nothing is computed."""
     run, document = Run(**snapshot.aggregates["run"]), snapshot.report
@@ -92,6 +110,8 @@ def stored_report(snapshot: Snapshot) -> Report:
         answers=snapshot.aggregates["answers"],
         snapshot=snapshot.id,
         decisions=[_made(Decision, one) for one in document["decisions"]],
+        early=document["early"],
+        progress=_made(Progress, document["progress"]),
     )
 
 

@@ -126,7 +126,13 @@ def test_it_needs_nothing_else(report: Report) -> None:
 
 def test_both_color_schemes_and_both_widths_are_styled(report: Report) -> None:
     style = Page(render(report)).named("style")[0].said
-    for part in ("prefers-color-scheme: dark", "max-width: 760px", ".forest.narrow", ".scroll { overflow-x"):
+    for part in (
+        "color-scheme: light dark",
+        "light-dark(#ffffff, #14181c)",
+        "max-width: 760px",
+        ".forest.narrow",
+        ".scroll { overflow-x",
+    ):
         assert part in style
 
 
