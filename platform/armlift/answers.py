@@ -42,6 +42,7 @@ class Answers:
         self.sql = sql
         self._source = source
         self._of = ""
+        self._phase: int | None = None
 
     @classmethod
     def from_database(cls, connection: Connection, question: Question, metrics: Metrics) -> "Answers":
@@ -64,6 +65,12 @@ class Answers:
         mine._of = f"segment/{segment}/"
         if self._source is not None:
             mine._source = self._source._replace(totals=self._source.totals.within(segment))
+        return mine
+
+    def in_phase(self, phase: int) -> "Answers":
+        """Give what is answered by stratum of the units first exposed in a phase; the rest is of all units."""
+        mine = copy(self)
+        mine._phase = phase
         return mine
 
     def counts(self) -> dict[Stratum, int]:
@@ -134,7 +141,8 @@ class Answers:
         found: dict[int, ByStratum] = {}
         for one in self._give(f"by_age/{metric}", lambda s: s.totals.by_age(metric), write):
             stratum = Stratum(one["arm"], one["generation"], one["phase"])
-            found.setdefault(one["age"], {})[stratum] = _read(one)
+            if self._asked(stratum):
+                found.setdefault(one["age"], {})[stratum] = _read(one)
         return found
 
     def slopes(self, metric: str, days: int) -> ByStratum:
@@ -162,11 +170,15 @@ class Answers:
 
     def _counted(self, question: str, ask: Callable[[Source], dict[Stratum, int]]) -> dict[Stratum, int]:
         kept = self._give(question, ask, lambda counts: [[*key, n] for key, n in counts.items()])
-        return {Stratum(*stratum): n for *stratum, n in kept}
+        return {one: n for *stratum, n in kept if self._asked(one := Stratum(*stratum))}
 
     def _strata(self, question: str, ask: Callable[[Source], ByStratum]) -> ByStratum:
         kept = self._give(question, ask, lambda m: [{**s._asdict(), **_written(a)} for s, a in m.items()])
-        return {Stratum(one["arm"], one["generation"], one["phase"]): _read(one) for one in kept}
+        strata = {Stratum(one["arm"], one["generation"], one["phase"]): one for one in kept}
+        return {stratum: _read(one) for stratum, one in strata.items() if self._asked(stratum)}
+
+    def _asked(self, stratum: Stratum) -> bool:
+        return self._phase is None or stratum.phase == self._phase
 
     def _give(self, question: str, ask: Callable[[Source], T], write: Callable[[T], Any]) -> Any:
         question = self._of + question

@@ -68,6 +68,8 @@ class Comparison:
     difference: float | None = None
     difference_low: float | None = None
     difference_high: float | None = None
+    always_difference_low: float | None = None
+    always_difference_high: float | None = None
     numerator: float | None = None
     denominator: float | None = None
     control_numerator: float | None = None
@@ -296,6 +298,8 @@ def _numbers(effect: Effect, always: AlwaysValid, obstacle: str | None) -> dict[
         "difference": effect.difference,
         "difference_low": effect.difference_low,
         "difference_high": effect.difference_high,
+        "always_difference_low": always.difference_low,
+        "always_difference_high": always.difference_high,
     }
     return {
         "units": effect.n,

@@ -126,13 +126,8 @@ def test_it_needs_nothing_else(report: Report) -> None:
 
 def test_both_color_schemes_and_both_widths_are_styled(report: Report) -> None:
     style = Page(render(report)).named("style")[0].said
-    for part in (
-        "color-scheme: light dark",
-        "light-dark(#ffffff, #14181c)",
-        "max-width: 760px",
-        ".forest.narrow",
-        ".scroll { overflow-x",
-    ):
+    both = ("color-scheme: light dark", "--page: light-dark(#ffffff, #14181c)")
+    for part in (*both, "max-width: 760px", ".forest.narrow", ".scroll { overflow-x"):
         assert part in style
 
 
