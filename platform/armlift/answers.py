@@ -68,7 +68,7 @@ class Answers:
         return mine
 
     def in_phase(self, phase: int) -> "Answers":
-        """Give what is answered by stratum of the units first exposed in a phase; the rest is of all units."""
+        """Give what is answered by stratum of units first exposed in a phase; the rest is of all units."""
         mine = copy(self)
         mine._phase = phase
         return mine

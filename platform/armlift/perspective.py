@@ -4,7 +4,7 @@ They are computed from what the snapshot keeps, without the database. The verdic
 is looked at otherwise after the fact decides nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -63,13 +63,13 @@ def see(report: Report, perspective: Perspective) -> Seen:
 
 
 def _check(report: Report, perspective: Perspective, alpha: float) -> None:
-    known: Mapping[str, tuple[Any, Sequence[Any]]] = {
-        "baseline": (perspective.control, baselines_of(report)),
-        "phase": (perspective.phase, phases_of(report)),
-    }
-    for name, (value, allowed) in known.items():
-        if value is not None and value not in allowed:
-            raise InputError(f"{name} {value!r} {choices(str(value), [str(one) for one in allowed])}")
+    asked: Sequence[tuple[str, Any, Callable[[Report], Sequence[Any]]]] = (
+        ("baseline", perspective.control, baselines_of),
+        ("phase", perspective.phase, phases_of),
+    )
+    for name, value, allowed in asked:
+        if value is not None and value not in allowed(report):
+            raise InputError(f"{name} {value!r} {choices(str(value), [str(one) for one in allowed(report)])}")
     if not 0.0 < alpha < 1.0:
         raise InputError(f"confidence {1 - alpha:g}: must be above 0 and below 1")
 

@@ -17,7 +17,7 @@ from armlift.decisions import Decision, of_run
 from armlift.errors import StoreError
 from armlift.hashing import hash_of
 from armlift.novelty import Day, Novelty
-from armlift.planning import Progress
+from armlift.planning import NO_PROGRESS, Progress
 from armlift.predictions import Predicted
 from armlift.report import Report, make_report, report_of, time_of_report
 from armlift.runs import Run, find
@@ -110,8 +110,8 @@ def stored_report(snapshot: Snapshot) -> Report:
         answers=snapshot.aggregates["answers"],
         snapshot=snapshot.id,
         decisions=[_made(Decision, one) for one in document["decisions"]],
-        early=document["early"],
-        progress=_made(Progress, document["progress"]),
+        early=document.get("early", False),
+        progress=_made(Progress, document.get("progress", NO_PROGRESS._asdict())),
     )
 
 

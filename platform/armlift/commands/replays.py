@@ -88,6 +88,10 @@ def report(
     verify: Annotated[
         bool, typer.Option("--verify", help="Make the stored report again, and say what differs.")
     ] = False,
+    daily: Annotated[
+        bool,
+        typer.Option("--daily", help="Make the report of each day's end as well, for figures over time."),
+    ] = False,
     html: HtmlOption = None,
     lab: LabOption = None,
     database: DatabaseOption = None,
@@ -100,8 +104,8 @@ def report(
     check_html(html)
     if verify and (snapshot is None or html is not None):
         raise InputError("--verify needs --snapshot, and cannot be with --html")
-    if snapshot is not None and (run is not None or as_of is not None):
-        raise InputError(f"--snapshot {snapshot} cannot be with --run or --as-of; it has its own")
+    if snapshot is not None and (run is not None or as_of is not None or daily):
+        raise InputError(f"--snapshot {snapshot} cannot be with --run, --as-of or --daily; it has its own")
     if snapshot is None and experiment is None:
         raise InputError("Missing argument 'experiment', or --snapshot; see `armlift report --help`")
     opened = open_lab(lab, database)
@@ -121,12 +125,14 @@ def report(
             show(stored_report(found), as_json=as_json, html=html)
         return
     assert experiment is not None
-    show(_report(opened, engine, experiment, run, as_of), as_json=as_json, html=html)
+    show(_report(opened, engine, experiment, run, as_of, daily=daily), as_json=as_json, html=html)
 
 
-def _report(lab: "Lab", engine: "Engine", experiment: str, run: str | None, as_of: str | None) -> "Report":
+def _report(
+    lab: "Lab", engine: "Engine", experiment: str, run: str | None, as_of: str | None, *, daily: bool
+) -> "Report":
     from armlift.errors import InputError
-    from armlift.reproduction import take_report
+    from armlift.reproduction import take_daily, take_report
 
     try:
         at = lab.calendar.parse_end(as_of) if as_of is not None else None
@@ -135,7 +141,10 @@ def _report(lab: "Lab", engine: "Engine", experiment: str, run: str | None, as_o
     found = stored_run(lab, engine, experiment, run)
     if at is None and found.live and not found.finished:
         at = time.time_ns() // 1_000_000
-    return take_report(engine, found, lab.calendar, as_of=at)
+    if not daily:
+        return take_report(engine, found, lab.calendar, as_of=at)
+    with progress_bar(f"reporting {experiment}") as tell:
+        return take_daily(engine, found, lab.calendar, until=at, tell=tell)
 
 
 def _verify(engine: "Engine", snapshot: "Snapshot", *, as_json: bool) -> None:

@@ -69,14 +69,14 @@ def render(report: Report) -> str:
     title = f"Lift report: {report.experiment.name}"
     body = tag(
         "body",
-        _banner() if report.run.synthetic else "",
-        _note() if report.run.modelled else "",
+        banner() if report.run.synthetic else "",
+        note() if report.run.modelled else "",
         tag(
             "main",
             _header(report, title),
             verdict_section(report),
-            *(_bias(check) for check in report.checks if check.name in BIASING),
-            _resolution(report),
+            *(bias(check) for check in report.checks if check.name in BIASING),
+            resolution(report),
             _checks(report),
             titled(
                 f"{gain_of(report).capitalize()} against {report.experiment.control}",
@@ -109,12 +109,14 @@ def head(title: str) -> Markup:
     )
 
 
-def _banner() -> Markup:
+def banner() -> Markup:
+    """Say that users are simulated."""
     text = ": users are simulated, these figures say nothing of real ones."
     return tag("p", tag("strong", "SYNTHETIC DATA"), text, class_="synthetic", role="note")
 
 
-def _note() -> Markup:
+def note() -> Markup:
+    """Say that a model answered in the units' place."""
     text = ": units did what a model says, so the lift is the model's, not the log's."
     return tag("p", tag("strong", "MODELLED OUTCOMES"), text, class_="synthetic", role="note")
 
@@ -126,7 +128,7 @@ def _header(report: Report, title: str) -> Markup:
     return tag("header", tag("h1", title), paragraph, tag("p", facts, class_="facts"))
 
 
-def _bias(check: Check) -> Markup:
+def bias(check: Check) -> Markup:
     """Warn of lifts that the log's own policy may have made; nothing where exposure was random."""
     if check.status not in ("warn", "fail"):
         return Markup("")
@@ -138,7 +140,8 @@ def _bias(check: Check) -> Markup:
     return titled("Warning: these lifts may be biased", tag("p", text), name="bias", class_="bias")
 
 
-def _resolution(report: Report) -> Markup:
+def resolution(report: Report) -> Markup:
+    """Say how finely the run can tell arms apart."""
     found, first = report.resolution, report.experiment.metrics.primary[0]
     detectable = _card(
         "Smallest detectable lift",

@@ -21,6 +21,11 @@ def novelty_section(report: Report) -> Markup:
 
 
 def _one(one: Novelty) -> Markup:
+    return join(tag("h3", f"{one.metric}, {one.arm}"), tag("p", slope_of(one)), days_table(one))
+
+
+def days_table(one: Novelty) -> Markup:
+    """Write the lifts of single days since first exposure."""
     rows = [
         tag(
             "tr",
@@ -29,10 +34,9 @@ def _one(one: Novelty) -> Markup:
         )
         for day in one.days
     ]
-    table = scrolling(
+    return scrolling(
         f"{one.metric} of {one.arm}", heads(*_COLUMNS, numbers=frozenset(_COLUMNS[1:])), tag("tbody", *rows)
     )
-    return join(tag("h3", f"{one.metric}, {one.arm}"), tag("p", slope_of(one)), table)
 
 
 def slope_of(one: Novelty) -> str:
