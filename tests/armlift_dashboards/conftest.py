@@ -8,45 +8,23 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from datetime import date, timedelta
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from demos import Demo
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
-from armlift.commands.options import open_stream
-from armlift.lab import VARIABLE, Lab, init_lab
-from armlift.reproduction import take_report
-from armlift.simulation.laboratory import Size
-from armlift.simulation.simulate import Simulation
-from armlift.store.database import open_database
-from armlift_pipelines.night import Night
+from armlift.lab import VARIABLE, Lab
 
-USERS, DAYS = 240, 3
 PROBES = ("/_stcore/health", "/_stcore/host-config")
 """What Streamlit's own script looks for below each page's address before it finds them at the root."""
 
 
 @pytest.fixture(scope="session")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    """Make a lab whose experiment `baselines` was simulated, reported day by day, and had a night."""
-    folder = tmp_path_factory.mktemp("filled") / "lab"
-    init_lab(folder)
-    lab = Lab(folder)
-    experiment = lab.experiment("baselines")
-    engine = open_database(lab, create=True)
-    with open_stream(lab) as stream:
-        run = Simulation(lab, experiment, Size(USERS, DAYS, 10, 0), engine).run(stream, truth=True)
-    first = lab.calendar.day(int(str(run.log["first_ts"])))
-    for day in range(first, first + DAYS):
-        report = take_report(engine, run, lab.calendar, as_of=lab.calendar.start_of(day + 1) - 1)
-    assert report.verdict.status != "broken"
-    night = date(1970, 1, 1) + timedelta(days=first + DAYS)
-    now = lab.calendar.start_of(first + DAYS) + 3_600_000
-    Night(lab, engine, night, now=now, run=run.run, experiments=["baselines"]).run()
-    engine.dispose()
-    return lab
+def filled(demo: Demo) -> Lab:
+    """Give the lab of `armlift demo`: `baselines` had nights, `demo` has neural arms, both daily reports."""
+    return Lab(demo.folder)
 
 
 @contextmanager

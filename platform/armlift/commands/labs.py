@@ -1,12 +1,11 @@
-"""Commands that make and look after a lab: init, demo, schema, db upgrade, db expire."""
+"""Commands that make and look after a lab: init, schema, db upgrade, db expire."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from armlift.commands.options import (
-    MAX_SEED,
     DatabaseOption,
     JsonOption,
     LabOption,
@@ -14,11 +13,6 @@ from armlift.commands.options import (
     say,
     write_json,
 )
-from armlift.commands.progress import progress_bar
-
-if TYPE_CHECKING:
-    from armlift.lab import Lab
-    from armlift.report import Report
 
 app = typer.Typer()
 database = typer.Typer(help="Look after the database.")
@@ -33,55 +27,6 @@ def init(folder: Annotated[Path, typer.Argument(metavar="LAB", help="The folder 
     for path in init_lab(folder):
         say(f"made {path}")
     say(f"next: armlift replay baselines --lab {folder} --log FILE   or   armlift demo --lab {folder}")
-
-
-@app.command()
-def demo(
-    lab: Annotated[Path, typer.Option("--lab", help="The lab; it is made when it is not there.")] = Path(
-        "demo"
-    ),
-    users: Annotated[int, typer.Option(min=1, help="How many users there are.")] = 3_000,
-    days: Annotated[int, typer.Option(min=2, help="Days they meet the arms; of a log, its days.")] = 5,
-    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the users and their luck.")] = 0,
-    log: Annotated[
-        bool, typer.Option("--log", help="Generate a log, and replay it through `baselines` instead.")
-    ] = False,
-) -> None:
-    """Show the whole loop: a lab, simulated users who meet its arms, and the lift beside the true one."""
-    from armlift.commands.replays import show
-    from armlift.commands.simulations import simulate_users
-    from armlift.lab import init_lab
-    from armlift.settings import FILE
-    from armlift.simulation.laboratory import Size
-
-    if not (lab / FILE).exists():
-        init_lab(lab)
-        say(f"made the lab {lab}")
-    opened = open_lab(lab)
-    if log:
-        show(_replay_generated(opened, users, days, seed), as_json=False)
-        name = "baselines"
-    else:
-        show(simulate_users(opened, "demo", Size(users, days, 10, seed), truth=True), as_json=False)
-        name = "demo"
-    say(f"\nlook again:    armlift report {name} --lab {lab}")
-    say(f"your own log:  armlift replay baselines --lab {lab} --log FILE")
-
-
-def _replay_generated(lab: "Lab", users: int, days: int, seed: int) -> "Report":
-    """Generate a log of random exposure, which lets a replay tell a lift without bias, and replay it."""
-    from armlift.commands.replays import replay_logs
-    from armlift.logs.generator import GeneratorSettings, generate
-
-    settings = GeneratorSettings(
-        users=users, days=days, seed=seed, random_share=1, sessions_per_day=3, rows_per_session=12
-    )
-    file = lab.folder / f"log-{users}-users-{days}-days-seed-{seed}.csv"
-    if not file.exists():
-        with progress_bar("generating a log") as tell:
-            generate(settings, file, progress=tell)
-        say(f"generated {file} (synthetic)")
-    return replay_logs(lab, "baselines", [file], mode="rerank", paired=False, k=4, seed=0)
 
 
 @app.command()

@@ -47,6 +47,7 @@ LEFT_OUT = {
     "repeat_of_pair": "rows from the cut on of a unit and item with an earlier one; the first one counts",
     "item_unknown_to_model": "items shown that the model has no row of; they count, as one of the middle",
     "repeat_in_session": "impressions of an item shown before in the same session; the first one counts",
+    "session_after_its_day": "sessions that a day was too short for; not held",
     "request_before_first_phase": "requests before the experiment's first phase; not asked",
     "request_holdout": "requests of units held out; not asked",
     "request_audience": "requests of units outside the audience; not asked",

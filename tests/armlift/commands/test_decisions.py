@@ -112,7 +112,7 @@ def test_bad_words_are_one_line(lab: Path, report: dict[str, Any], refused: Refu
     line = refused("report", "baselines", "--verify", "--lab", lab)
     assert line == "--verify needs --snapshot, and cannot be with --html"
     line = refused("report", "--snapshot", known, "--as-of", "2022-04-10", "--lab", lab)
-    assert line == f"--snapshot {known} cannot be with --run or --as-of; it has its own"
+    assert line == f"--snapshot {known} cannot be with --run, --as-of or --daily; it has its own"
     line = refused("report", "--lab", lab)
     assert line == "Missing argument 'experiment', or --snapshot; see `armlift report --help`"
 

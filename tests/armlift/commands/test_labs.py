@@ -1,4 +1,4 @@
-"""init, demo, schema and db upgrade."""
+"""init, schema and db upgrade."""
 
 import json
 import shutil
@@ -245,37 +245,6 @@ def test_a_schema_that_is_not_known_is_one_line(lab: Path, refused: Refused) -> 
         connection.execute("INSERT INTO alembic_version VALUES ('9999')")
     connection.close()
     assert "has schema '9999', must be at most" in refused("db", "upgrade", "--lab", lab)
-
-
-def test_demo_ends_with_the_verdict_and_the_truth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["demo", "--lab", str(tmp_path / "demo"), "--users", "120", "--days", "2"]
-    assert run(words) == 0
-    out, err = capsys.readouterr()
-    assert "SYNTHETIC" in out
-    assert err.splitlines()[0] == f"made the lab {tmp_path / 'demo'}"
-    end = out[out.index("Verdict: ") :]
-    assert "The truth: the same users, all of them under one arm after another" in end
-    assert {line.split()[0] for line in end.splitlines() if "±" in line} == {"recgpt", "recgpt1"}
-    assert run(words) == 0
-    again, err = capsys.readouterr()
-    assert again == out
-    assert "made" not in err
-
-
-def test_demo_replays_a_generated_log_if_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["demo", "--log", "--lab", str(tmp_path / "demo"), "--users", "12", "--days", "2"]
-    assert run(words) == 0
-    out, err = capsys.readouterr()
-    assert "SYNTHETIC" in out
-    assert "Verdict" in out
-    assert err.splitlines()[0] == f"made the lab {tmp_path / 'demo'}"
-    (log,) = (tmp_path / "demo").glob("*.csv")
-    written = log.stat().st_mtime_ns
-    assert run(words) == 0
-    again, err = capsys.readouterr()
-    assert again == out
-    assert "made" not in err
-    assert log.stat().st_mtime_ns == written
 
 
 def test_written_schemas_are_json(lab: Path) -> None:
