@@ -1,6 +1,6 @@
 """What of the results is chosen: which run, as of when, and seen how; all of it stands in the address."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import streamlit as st
@@ -15,7 +15,7 @@ from armlift_dashboards.parts import moment
 from armlift_dashboards.stored import Taken
 
 CONFIDENCES = ("80", "90", "95", "99")
-ALL = "all units"
+ALL_UNITS, ALL_PHASES = "all units", "all phases"
 
 
 class Choice(NamedTuple):
@@ -26,19 +26,43 @@ class Choice(NamedTuple):
     segment: str | None
 
 
+def linked(
+    column: DeltaGenerator,
+    label: str,
+    options: Mapping[str, str],
+    name: str,
+    *,
+    newest: str,
+    help: str | None = None,
+) -> str | None:
+    """Let one of some options (value to label) be chosen; the address keeps its value as `name`.
+
+    None, shown as `newest`, is what nobody chose.
+    """
+    asked = st.query_params.get(name)
+    values = list(options)
+    index = None if asked is None or asked not in options else values.index(asked)
+    # A widget of its own for each value in the address, so that going back in the browser goes back here.
+    chosen = column.selectbox(
+        label, values, index=index, placeholder=newest, format_func=lambda value: options[value],
+        key=f"{name}={asked}", help=help,
+    )  # fmt: skip
+    if chosen is None:
+        st.query_params.pop(name, None)
+    elif chosen != asked:
+        st.query_params[name] = chosen
+    return chosen
+
+
 def choose_run(runs: Sequence[Run], left: DeltaGenerator, right: DeltaGenerator) -> Run:
     """Let an experiment and one of its runs be chosen; runs come newest first, and there is at least one."""
     names = list(dict.fromkeys(run.experiment for run in runs))
-    chosen = left.selectbox(
-        "Experiment", names, index=None, placeholder=names[0], key="experiment", bind="query-params"
-    )
-    own = {run.run: run for run in runs if run.experiment == (chosen or names[0])}
+    name = linked(left, "Experiment", {one: one for one in names}, "experiment", newest=names[0])
+    own = {run.run: run for run in runs if run.experiment == (name or names[0])}
     newest = next(iter(own.values()))
-    run = right.selectbox(
-        "Run", list(own), index=None, key="run", bind="query-params", placeholder=_run_label(newest),
-        format_func=lambda one: _run_label(own[one]),
-    )  # fmt: skip
-    return own.get(run or "", newest)
+    labels = {run: _run_label(one) for run, one in own.items()}
+    chosen = linked(right, "Run", labels, "run", newest=f"newest: {_run_label(newest)}")
+    return own.get(chosen or "", newest)
 
 
 def _run_label(run: Run) -> str:
@@ -48,49 +72,48 @@ def _run_label(run: Run) -> str:
 def choose_time(taken: Sequence[Taken], column: DeltaGenerator) -> Taken:
     """Let one of a run's snapshots be chosen, by its time; they come newest first."""
     by_id = {one.id: one for one in taken}
-    chosen = column.selectbox(
-        "As of", list(by_id), index=None, key="as_of", bind="query-params",
-        placeholder=f"newest: {moment(taken[0].as_of)}", format_func=lambda one: moment(by_id[one].as_of),
+    chosen = linked(
+        column, "As of", {one.id: moment(one.as_of) for one in taken}, "as_of",
+        newest=f"newest: {moment(taken[0].as_of)}",
         help="Numbers are cumulative: of all that units did from their first exposure up to this time.",
     )  # fmt: skip
     return by_id.get(chosen or "", taken[0])
 
 
 def choose_view(report: Report) -> Choice:
-    """Let baseline, scale, confidence, phase and segment be chosen; the verdict stays that of the plan."""
+    """Let baseline, scale, confidence, phase and segment be chosen, where there is a choice.
+
+    The verdict stays that of the plan.
+    """
     plan = f"{100 * (1 - report.experiment.analysis.alpha):g}"
-    first, second, third, fourth, fifth = st.columns(5)
-    with first:
-        known = baselines_of(report)
-        control = st.selectbox(
-            "Baseline", known, key="baseline", bind="query-params", disabled=len(known) < 2
-        )
-    with second:
-        scale = st.selectbox("Lift", list(SCALES), key="scale", bind="query-params")
-    with third:
-        levels = [plan, *(one for one in CONFIDENCES if one != plan)]
-        level = st.selectbox("Confidence (%)", levels, key="confidence", bind="query-params")
-    with fourth:
-        phases = [str(one) for one in phases_of(report)]
-        phase = st.selectbox(
-            "Phase of first exposure", ["all", *phases], key="phase", bind="query-params",
-            disabled=len(phases) < 2, format_func=lambda one: _phase_label(report, one),
-        )  # fmt: skip
-    with fifth:
-        segments = list(dict.fromkeys(one.segment for one in report.comparisons if one.segment is not None))
-        segment = st.selectbox(
-            "Segment", [ALL, *segments], key="segment", bind="query-params", disabled=not segments
-        )
+    baselines, phases = baselines_of(report), [str(one) for one in phases_of(report)]
+    segments = list(dict.fromkeys(one.segment for one in report.comparisons if one.segment is not None))
+    levels = [plan, *(one for one in CONFIDENCES if one != plan)]
+    asked = {
+        "baseline": ("Baseline", baselines, None),
+        "scale": ("Lift", list(SCALES), None),
+        "confidence": ("Confidence (%)", levels, None),
+        "phase": ("Phase of first exposure", [ALL_PHASES, *phases], _phases_told(report)),
+        "segment": ("Segment", [ALL_UNITS, *segments], None),
+    }
+    open_ones = {name: one for name, one in asked.items() if len(one[1]) > (2 if name == "phase" else 1)}
+    chosen = {name: options[0] for name, (_, options, _) in asked.items()}
+    for column, (name, (label, options, told)) in zip(
+        st.columns(len(open_ones)), open_ones.items(), strict=True
+    ):
+        chosen[name] = column.selectbox(label, options, key=name, bind="query-params", help=told)
+    level, phase = chosen["confidence"], chosen["phase"]
     perspective = Perspective(
-        control if control != report.experiment.control else None,
+        chosen["baseline"] if chosen["baseline"] != report.experiment.control else None,
         1.0 - float(level) / 100.0 if level != plan else None,
         int(phase) if phase in phases else None,
     )
-    return Choice(perspective, SCALES[scale], segment if segment in segments else None)
+    segment = chosen["segment"]
+    return Choice(perspective, SCALES[chosen["scale"]], segment if segment in segments else None)
 
 
-def _phase_label(report: Report, phase: str) -> str:
-    if phase == "all":
-        return "all phases"
-    one = report.experiment.phases[int(phase)]
-    return f"{phase}: {one.traffic:.0%} of traffic"
+def _phases_told(report: Report) -> str:
+    told = (
+        f"{number}: {phase.traffic:.0%} of traffic" for number, phase in enumerate(report.experiment.phases)
+    )
+    return f"Traffic by phase: {'; '.join(told)}"
