@@ -95,7 +95,9 @@ def events(connection: Connection, calendar: Calendar, now: int) -> list[Events]
     asked = select(a.run, a.day, func.sum(a.events), func.sum(a.late)).where(a.day.in_(newest))
     found = connection.execute(asked.group_by(a.run, a.day).order_by(a.day.desc(), a.run)).all()
     return [
-        Events(run, day, int(count), int(late) if run in live else None, count / _hours(calendar, day, now))
+        Events(
+            run, day, int(count), int(late) if run in live else None, int(count) / _hours(calendar, day, now)
+        )
         for run, day, count, late in found
     ]
 
