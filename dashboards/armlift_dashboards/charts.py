@@ -23,14 +23,14 @@ class Titles(NamedTuple):
     of: str
 
 
-def stacked(parts: Sequence[Part], titles: Titles, *, lying: bool = False) -> alt.LayerChart:
-    """Stack parts to bars, in the order in which they first come; `lying` bars grow to the right.
+def stacked(
+    parts: Sequence[Part], kinds: Sequence[str], titles: Titles, *, lying: bool = False
+) -> alt.LayerChart:
+    """Stack parts to bars, those of one bar in the order of `kinds`; `lying` bars grow to the right.
 
-    A part's label is written where it has room.
+    Bars stand in the order in which they come. A part's label is written where it has room.
     """
-    places, kinds = (
-        list(dict.fromkeys(names)) for names in zip(*((p.place, p.of) for p in parts), strict=True)
-    )
+    places = list(dict.fromkeys(part.place for part in parts))
     longest = max(sum(p.size for p in parts if p.place == place) for place in places) or 1.0
     rows = [{**part._asdict(), "order": kinds.index(part.of)} for part in parts]
     room = f"datum.size / {longest!r} * {'width' if lying else 'height'}"
@@ -46,10 +46,12 @@ def stacked(parts: Sequence[Part], titles: Titles, *, lying: bool = False) -> al
         ],
         **{at: axis[at]("place:N", title=titles.place, sort=places)},
     )
-    legend = alt.Legend(orient="top", columns=3 if lying else 2, labelLimit=260, symbolType="square")
-    colour = alt.Color("of:N", title=titles.of, scale=alt.Scale(domain=kinds), legend=legend)
+    legend = alt.Legend(
+        orient="top", columns=3 if lying else 2, labelLimit=260, symbolType="square", symbolStrokeWidth=0
+    )
+    colour = alt.Color("of:N", title=titles.of, scale=alt.Scale(domain=list(kinds)), legend=legend)
     size = axis[along]("size:Q", title=titles.size, stack="zero")
-    bars = base.mark_bar(stroke="white", strokeWidth=1).encode(colour, **{along: size})
+    bars = base.mark_bar(stroke="#8a949e", strokeWidth=0.5).encode(colour, **{along: size})
     ink = alt.condition(alt.datum["order"] == 0, alt.value("white"), alt.value("#14181c"))
     middle = axis[along]("size:Q", title=titles.size, stack="zero", bandPosition=0.5)
     words = (

@@ -170,13 +170,13 @@ def spent(engine: Engine, run: str) -> list[Spent]:
         for subject, step, ms in connection.execute(asked.group_by(j.subject, j.step)):
             place = subject.removeprefix(begun), _PART_OF.get(step, step)
             sums[place] = sums.get(place, 0.0) + float(ms) / 1000.0
-    order = [*PARTS, *sorted({part for _, part in sums} - {*PARTS})]
-    return [
-        Spent(night, part, sums[night, part])
-        for night in sorted({night for night, _ in sums})
-        for part in order
-        if (night, part) in sums
-    ]
+    return [Spent(night, part, seconds) for (night, part), seconds in sorted(sums.items())]
+
+
+def parts_of(found: Sequence[Spent]) -> list[str]:
+    """Name the parts that nights had, in the order in which they are done."""
+    there = {one.part for one in found}
+    return [*(part for part in PARTS if part in there), *sorted(there - {*PARTS})]
 
 
 def _is_day(text: str) -> bool:

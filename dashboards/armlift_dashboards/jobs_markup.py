@@ -8,7 +8,7 @@ from typing import Any
 from armlift.dead_letters import printable
 from armlift.rendering.markup import Markup, heads, join, numbers, scrolling, tag, titled
 from armlift_dashboards import parts
-from armlift_dashboards.jobs import Listing, Looks, Opened, Spent, night_of, shifted
+from armlift_dashboards.jobs import Listing, Looks, Opened, Spent, night_of, parts_of, shifted
 from armlift_pipelines.alerts import Row
 from armlift_pipelines.channels import FAILED as UNTOLD
 from armlift_pipelines.history import came_to
@@ -106,7 +106,8 @@ def _run(run: JobRun, gone: AbstractSet[str], now: int, link: Link) -> Markup:
 
 
 def _looks(looks: Looks, gone: AbstractSet[str], now: int) -> Markup:
-    said = f"monitor: {looks.looks:,} looks in the last 24 hours, {looks.failed:,} failed; this is the newest"
+    count = parts.counted(looks.looks, "look")
+    said = f"monitor: {count} in the last 24 hours, {looks.failed:,} failed; this is the newest"
     return tag(
         "tr",
         tag("td", parts.moment(looks.newest.started)),
@@ -179,7 +180,7 @@ def _plain_data(title: str, data: Mapping[str, Any]) -> Markup:
 def log(found: Tail, path: str) -> Markup:
     """Write the end of a log."""
     lines = len(found.lines)
-    said = f"The last {lines:,} lines of {path}" if found.cut else f"All {lines:,} lines of {path}"
+    said = f"The last {lines:,} lines of {path}" if found.cut else f"{path}: {parts.counted(lines, 'line')}"
     body = "\n".join(found.lines)
     return join(
         tag("h3", "Log"),
@@ -190,7 +191,7 @@ def log(found: Tail, path: str) -> Markup:
 
 def spent_table(found: Sequence[Spent]) -> Markup:
     """Write the seconds of nights by part, the newest night first."""
-    kinds = list(dict.fromkeys(one.part for one in found))
+    kinds = parts_of(found)
     by_night: dict[str, dict[str, float]] = {}
     for one in found:
         by_night.setdefault(one.night, {})[one.part] = one.seconds

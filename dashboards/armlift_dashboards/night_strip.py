@@ -38,7 +38,7 @@ def _night(night: Result | None, gone: AbstractSet[str], now: int, link: Link) -
     return _card(
         "Last night",
         tag("a", day, href=link(run.id)),
-        join(status(run, gone), f" in {took(run, gone, now)}"),
+        join(status(run, gone), f" {'for' if run.seconds is None else 'in'} {took(run, gone, now)}"),
         f"run {of}, begun {parts.moment(run.started)}",
         outcome(night),
     )
@@ -50,7 +50,7 @@ def outcome(night: Result) -> str:
     promoted = [one.arm for one in night.steps if one.step == "promote" and one.outputs.get("promoted")]
     said = [f"{done} of {len(night.steps)} steps done"]
     if promoted:
-        said.append(f"{_count(len(promoted), 'new version serves', 'new versions serve')}")
+        said.append(f"{len(promoted):,} new version{' serves' if len(promoted) == 1 else 's serve'}")
     if night.refused:
         said.append(f"refused: {', '.join(one.arm for one in night.refused)}")
     if night.failed:
@@ -78,7 +78,7 @@ def until(ts: int, now: int) -> str:
     seconds = max(0, ts - now) // 1000
     for size, unit in _UNITS:
         if seconds >= size:
-            return f"in {_count(seconds // size, unit, f'{unit}s')}"
+            return f"in {parts.counted(seconds // size, unit)}"
     return "now"
 
 
@@ -90,7 +90,3 @@ def _alerts(alerts: Mapping[str, int]) -> Markup:
     return _card(
         f"Alerts of the last {ALERT_DAYS} days", f"{total:,}", ", ".join(kinds) or "nothing to know of"
     )
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"

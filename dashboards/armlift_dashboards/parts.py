@@ -86,6 +86,11 @@ def ago(ts: int, now: int) -> str:
     return "just now"
 
 
+def counted(number: int, one: str) -> str:
+    """Write how many there are of something, whose plural ends in s."""
+    return f"{number:,} {one}{'' if number == 1 else 's'}"
+
+
 def badge(symbol: str, text: str, kind: str) -> Markup:
     """Write a badge, told by symbol and words as well as by its colour; `kind` is a class of the styles."""
     return tag("span", tag("span", f"{symbol} ", aria_hidden="true"), text, class_=f"badge {kind}".strip())

@@ -41,14 +41,18 @@ def _cards(look: Look) -> Markup:
         else "days of units to be computed anew"
     )
     cards = [
-        ("Lag", f"{found.lag:,} records" if known else "unknown", lag if known else "the stream tells it"),
+        (
+            "Lag",
+            parts.counted(found.lag, "record") if known else "unknown",
+            lag if known else "the stream tells it",
+        ),
         (
             "Ingesters",
             f"{len(alive)} running" if alive else "none running",
             f"{lately:,.0f} events/s lately" if alive else "",
             f"{gone} gone without a word" if gone else "",
         ),
-        ("Waiting for the rollup", f"{found.marks:,} marks", marks),
+        ("Waiting for the rollup", parts.counted(found.marks, "mark"), marks),
         (
             "Dead letters",
             f"{found.dead:,}",
@@ -151,7 +155,7 @@ def split(found: Split, interval: str) -> Markup:
     )
     columns = ("Units", "Share", "Planned units", "Planned share")
     table = scrolling(
-        f"{found.units:,} units, {interval}",
+        f"{parts.counted(found.units, 'unit')}, {interval}",
         heads("Arm", *columns, numbers=frozenset(columns)),
         tag("tbody", *rows),
     )

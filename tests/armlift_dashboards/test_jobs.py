@@ -69,13 +69,15 @@ def test_a_run_is_opened_by_its_id(full: Engine) -> None:
 def test_seconds_are_added_up_by_part(full: Engine) -> None:
     assert jobs.nights_of(full) == ["live"]
     assert jobs.spent(full, "live") == [
-        Spent("2026-01-01", "train", 60.0),
         Spent("2026-01-01", "report", 20.0),
+        Spent("2026-01-01", "train", 60.0),
         Spent("2026-01-02", "data", 90.0),
-        Spent("2026-01-02", "train", 180.0),
         Spent("2026-01-02", "gate", 90.0),
         Spent("2026-01-02", "report", 180.0),
+        Spent("2026-01-02", "train", 180.0),
     ]
+    found = [*jobs.spent(full, "live"), Spent("2026-01-02", "a new one", 1.0)]
+    assert jobs.parts_of(found) == ["data", "train", "gate", "report", "a new one"]
     assert jobs.spent(full, "li") == []
     assert jobs.spent(full, "%") == []
 

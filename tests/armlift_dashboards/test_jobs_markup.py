@@ -89,7 +89,7 @@ def test_a_log_is_text() -> None:
     assert "The last 2 lines of logs/x.log." in said
     assert "&lt;b&gt;\n2" in said
     assert "nothing was written" in jobs_markup.log(Tail([], cut=False), "logs/x.log")
-    assert "All 1 lines" in jobs_markup.log(Tail(["a"], cut=False), "logs/x.log")
+    assert "logs/x.log: 1 line." in jobs_markup.log(Tail(["a"], cut=False), "logs/x.log")
 
 
 def test_seconds_of_nights_are_summed() -> None:

@@ -141,7 +141,9 @@ def _durations(engine: Engine) -> None:
         parts.empty(f"No night of run {run} has done a step yet.")
         return
     bars = [Part(one.night, one.part, one.seconds, one.part) for one in spent]
-    chart = stacked(bars, Titles("Night", "Seconds of work", "Part of the night"), lying=True)
+    chart = stacked(
+        bars, jobs.parts_of(spent), Titles("Night", "Seconds of work", "Part of the night"), lying=True
+    )
     nights = len({one.night for one in spent})
     st.altair_chart(
         chart, alt=f"Seconds of work of the last {nights} nights of run {run}, by part", key="pipelines-chart"

@@ -16,11 +16,10 @@ from armlift_dashboards import parts, traffic, traffic_markup
 from armlift_dashboards.charts import Part, Titles, stacked
 from armlift_dashboards.ingest_watch import IngestWatch
 from armlift_dashboards.source import FRESH, Source
-from armlift_dashboards.traffic import Assigned, Events, RunOf, Split
+from armlift_dashboards.traffic import Events, RunOf, Split
 
 EVERY = 5.0
 """Seconds after which ingest is looked at again."""
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def show(source: Source) -> None:
@@ -61,7 +60,7 @@ def _nobody(status: Status, *, missing: bool) -> None:
         return
     text = "Replays and simulations bring their own; live events need one."
     if status.lag:
-        parts.stale(f"No ingester is running, and {status.lag:,} records wait for one. {text}")
+        parts.stale(f"No ingester is running; not stored yet: {parts.counted(status.lag, 'record')}. {text}")
         st.code("armlift ingest", language="shell")
     else:
         parts.empty(f"No ingester is running. {text}", "armlift ingest")
@@ -83,27 +82,33 @@ def _events(source: Source) -> None:
     if not found:
         parts.empty("Nothing was ingested yet. The demo makes a lab with simulated users.", "armlift demo")
         return
-    chart = stacked(_event_parts(found, names), Titles("Day", "Events", "Run"))
+    bars, kinds = _event_parts(found, names)
+    chart = stacked(bars, kinds, Titles("Day", "Events", "Run"))
     total, days = sum(one.events for one in found), len({one.day for one in found})
     st.altair_chart(chart, alt=f"{total:,} events of {days} days, by run", key="traffic-events-chart")
     with st.expander("The numbers"):
         parts.section(traffic_markup.events_table(found, names), key="traffic-events-table")
 
 
-def _event_parts(found: Sequence[Events], names: dict[str, str]) -> list[Part]:
-    """Stack events by day, the earliest first; a letter names each run in its bars."""
+def _event_parts(found: Sequence[Events], names: dict[str, str]) -> tuple[list[Part], list[str]]:
+    """Stack events by day, the earliest first; a letter names each run in its bars. Gives the runs too."""
     apart = traffic.grouped(found)
+    runs = [*apart, traffic.OTHERS]
+    labels = {run: f"{_letter(number)}: {names.get(run, run)}" for number, run in enumerate(runs)}
     sums: dict[tuple[int, str], int] = {}
     for one in found:
-        name = names.get(one.run, one.run) if one.run in apart else traffic.OTHERS
-        sums[one.day, name] = sums.get((one.day, name), 0) + one.events
-    order = [*(names.get(run, run) for run in apart), traffic.OTHERS]
-    letters = dict(zip(order, LETTERS, strict=False))
-    places = sorted(sums, key=lambda place: (place[0], order.index(place[1])))
-    return [
-        Part(traffic.day_text(day), f"{letters[name]}: {name}", sums[day, name], letters[name])
-        for day, name in places
+        place = one.day, one.run if one.run in apart else traffic.OTHERS
+        sums[place] = sums.get(place, 0) + one.events
+    bars = [
+        Part(traffic.day_text(day), labels[run], sums[day, run], labels[run].partition(":")[0])
+        for day, run in sorted(sums)
     ]
+    return bars, [labels[run] for run in runs if any(run == other for _, other in sums)]
+
+
+def _letter(number: int) -> str:
+    """Give what names a part in its bars: A, B, ... Z, then numbers."""
+    return chr(ord("A") + number) if number < 26 else str(number + 1)
 
 
 def _assignments(source: Source) -> None:
@@ -152,18 +157,13 @@ def _assigned(source: Source, experiment: str, run: RunOf) -> None:
 
 def _days(found: Split) -> None:
     arms = [one.arm for one in found.arms]
-    letters = dict(zip(arms, LETTERS, strict=False))
-    chart = stacked(_day_parts(found.days, letters), Titles("Day of first exposure", "Units", "Arm"))
+    labels = {arm: f"{_letter(number)}: {arm}" for number, arm in enumerate(arms)}
+    bars = [
+        Part(traffic.day_text(one.day), labels[one.arm], one.units, labels[one.arm].partition(":")[0])
+        for one in sorted(found.days, key=lambda one: one.day)
+    ]
+    chart = stacked(bars, list(labels.values()), Titles("Day of first exposure", "Units", "Arm"))
     days = len({one.day for one in found.days})
     st.altair_chart(chart, alt=f"Units by arm on each of {days} days", key="traffic-days-chart")
     with st.expander("The numbers by day"):
         parts.section(traffic_markup.days_table(found.days, arms), key="traffic-days")
-
-
-def _day_parts(days: Sequence[Assigned], letters: dict[str, str]) -> list[Part]:
-    order = list(letters)
-    placed = sorted(days, key=lambda one: (one.day, order.index(one.arm)))
-    return [
-        Part(traffic.day_text(one.day), f"{letters[one.arm]}: {one.arm}", one.units, letters[one.arm])
-        for one in placed
-    ]

@@ -100,7 +100,7 @@ def test_an_opened_night_has_its_steps(full: Engine, shown: Shown, told: Told) -
 def test_an_opened_step_has_its_log(full: Engine, shown: Shown, told: Told) -> None:
     written = told(shown("pipelines", run=STEP[:8]))
     assert "Retrain recgpt" in written
-    assert f"All 2 lines of {LOG}." in written
+    assert f"{LOG}: 2 lines." in written
     assert "epoch 2 &lt;done&gt;" in written
 
 
@@ -143,8 +143,7 @@ def test_a_night_that_is_running_says_for_how_long(full: Engine, shown: Shown, t
 
 def test_a_person_looks_why_a_night_did_what_it_did(filled_pages: str, page: Page) -> None:
     page.goto(f"{filled_pages}/pipelines")
-    strip = page.get_by_text("Last night")
-    expect(strip).to_be_visible()
+    expect(page.get_by_text("Last night", exact=True)).to_be_visible()
     page.get_by_role("link", name=re.compile("^night ")).first.click()
     steps = page.get_by_role("region", name="Its steps, in the order they began")
     expect(steps.get_by_text("retrain").first).to_be_visible()

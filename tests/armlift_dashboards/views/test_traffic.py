@@ -4,6 +4,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -34,7 +35,7 @@ def engine(bare: Lab) -> Iterator[Engine]:
     made.dispose()
 
 
-def live(engine: Engine, name: str, **values: object) -> Run:
+def live(engine: Engine, name: str, **values: Any) -> Run:
     experiment = Experiment.model_validate(
         {"name": name, "arms": {"a": 1, "b": 3}, "control": "a", "metrics": {"primary": ["clicks"]}}
     )
@@ -70,8 +71,8 @@ def test_events_that_wait_for_an_ingester(bare: Lab, engine: Engine, shown: Show
         stream.publish("u1", b"x")
         stream.flush()
     app = shown("traffic")
-    assert "1 records" in told(app)
-    assert app.warning[0].value.startswith("No ingester is running, and 1 records wait for one.")
+    assert "1 record" in told(app)
+    assert app.warning[0].value.startswith("No ingester is running; not stored yet: 1 record.")
     assert app.code[0].value == "armlift ingest"
 
 
@@ -195,4 +196,4 @@ def test_what_comes_in_is_seen_without_a_hand(
         expect(page.get_by_text("0 records")).to_be_visible()
         stream.publish("u1", b"x")
         stream.flush()
-        expect(page.get_by_text("1 records", exact=False).first).to_be_visible(timeout=15_000)
+        expect(page.get_by_text("1 record", exact=False).first).to_be_visible(timeout=15_000)
