@@ -5,6 +5,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from armlift.errors import ArmliftError
+from armlift.store.database import DATABASE_ERRORS
 from armlift_dashboards import parts
 from armlift_dashboards.source import Source, open_source
 from armlift_dashboards.views import arms, experiments, pipelines, planner, results, traffic
@@ -55,3 +56,5 @@ def render(show: Callable[[Source], None]) -> None:
         show(source)
     except ArmliftError as error:
         parts.failed(str(error))
+    except DATABASE_ERRORS as error:
+        parts.failed(f"The database does not answer: {parts.reason(error)}")

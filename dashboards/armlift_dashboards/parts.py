@@ -42,6 +42,11 @@ def failed(text: str) -> None:
     st.error(text, icon=":material/error:")
 
 
+def reason(error: BaseException) -> str:
+    """Give what an error says in one line; of one of the database the driver's own words."""
+    return " ".join(str(getattr(error, "orig", None) or error).split())[:300] or type(error).__name__
+
+
 def stale(text: str) -> None:
     """Say that what is shown is older than it should be."""
     st.warning(text, icon=":material/schedule:")
@@ -50,6 +55,11 @@ def stale(text: str) -> None:
 def forbidden(text: str) -> None:
     """Say that whoever is signed in may not see something."""
     st.warning(text, icon=":material/lock:")
+
+
+def may_see_details() -> bool:
+    """Tell whether whoever looks may see logs and single units' data."""
+    return True
 
 
 def zone() -> ZoneInfo:
@@ -74,6 +84,11 @@ def ago(ts: int, now: int) -> str:
             count = seconds // size
             return f"{count} {unit}{'s' if count > 1 else ''} ago"
     return "just now"
+
+
+def counted(number: int, one: str) -> str:
+    """Write how many there are of something, whose plural ends in s."""
+    return f"{number:,} {one}{'' if number == 1 else 's'}"
 
 
 def badge(symbol: str, text: str, kind: str) -> Markup:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, insert, select, text, update
+from sqlalchemy import Connection, Engine, func, insert, select, text, update
 
 from armlift.days import DAY_MS
 from armlift.durations import milliseconds
@@ -70,6 +70,17 @@ class Row(NamedTuple):
     text: str
     details: Mapping[str, Any]
     deliveries: Mapping[str, str]
+
+    @property
+    def repeated(self) -> int:
+        """Tell how often the same came again while it was not told again."""
+        return int(self.details.get("repeated", 0))
+
+    @property
+    def latest(self) -> tuple[int, str]:
+        """Give when it last came (UTC milliseconds), and its text then."""
+        again = self.details.get("latest")
+        return (self.at, self.text) if again is None else (again["at"], again["text"])
 
     @property
     def message(self) -> Message:
@@ -135,7 +146,7 @@ class Alerts:
         """
         down: set[str] = set()
         return [
-            Told(row.number, False, row.details.get("repeated", 0), self._send(row, tries=1, down=down))
+            Told(row.number, False, row.repeated, self._send(row, tries=1, down=down))
             for row in self.undelivered()
         ]
 
@@ -192,8 +203,21 @@ def last(connection: Connection, kind: str, subject: str) -> Row | None:
     return Row(*row) if row else None
 
 
+def newest(connection: Connection, limit: int) -> list[Row]:
+    """Read the newest alerts, the newest first."""
+    asked = select(alerts).order_by(alerts.c.number.desc()).limit(limit)
+    return [Row(*row) for row in connection.execute(asked)]
+
+
+def counted(connection: Connection, since: int) -> dict[str, int]:
+    """Count the alerts from a time (UTC milliseconds) on, by kind."""
+    a = alerts.c
+    asked = select(a.kind, func.count()).where(a.at >= since).group_by(a.kind).order_by(a.kind)
+    return {row[0]: row[1] for row in connection.execute(asked)}
+
+
 def _repeat(connection: Connection, earlier: Row, again: Alert, now: int) -> Told:
-    repeated = int(earlier.details.get("repeated", 0)) + 1
+    repeated = earlier.repeated + 1
     details = {**earlier.details, "repeated": repeated, "latest": {"at": now, "text": again.text}}
     connection.execute(update(alerts).where(alerts.c.number == earlier.number).values(details=details))
     return Told(earlier.number, False, repeated, earlier.deliveries)

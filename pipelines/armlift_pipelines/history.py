@@ -4,19 +4,18 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine
 
 from armlift.days import Calendar
 from armlift.errors import InputError
 from armlift.lab import Lab
-from armlift.store.tables import job_runs
-from armlift_pipelines.clocks import SystemClock
 from armlift_pipelines.job_runs import SUCCEEDED, JobRun, Record
 from armlift_pipelines.night import JOB as NIGHTLY
 from armlift_pipelines.night import Result
-from armlift_pipelines.timetable import Timetable
+from armlift_pipelines.timetable import planned
 
 _WIDTH = 80
+_DRIFT = {"ok": "no drift", "warn": "some drift", "fail": "large drift", "no_data": "nothing to compare"}
 
 
 def select_runs(
@@ -32,25 +31,18 @@ def select_runs(
 
 def next_runs(lab: Lab, engine: Engine) -> dict[str, str]:
     """Give when each job is due next, in the lab's time zone; nothing before a scheduler ever ran."""
-    timetable = Timetable(engine, SystemClock())
-    try:
-        times = timetable.next_times()
-    finally:
-        timetable.shutdown()
-    return {job: lab.calendar.show(round(at.timestamp() * 1000)) for job, at in sorted(times.items())}
+    with engine.connect() as connection:
+        return {job: lab.calendar.show(at) for job, at in planned(connection).items()}
 
 
 def print_log(lab: Lab, engine: Engine, identity: str) -> None:
     """Print what a run wrote; its id may be cut short where that is unambiguous."""
-    with engine.connect() as connection:
-        rows = connection.execute(
-            select(job_runs).where(job_runs.c.id.startswith(identity, autoescape=True)).limit(2)
-        ).all()
-    if len(rows) != 1:
+    found = Record(engine).named(identity)
+    if len(found) != 1:
         raise InputError(
-            f"--log {identity!r} names {'several runs' if rows else 'no run'}; see `armlift jobs --steps`"
+            f"--log {identity!r} names {'several runs' if found else 'no run'}; see `armlift jobs --steps`"
         )
-    run = JobRun(*rows[0])
+    (run,) = found
     if run.error:
         print(f"{run.status}: {run.error}")
     if run.log is None:
@@ -82,8 +74,8 @@ def line(one: JobRun) -> str:
     """Write a step out as it ends."""
     plain = one.scope in ("*", "", one.subject.rpartition("/")[0])  # what learns from a run serves in it
     what = " ".join(filter(None, [one.step, one.arm, "" if plain else f"({one.scope})"]))
-    end = f": {one.error}" if one.error else _came_to(one)
-    return f"{what:<32} {one.status} in {_took(one)}{end}"
+    end = one.error or came_to(one)
+    return f"{what:<32} {one.status} in {_took(one)}{f': {end}' if end else ''}"
 
 
 def night_lines(result: Result) -> list[str]:
@@ -108,7 +100,8 @@ def _took(one: JobRun) -> str:
     return f"{one.seconds:,.{1 if one.seconds < 1_000 else 0}f} s"
 
 
-def _came_to(one: JobRun) -> str:
+def came_to(one: JobRun) -> str:
+    """Say in a few words what a step came to; nothing of one that did not succeed, or only did its work."""
     outputs: Any = one.outputs
     told = {
         "build_dataset": lambda: f"{outputs['units']:,} units, {outputs['behaviours']:,} behaviours",
@@ -117,8 +110,9 @@ def _came_to(one: JobRun) -> str:
         "gate": lambda: "passed" if outputs["passed"] else f"refused: {'; '.join(outputs['reasons'])}",
         "promote": lambda: f"{outputs['serving'] or 'nothing'} serves",
         "write_prompts": lambda: f"{outputs['prompts']:,} prompts to {outputs['prompted']:,} units",
+        "drift": lambda: _DRIFT[outputs["drift"]["status"]],
     }
-    return f": {told[one.step]()}" if one.step in told and one.status == SUCCEEDED else ""
+    return told[one.step]() if one.step in told and one.status == SUCCEEDED else ""
 
 
 def _metric(evaluation: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
@@ -143,18 +143,35 @@ class Record:
         return self._first(_of(key), job_runs.c.attempt.desc())
 
     def runs(
-        self, *, job: str | None = None, subject: str | None = None, steps: bool = True, limit: int = 1000
-    ) -> list[JobRun]:
-        """List runs, the newest first; without `steps`, whole jobs alone."""
+        self, *, job: str | Sequence[str] | None = None, subject: str | None = None,
+        status: str | None = None, steps: bool = True, limit: int = 1000,
+    ) -> list[JobRun]:  # fmt: skip
+        """List runs of a job, or of some, the newest first; without `steps`, whole jobs alone."""
         conditions: list[ColumnElement[bool]] = []
         if job is not None:
-            conditions.append(job_runs.c.job == job)
+            conditions.append(job_runs.c.job.in_([job] if isinstance(job, str) else job))
         if subject is not None:
             conditions.append(job_runs.c.subject == subject)
+        if status is not None:
+            conditions.append(job_runs.c.status == status)
         if not steps:
             conditions.append(job_runs.c.step == "")
         query = select(job_runs).where(*conditions).order_by(job_runs.c.started.desc(), job_runs.c.id)
         return self._read(lambda c: [JobRun(*row) for row in c.execute(query.limit(limit))])
+
+    def jobs(self) -> list[str]:
+        """Name the jobs that were ever done, in order."""
+        query = select(job_runs.c.job).distinct().order_by(job_runs.c.job)
+        return self._read(lambda c: list(c.execute(query).scalars()))
+
+    def named(self, identity: str) -> list[JobRun]:
+        """Give the runs whose id begins so, at most two: a short id may name several."""
+        query = select(job_runs).where(job_runs.c.id.startswith(identity, autoescape=True)).limit(2)
+        return self._read(lambda c: [JobRun(*row) for row in c.execute(query)])
+
+    def gone(self) -> frozenset[str]:
+        """Give the ids of runs that are marked as running, and whose process is gone."""
+        return self._read(lambda c: frozenset(identity for identity, _ in _without_process(c)))
 
     def _first(self, conditions: list[ColumnElement[bool]], order: Any) -> JobRun | None:
         query = select(job_runs).where(*conditions).order_by(order).limit(1)
@@ -163,14 +180,9 @@ class Record:
 
     def _bury(self, connection: Connection, key: Key) -> None:
         """Mark runs whose process is gone as failed."""
-        silent = DatabaseTime() - job_runs.c.seen
-        running = select(job_runs.c.id, job_runs.c.owner, silent).where(
-            *_of(key), job_runs.c.status == RUNNING
-        )
-        for identity, whose, milliseconds in connection.execute(running).all():
-            if _gone(whose, milliseconds / 1000.0):
-                lost = {"status": FAILED, "ended": _now(), "error": f"its process ended: {whose}"}
-                connection.execute(update(job_runs).where(job_runs.c.id == identity).values(lost))
+        for identity, whose in _without_process(connection, *_of(key)):
+            lost = {"status": FAILED, "ended": _now(), "error": f"its process ended: {whose}"}
+            connection.execute(update(job_runs).where(job_runs.c.id == identity).values(lost))
 
     def _write(self, do: Callable[[Connection], T]) -> T:
         def once() -> T:
@@ -230,6 +242,14 @@ def owner() -> str:
     """Name this process so that no later one has its name: host, process id, and when it began."""
     mine = psutil.Process()
     return f"{socket.gethostname()[:150]}:{mine.pid}:{mine.create_time():.2f}"
+
+
+def _without_process(connection: Connection, *conditions: ColumnElement[bool]) -> list[tuple[str, str]]:
+    """Find runs that are marked as running and whose process is gone: their ids, and the processes."""
+    silent = DatabaseTime() - job_runs.c.seen
+    running = select(job_runs.c.id, job_runs.c.owner, silent).where(*conditions, job_runs.c.status == RUNNING)
+    found = connection.execute(running).all()
+    return [(identity, whose) for identity, whose, ms in found if _gone(whose, ms / 1000.0)]
 
 
 def _gone(whose: str, silent: float) -> bool:

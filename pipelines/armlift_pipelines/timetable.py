@@ -14,7 +14,7 @@ from apscheduler.schedulers.base import BaseScheduler
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.util import datetime_to_utc_timestamp
-from sqlalchemy import Connection, Engine, update
+from sqlalchemy import Connection, Engine, select, update
 
 from armlift.errors import InputError
 from armlift.nightly import Schedule
@@ -71,6 +71,18 @@ class Timetable(BaseScheduler):  # type: ignore[misc]  # APScheduler has no type
         with self._jobstores_lock:
             jobs = self._lookup_jobstore(STORE).get_all_jobs()
         return {job.id: job.next_run_time for job in jobs if job.next_run_time is not None}
+
+
+def planned(connection: Connection) -> dict[str, int]:
+    """Read when each job is due next (UTC milliseconds); nothing before a scheduler ever ran.
+
+    It changes nothing, and makes no table, as opening a timetable may.
+    """
+    s = scheduled_jobs.c
+    found = connection.execute(
+        select(s.id, s.next_run_time).where(s.next_run_time.is_not(None)).order_by(s.id)
+    )
+    return {job: round(seconds * 1000) for job, seconds in found}
 
 
 def _move_on(connection: Connection, job: Job, times: list[datetime], now: datetime) -> bool:

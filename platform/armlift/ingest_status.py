@@ -52,8 +52,19 @@ class Status(NamedTuple):
         }
 
 
-def status(connection: Connection, stream: EventStream) -> Status:
-    """Read the status; what retention took before it was stored is no lag."""
+def status(connection: Connection, stream: EventStream | None) -> Status:
+    """Read the status; what retention took before it was stored is no lag.
+
+    Without a stream it is what the database alone knows: no partitions, and the ingesters of all streams.
+    """
+    identity = None if stream is None else stream.stream_id
+    partitions = [] if stream is None else _progress(connection, stream)
+    dead = dead_letters.listing(connection, limit=REASONS)
+    running = states(connection, identity)
+    return Status(identity or "", partitions, running, waiting(connection), dead.total, dead.reasons)
+
+
+def _progress(connection: Connection, stream: EventStream) -> list[Progress]:
     beginnings = stream.beginning_offsets()
     rows = connection.execute(
         select(stream_offsets.c.partition, stream_offsets.c.next).where(
@@ -66,9 +77,7 @@ def status(connection: Connection, stream: EventStream) -> Status:
         reached = stored.get(partition, 0)
         behind = max(0, end - max(reached, beginnings[partition]))
         partitions.append(Progress(partition, reached, end, behind))
-    dead = dead_letters.listing(connection, limit=REASONS)
-    running = states(connection, stream.stream_id)
-    return Status(stream.stream_id, partitions, running, waiting(connection), dead.total, dead.reasons)
+    return partitions
 
 
 def _ingester(one: State) -> dict[str, object]:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from sqlalchemy import Connection, Engine, delete, insert, select, update
+from sqlalchemy import Connection, Engine, delete, insert, select, true, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from armlift.days import DAY_MS
@@ -125,12 +125,12 @@ def _ratio(part: float, whole: float) -> float:
     return part / whole if whole > 0 else 0.0
 
 
-def states(connection: Connection, stream_id: str) -> list[State]:
-    """Read the ingesters of a stream, in the order of their start."""
+def states(connection: Connection, stream_id: str | None) -> list[State]:
+    """Read the ingesters of a stream, or of all where none is named, in the order of their start."""
     i, now = ingesters.c, DatabaseTime()
     rows = connection.execute(
         select(i.host, i.pid, now - i.started, now - i.seen, i.figures, i.recent)
-        .where(i.stream_id == stream_id)
+        .where(true() if stream_id is None else i.stream_id == stream_id)
         .order_by(i.started, i.id)
     )
     return [

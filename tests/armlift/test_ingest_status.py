@@ -91,3 +91,10 @@ def test_ingesters_and_dead_letters_are_shown(engine: Engine, tmp_path: Path) ->
     assert set(second["failures"]) == set(FAILURES)
     assert second["records_per_second"] > 0
     assert second["seconds_per_batch"] == pytest.approx(second["batch_seconds"])
+
+
+def test_without_its_stream_the_database_tells_what_it_knows(engine: Engine, tmp_path: Path) -> None:
+    metrics = IngestMetrics(CollectorRegistry())
+    with Heartbeat(engine, "one", metrics), Heartbeat(engine, "two", metrics), engine.connect() as connection:
+        found = status(connection, None)
+    assert (found.stream_id, found.partitions, found.lag, len(found.ingesters)) == ("", [], 0, 2)

@@ -1,5 +1,6 @@
 """Fixtures of pages: a lab with something on every page, servers of its pages, and a real browser."""
 
+import json
 import os
 import shutil
 import socket
@@ -10,12 +11,18 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from urllib.request import urlopen
+from uuid import uuid4
 
 import pytest
+import streamlit
 from demos import Demo
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from sqlalchemy import Engine
+from streamlit.testing.v1 import AppTest
 
-from armlift.lab import VARIABLE, Lab
+from armlift.lab import VARIABLE, Lab, init_lab
+from armlift.store import tables
+from armlift.store.database import writing
 
 PROBES = ("/_stcore/health", "/_stcore/host-config")
 """What Streamlit's own script looks for below each page's address before it finds them at the root."""
@@ -108,3 +115,128 @@ def page(browser: Browser) -> Iterator[Page]:
     yield found
     context.close()
     assert errors == []
+
+
+@pytest.fixture
+def bare(tmp_path: Path, sqlite_template: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    """Make a lab whose database is empty, and let pages of this process show it."""
+    streamlit.cache_data.clear()
+    streamlit.cache_resource.clear()
+    init_lab(tmp_path / "bare")
+    shutil.copyfile(sqlite_template, tmp_path / "bare" / "armlift.db")
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "bare"))
+    yield Lab(tmp_path / "bare")
+    streamlit.cache_data.clear()
+    streamlit.cache_resource.clear()
+
+
+def _view(name: str) -> None:
+    from importlib import import_module
+
+    from armlift_dashboards.app import render
+
+    render(import_module(f"armlift_dashboards.views.{name}").show)
+
+
+Shown = Callable[..., AppTest]
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
+    """Give what shows a page of this process's lab: `shown("traffic", experiment="demo")`."""
+    # A page takes the place of the main module, from which processes of later tests would start.
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+
+    def show(name: str, **query: str) -> AppTest:
+        app = AppTest.from_function(_view, args=(name,), default_timeout=30)
+        for key, value in query.items():
+            app.query_params[key] = value
+        return app.run()
+
+    return show
+
+
+@pytest.fixture
+def told() -> Callable[[AppTest], str]:
+    """Give what gives the markup of all sections of a page that is shown, one behind another."""
+
+    def markup(app: AppTest) -> str:
+        assert not app.exception
+        return "".join(
+            str(json.loads(one.proto.json)["html"]) for one in app.main if one.type == "bidi_component"
+        )
+
+    return markup
+
+
+Happened = Callable[[Engine, int], None]
+
+
+@pytest.fixture
+def happened() -> Happened:
+    """Give what fills a database with nights, looks of the monitor, alerts, and what is planned next."""
+    return _happen
+
+
+def job_run(started: int, subject: str, **other: object) -> dict[str, object]:
+    """Make a row of `job_runs`, which took 90 s and succeeded."""
+    return {
+        "id": uuid4().hex, "job": "nightly", "subject": subject, "step": "", "arm": "", "scope": "",
+        "attempt": 1, "status": "succeeded", "started": started, "ended": started + 90_000,
+        "owner": "host:1:2.00", "seen": started, "inputs_hash": "abc123", "inputs": {"night": subject},
+        "outputs": {}, "versions": {"armlift": "0.1.0"}, "log": None, "error": None,
+    } | other  # fmt: skip
+
+
+def _happen(engine: Engine, now: int) -> None:
+    """The night before last succeeded, the last failed in part, one is lost, and the monitor looks."""
+    shift = {"value": 0.3, "noise": 0.01, "limit": 0.02, "warn": 0.1, "fail": 0.25, "n": 9, "m": 9, "bins": 3}
+    drift = {
+        "status": "fail", "window": 7, "behaviours": [900, 6000], "units": [50, 80],
+        "measures": [
+            {"name": "kinds of feedback, PSI", "status": "fail", **shift},
+            {"name": "hour of day (UTC), PSI", "status": "ok", **shift, "value": 0.01},
+            {"name": "seconds of play, PSI", "status": "no_data", **dict.fromkeys(shift)},
+        ],
+    }  # fmt: skip
+    day = 86_400_000
+    early, last = now - day, now - 3_600_000
+    of_arm = {"arm": "recgpt", "scope": "*"}
+    rows = [
+        job_run(now - 2 * day, "live/2025-12-31", status="skipped", error="no scheduler"),
+        job_run(early, "live/2026-01-01"),
+        job_run(early, "live/2026-01-01", step="retrain", **of_arm, ended=early + 60_000),
+        job_run(early + 60_000, "live/2026-01-01", step="drift", ended=early + 80_000),
+        job_run(last, "live/2026-01-02", id="a" * 32, status="failed", error="1 of 5 steps failed: it <b>"),
+        job_run(last, "live/2026-01-02", step="build_dataset", outputs={"units": 80, "behaviours": 6900}),
+        job_run(last + 10, "live/2026-01-02", step="retrain", **of_arm, status="failed", error="killed"),
+        job_run(
+            last + 20, "live/2026-01-02", id="b" * 32, step="retrain", **of_arm, attempt=2,
+            outputs={"candidate": "v2"}, log="logs/live-2026-01-02/retrain-recgpt.log",
+        ),
+        job_run(
+            last + 30, "live/2026-01-02", step="gate", **of_arm,
+            outputs={"passed": False, "reasons": ["worse"]},
+        ),
+        job_run(last + 40, "live/2026-01-02", step="drift", outputs={"drift": drift}),
+        job_run(last + 50, "live/2026-01-02", step="snapshot", status="failed", error="no\nspace"),
+        job_run(now - 60_000, "2026-01-02T04:55+00:00", job="monitor", ended=now - 59_000),
+        job_run(now - 400_000, "2026-01-02T04:50+00:00", job="monitor", status="failed", error="away"),
+        job_run(now - 2 * day, "2025-12-31T04:50+00:00", job="monitor"),
+        job_run(now - 7_200_000, "x", job="export", status="running", ended=None, id="c" * 32, seen=0),
+    ]  # fmt: skip
+    repeated = {"repeated": 4, "latest": {"at": now - 1000, "text": "recgpt is 4.1 days old"}}
+    told = [
+        (now - 9 * day, "failure", "nightly", "old news", {}, {}),
+        (now - day, "stale_model", "recgpt/*", "recgpt is 3 days old", repeated, {"webhook": "ok"}),
+        (last, "refused", "recgpt", "a new model of recgpt was refused", {}, {"email": "failed: no route"}),
+    ]
+    columns = ("at", "kind", "subject", "text", "details", "deliveries")
+    planned = [("monitor", now / 1000 + 200), ("nightly", now / 1000 + 80_000)]
+    with writing(engine) as connection:
+        connection.execute(tables.job_runs.insert(), rows)
+        connection.execute(tables.alerts.insert(), [dict(zip(columns, one, strict=True)) for one in told])
+        connection.execute(
+            tables.scheduled_jobs.insert(),
+            [{"id": job, "next_run_time": at, "job_state": b""} for job, at in planned],
+        )

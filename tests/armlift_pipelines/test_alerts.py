@@ -15,7 +15,7 @@ from armlift.days import DAY_MS
 from armlift.nightly import ALERTS, AlertKind, AlertSettings, EmailSettings
 from armlift.store.database import writing
 from armlift.store.tables import alerts as table
-from armlift_pipelines.alerts import RETRIED, UNSENT, Alert, Alerts, Row, Told
+from armlift_pipelines.alerts import RETRIED, UNSENT, Alert, Alerts, Row, Told, counted, newest
 
 AT = 1_764_115_200_000
 HOUR = 3_600_000
@@ -227,3 +227,21 @@ def test_every_database_takes_what_is_told_and_no_secret_with_it(
     }  # fmt: skip
     assert json.dumps(row.details, allow_nan=False)
     assert RETRIED == 7 * DAY_MS
+
+
+def test_the_newest_are_listed_and_counted_by_kind(engine: Engine, clock: Clock) -> None:
+    alerts = telling(engine, clock)
+    alerts.tell(ALERT)
+    clock.now += HOUR
+    alerts.tell(Alert("refused", "nightly a", "worse", {}))
+    clock.now += HOUR
+    alerts.tell(Alert("failure", ALERT.subject, "failed again", {}))
+    with engine.connect() as connection:
+        found = newest(connection, 10)
+        assert [one.kind for one in newest(connection, 1)] == ["refused"]
+        assert counted(connection, AT) == {"failure": 1, "refused": 1}
+        assert counted(connection, AT + 1) == {"refused": 1}
+    assert [(one.kind, one.repeated, one.latest) for one in found] == [
+        ("refused", 0, (AT + HOUR, "worse")),
+        ("failure", 1, (AT + 2 * HOUR, "failed again")),
+    ]

@@ -3,7 +3,7 @@
 import time
 
 from armlift.days import Calendar
-from armlift_pipelines.history import line, render
+from armlift_pipelines.history import came_to, line, render
 from armlift_pipelines.job_runs import FAILED, RUNNING, SUCCEEDED, JobRun
 
 NOW = time.time_ns() // 1_000_000
@@ -51,3 +51,9 @@ def test_a_step_is_a_line_as_it_ends() -> None:
     assert line(run(FAILED, step="drift", error="it broke", started=NOW)).endswith(
         "failed in 0.0 s: it broke"
     )
+
+
+def test_steps_say_what_they_came_to() -> None:
+    assert came_to(run(step="drift", outputs={"drift": {"status": "fail"}})) == "large drift"
+    assert came_to(run(step="roll_up")) == ""
+    assert came_to(run(FAILED, step="drift")) == ""

@@ -173,3 +173,36 @@ def test_a_process_names_itself_so_that_no_later_one_has_its_name() -> None:
     code = "from armlift_pipelines.job_runs import owner; print(owner())"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert other.stdout.strip() != owner()
+
+
+def test_runs_are_found_by_job_status_and_id(engine: Engine) -> None:
+    record = Record(engine)
+    assert record.jobs() == []
+    assert record.gone() == frozenset()
+    night, look, other = (Key(job, "x") for job in ("nightly", "monitor", "export"))
+    made = [record.begin(key, {}) for key in (night, look, other)]
+    record.end(made[0], SUCCEEDED, {})
+    record.end(made[1], FAILED, {}, "no")
+    assert record.jobs() == ["export", "monitor", "nightly"]
+    assert {one.job for one in record.runs(job=["nightly", "export"])} == {"nightly", "export"}
+    assert record.runs(job=[]) == []
+    assert [one.job for one in record.runs(status=FAILED)] == ["monitor"]
+    assert [one.id for one in record.named(made[0].id[:8])] == [made[0].id]
+    assert record.named(made[0].id[:8] + "%") == []
+    assert len(record.named("")) == 2, "which is enough to know that it names several"
+
+
+def test_a_run_whose_process_is_gone_is_told_and_stays_as_it_is(engine: Engine) -> None:
+    record = Record(engine)
+    mine, far = record.begin(KEY, {}), record.begin(KEY._replace(subject="far"), {})
+    here = record.begin(KEY._replace(subject="here"), {})
+    with writing(engine) as connection:
+        gone = {far.id: "elsewhere:1:2.00", here.id: f"{socket.gethostname()[:150]}:1:2.00"}
+        for identity, owner_name in gone.items():
+            same = job_runs.c.id == identity
+            connection.execute(update(job_runs).where(same).values(owner=owner_name))
+        silent = {"seen": job_runs.c.seen - 1000 * SILENT - 1000}
+        connection.execute(update(job_runs).where(job_runs.c.id == far.id).values(silent))
+    assert record.gone() == {far.id, here.id}
+    assert {one.status for one in record.runs()} == {"running"}
+    assert mine.id not in record.gone()

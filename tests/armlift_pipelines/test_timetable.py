@@ -12,9 +12,9 @@ from sqlalchemy import Engine, inspect
 
 from armlift.errors import InputError
 from armlift.nightly import Schedule
-from armlift.store.database import scratch
+from armlift.store.database import connect, scratch, upgrade
 from armlift_pipelines.clocks import SetClock, millis
-from armlift_pipelines.timetable import Timetable, WallClock, trigger_of
+from armlift_pipelines.timetable import Timetable, WallClock, planned, trigger_of
 
 NIGHTLY = WallClock("30 3 * * *", "UTC")
 
@@ -167,3 +167,22 @@ def test_what_is_no_schedule_is_refused(cron: str, zone: str | None, reason: str
 def test_a_schedule_is_in_the_labs_zone_unless_it_names_one(tmp_path: Path) -> None:
     assert repr(trigger_of(Schedule(cron="0 1 * * mon-fri"), "Asia/Shanghai")).endswith("'Asia/Shanghai')")
     assert repr(trigger_of(Schedule(cron="0 1 * * mon", timezone="UTC"), "Asia/Shanghai")).endswith("'UTC')")
+
+
+def test_what_is_planned_can_be_read_without_writing(tmp_path: Path) -> None:
+    file = f"sqlite:///{tmp_path / 'armlift.db'}"
+    engine = connect(file, tmp_path)
+    upgrade(engine)
+    reader = connect(file, tmp_path, read_only=True)
+    with reader.connect() as connection:
+        assert planned(connection) == {}
+    timetable = Timetable(engine, clock("2026-01-01T12:00"))
+    timetable.plan("nightly", NIGHTLY)
+    timetable.plan("monitor", WallClock("*/5 * * * *", "UTC"))
+    with reader.connect() as connection:
+        found = planned(connection)
+    assert found == {"monitor": millis(at("2026-01-01T12:00")), "nightly": millis(at("2026-01-02T03:30"))}
+    assert found == {job: millis(moment) for job, moment in timetable.next_times().items()}
+    timetable.shutdown()
+    for one in (engine, reader):
+        one.dispose()

@@ -32,6 +32,7 @@ from armlift.streams.stream import (
 )
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+_NAME = "stream.json"
 _POLL_BYTES = 64 * 1024 * 1024
 _STEP = 0.003
 """Seconds between two looks for new records."""
@@ -227,9 +228,14 @@ def _check_positive(**numbers: int | None) -> None:
             raise InputError(f"{name}: {value}, must be at least 1")
 
 
+def is_stream(folder: Path) -> bool:
+    """Tell whether a stream was made in a folder."""
+    return (folder / _NAME).is_file()
+
+
 def _layout(folder: Path, partitions: int | None) -> _Layout:
     """Read what the folder was made with, or make it; of several processes one decides."""
-    path = folder / "stream.json"
+    path = folder / _NAME
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         sync_folder(folder.parent)

@@ -34,6 +34,10 @@ _CLASSES = re.compile(r"^(\[Error \d+\] )?(\w+Error: )+")
 """What kafka-python puts before an error's own words."""
 
 
+class MissingTopicError(StreamError):
+    """There is no such topic, and it must not be made."""
+
+
 class Topic(NamedTuple):
     """A topic as it was found: its id for ever, its partitions, and the bytes a message may have."""
 
@@ -136,7 +140,7 @@ class Cluster:
         found = self._describe()
         if found is None:
             if not self._settings.create_topic:
-                raise StreamError(
+                raise MissingTopicError(
                     f"{self.url}: there is no such topic, must be made first (kafka.create_topic is false)"
                 )
             self._create()
