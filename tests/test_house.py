@@ -77,7 +77,15 @@ def test_tests_mirror_the_sources(root: Path) -> None:
         for folder in SOURCE_ROOTS
         for path in (root / folder).rglob("*.py")
     }
-    others = {"access", "golden", "splitter_statistics", "verdict_laws", "embedded_model", "contract", "migrations"}
+    others = {
+        "access",
+        "golden",
+        "splitter_statistics",
+        "verdict_laws",
+        "embedded_model",
+        "contract",
+        "migrations",
+    }
     others |= {"ingest_faults"}
     for path in (root / "tests").rglob("test_*.py"):
         parts = path.relative_to(root / "tests").with_suffix("").parts

@@ -31,7 +31,7 @@ from armlift.logs.reader import open_log
 from armlift.replay import replay
 from armlift.replayer import Mode, ReplayOptions
 from armlift.report import Report, report_of
-from armlift.reproduction import stored_report, take_report, verify
+from armlift.reproduction import stored_report, take_daily, take_report, verify
 from armlift.runs import LIVE, Run, Subjects, begin, definition_of
 from armlift.snapshots import Snapshot, find
 from armlift.store.database import writing
@@ -76,10 +76,15 @@ def run(lab: Lab, engine: Engine) -> Run:
     made = Run(
         "run", 0, "hand", LIVE, False, 2, 0, "finished", False,
         definition_of(experiment, lab.metrics_of(experiment)), dict.fromkeys(experiment.arms, "v"),
-        {"last_ts": end_of(lab, DAYS - 1), "kinds": ["click"]}, {"rows": 0, "random_rows": None}, {},
+        log_of(lab), {"rows": 0, "random_rows": None}, {},
     )  # fmt: skip
     with writing(engine) as connection:
         return begin(connection, made)
+
+
+def log_of(lab: Lab) -> dict[str, object]:
+    first, last = lab.calendar.start_of(FIRST), end_of(lab, DAYS - 1)
+    return {"first_ts": first, "last_ts": last, "kinds": ["click"]}
 
 
 def end_of(lab: Lab, day: int) -> int:
@@ -286,3 +291,30 @@ def test_replays_are_made_again(engine: Engine, tmp_path: Path, mode: Mode, pair
     kept = snapshot_of(engine, report)
     assert any("pairs/" in question for question in kept.aggregates["answers"]) == paired
     assert verify(engine, kept) == ([], [], [])
+
+
+def test_a_report_of_each_day_is_taken_once(lab: Lab, engine: Engine, run: Run) -> None:
+    for day in range(DAYS):
+        ingest(lab, engine, events_of(lab, day), arrived=end_of(lab, day))
+    told: list[tuple[int, int]] = []
+    report = take_daily(engine, run, lab.calendar, tell=lambda done, all_: told.append((done, all_)))
+    with engine.connect() as connection:
+        rows = connection.execute(select(snapshots.c.as_of, snapshots.c.id).order_by(snapshots.c.as_of)).all()
+    assert [row[0] for row in rows] == [end_of(lab, day) for day in range(DAYS)]
+    assert rows[-1][1] == report.snapshot
+    assert told == [(day + 1, DAYS) for day in range(DAYS - 1)]
+    take_daily(engine, run, lab.calendar)
+    with engine.connect() as connection:
+        assert connection.scalar(select(func.count()).select_from(snapshots)) == DAYS
+    early, late = (report_at(engine, row[1]) for row in (rows[0], rows[-1]))
+    assert early.progress.units < late.progress.units
+    arrived = Answers(late.answers).arrivals_by_arm()
+    assert sum(arrived.values()) == late.progress.units > 0
+    assert {arm for arm, _ in arrived} == {"old", "new", "other"}
+
+
+def report_at(engine: Engine, identity: str) -> Report:
+    with engine.connect() as connection:
+        found = find(connection, identity)
+    assert found is not None
+    return stored_report(found)
