@@ -1,4 +1,4 @@
-"""The command of the pages: dashboard."""
+"""The commands of the pages: dashboard, password."""
 
 from typing import Annotated
 
