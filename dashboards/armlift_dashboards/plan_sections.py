@@ -10,7 +10,6 @@ from armlift.rendering.reading import STATUSES
 from armlift.rendering.words import count, plain
 from armlift_dashboards.plans import Answer, Asked, DayPoint, LiftPoint, Need
 
-
 _GREY = "#737e89"
 """Is seen on light and on dark pages."""
 _LEGEND = alt.Legend(orient="top", title="Arm")
