@@ -3,9 +3,11 @@
 from collections.abc import Callable
 
 import streamlit as st
+from sqlalchemy.exc import DBAPIError
 
 from armlift.errors import ArmliftError
-from armlift_dashboards import parts
+from armlift.store.database import DATABASE_ERRORS, hidden
+from armlift_dashboards import parts, sign_in
 from armlift_dashboards.source import Source, open_source
 from armlift_dashboards.views import arms, experiments, pipelines, planner, results, traffic
 
@@ -33,7 +35,14 @@ def main() -> None:
         for title, path, icon, show in PAGES
     ]
     st.set_page_config(page_title="armlift", page_icon=ICON, layout="wide")
-    st.navigation(pages, position="top").run()
+    try:
+        admitted = sign_in.admit()
+    except ArmliftError as error:
+        parts.failed(str(error))
+        admitted = False
+    page = st.navigation(pages, position="top" if admitted else "hidden")
+    if admitted:
+        page.run()
 
 
 def _page(title: str, show: Callable[[Source], None]) -> Callable[[], None]:
@@ -55,3 +64,6 @@ def render(show: Callable[[Source], None]) -> None:
         show(source)
     except ArmliftError as error:
         parts.failed(str(error))
+    except DATABASE_ERRORS as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        parts.failed(f"the database does not answer: {hidden(' '.join(str(cause).split()))}")

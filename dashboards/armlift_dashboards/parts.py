@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import streamlit as st
 
 from armlift.rendering.markup import Markup, join, tag
+from armlift_dashboards import who
 
 _SCRIPT = """
 export default ({ data, parentElement }) => { parentElement.querySelector(".section").innerHTML = data.html }
@@ -50,6 +51,12 @@ def stale(text: str) -> None:
 def forbidden(text: str) -> None:
     """Say that whoever is signed in may not see something."""
     st.warning(text, icon=":material/lock:")
+
+
+def may_see_details() -> bool:
+    """Tell whether whoever looks may see logs, and what single units were shown and did."""
+    person = who.current()
+    return person is not None and person.role == "owner"
 
 
 def zone() -> ZoneInfo:
