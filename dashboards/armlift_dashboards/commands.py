@@ -38,7 +38,6 @@ def dashboard(
     engine = open_existing(opened, read_only=True)
     if engine is not None:
         engine.dispose()
-    _check_sign_in(opened, address)
     try:
         with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -47,6 +46,7 @@ def dashboard(
         raise InputError(
             f"--port {port}: {address}:{port} cannot be used: {error.strerror or error}"
         ) from error
+    _check_sign_in(opened, address)
     script = find_spec("armlift_dashboards.__main__")
     assert script is not None
     assert script.origin is not None

@@ -111,7 +111,7 @@ def test_a_name_that_is_taken_is_refused(lab: Lab) -> None:
 
 
 def test_started_experiments_are_known(engine: Engine) -> None:
-    rows = [
+    rows: list[dict[str, object]] = [
         {
             "experiment": "x",
             "version": version,
