@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from armlift.commands.options import open_stream
 from armlift.lab import VARIABLE, Lab, init_lab
@@ -147,6 +147,7 @@ def browser() -> Iterator[Browser]:
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("Chromium is not installed")
+    expect.set_options(timeout=20_000)  # two servers may share a core
     with sync_playwright() as playwright:
         found = playwright.chromium.launch(
             executable_path=program,

@@ -282,12 +282,12 @@ def test_people_sign_in_by_a_provider_and_strangers_are_refused(
             expect(page.get_by_text("has no database yet")).to_have_count(0)
             page.get_by_role("button", name="Sign in with").click()
             page.get_by_role("link", name=who).click()
-            expect(page.get_by_text(f"{who}, {role}")).to_be_visible(timeout=15_000)
+            expect(page.get_by_text(f"{who}, {role}")).to_be_visible()
             expect(page.get_by_text("has no database yet")).to_be_visible()
             page.goto(f"{address}/results")
             expect(page.get_by_text(f"{who}, {role}")).to_be_visible()
             page.get_by_role("button", name="Sign out").click()
-            expect(page.get_by_role("heading", name="Sign in")).to_be_visible(timeout=15_000)
+            expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
             context.close()
         for who, says in (
             ("eve@other.net", "eve@other.net may not look at this lab"),
@@ -298,7 +298,7 @@ def test_people_sign_in_by_a_provider_and_strangers_are_refused(
             page.goto(address)
             page.get_by_role("button", name="Sign in with").click()
             page.get_by_role("link", name=who).click()
-            expect(page.get_by_text(says)).to_be_visible(timeout=15_000)
+            expect(page.get_by_text(says)).to_be_visible()
             expect(page.get_by_text("has no database yet")).to_have_count(0)
             context.close()
         assert "client-secret-of-the-lab" not in log.read_text()

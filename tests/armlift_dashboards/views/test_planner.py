@@ -124,7 +124,7 @@ def test_a_person_plans_drafts_downloads_and_the_file_passes_the_check(
     filled: Lab, filled_pages: str, page: Page, tmp_path: Path
 ) -> None:
     page.goto(f"{filled_pages}/planner?lift=10&days=30")
-    expect(page.get_by_text("To find a lift of 10% in click_rate")).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("To find a lift of 10% in click_rate")).to_be_visible()
     expect(page.get_by_role("columnheader", name="Smallest lift after 30 days")).to_be_visible()
     expect(page.get_by_text("Give the experiment a name")).to_be_visible()
     page.get_by_label("Name", exact=True).fill("baselines")
@@ -149,7 +149,7 @@ def test_a_person_plans_drafts_downloads_and_the_file_passes_the_check(
 def test_the_page_fits_a_phone_and_its_choices_are_in_the_address(filled_pages: str, page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     page.goto(f"{filled_pages}/planner")
-    expect(page.get_by_text("To find a lift of 2% in click_rate")).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("To find a lift of 2% in click_rate")).to_be_visible()
     page.get_by_label("Power (%)").fill("90")
     page.get_by_label("Power (%)").press("Enter")
     expect(page.get_by_text("with 90% power")).to_be_visible()
