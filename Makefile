@@ -4,11 +4,16 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ONLY ?=
 LAB ?= demo
+PORT ?= 8501
 
-.PHONY: demo test lint format bench soak clean
+.PHONY: demo dashboard test lint format bench soak clean
 
 demo: .venv/installed
 	$(BIN)/armlift demo --lab $(LAB)
+
+# The pages of a lab, until stopped.
+dashboard: .venv/installed
+	$(BIN)/armlift dashboard --lab $(LAB) --port $(PORT)
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest

@@ -153,13 +153,18 @@ def test_the_containers_are_set_as_the_settings_take_it(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     services = yaml.safe_load((root / "compose.yaml").read_text())["services"]
-    assert set(services) == {"kafka", "postgres", "ingest", "schedule"}
+    assert set(services) == {"kafka", "postgres", "ingest", "schedule", "dashboard"}
     assert set(services["ingest"]["depends_on"]) == {"kafka", "postgres"}
     assert services["schedule"]["environment"] == services["ingest"]["environment"]
+    dashboard = services["dashboard"]
+    asked = {**services["ingest"]["environment"], "ARMLIFT_DASHBOARD__SIGN_IN": "password"}
+    assert dashboard["environment"] == asked
+    assert dashboard["ports"] == ["127.0.0.1:8501:8501"]
     init_lab(tmp_path / "lab")
-    for name, value in services["ingest"]["environment"].items():
+    for name, value in asked.items():
         monkeypatch.setenv(name, value)
     settings = Lab(tmp_path / "lab").settings
+    assert settings.dashboard.sign_in == "password"
     servers, topic = kafka_address(settings.stream_url)
     assert topic == "events"
     assert f"INSIDE://{servers[0]}" in services["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"].split(

@@ -6,7 +6,7 @@ import streamlit as st
 
 from armlift.errors import ArmliftError
 from armlift.store.database import DATABASE_ERRORS
-from armlift_dashboards import parts
+from armlift_dashboards import parts, sign_in
 from armlift_dashboards.source import Source, open_source
 from armlift_dashboards.views import arms, experiments, pipelines, planner, results, traffic
 
@@ -34,7 +34,14 @@ def main() -> None:
         for title, path, icon, show in PAGES
     ]
     st.set_page_config(page_title="armlift", page_icon=ICON, layout="wide")
-    st.navigation(pages, position="top").run()
+    try:
+        admitted = sign_in.admit()
+    except ArmliftError as error:
+        parts.failed(str(error))
+        admitted = False
+    page = st.navigation(pages, position="top" if admitted else "hidden")
+    if admitted:
+        page.run()
 
 
 def _page(title: str, show: Callable[[Source], None]) -> Callable[[], None]:

@@ -8,6 +8,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import streamlit as st
 
 from armlift.rendering.markup import Markup, join, tag
+from armlift.store.database import hidden
+from armlift_dashboards import who
 
 _SCRIPT = """
 export default ({ data, parentElement }) => { parentElement.querySelector(".section").innerHTML = data.html }
@@ -43,8 +45,9 @@ def failed(text: str) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """Give what an error says in one line; of one of the database the driver's own words."""
-    return " ".join(str(getattr(error, "orig", None) or error).split())[:300] or type(error).__name__
+    """Give what an error says in one line, without passwords; of the database's the driver's own words."""
+    said = hidden(" ".join(str(getattr(error, "orig", None) or error).split()))
+    return said[:300] or type(error).__name__
 
 
 def stale(text: str) -> None:
@@ -58,8 +61,9 @@ def forbidden(text: str) -> None:
 
 
 def may_see_details() -> bool:
-    """Tell whether whoever looks may see logs and single units' data."""
-    return True
+    """Tell whether whoever looks may see logs, and what single units were shown and did."""
+    person = who.current()
+    return person is not None and person.role == "owner"
 
 
 def zone() -> ZoneInfo:

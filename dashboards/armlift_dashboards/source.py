@@ -27,8 +27,14 @@ class Source:
 
 
 @st.cache_resource(ttl=FRESH, show_spinner=False)
-def open_source() -> Source:
+def open_lab() -> Lab:
     """Open the lab that the environment names, else the nearest one; raises InputError where it cannot."""
+    return Lab(find_lab(None))
+
+
+@st.cache_resource(ttl=FRESH, show_spinner=False)
+def open_source() -> Source:
+    """Open the lab and its database; raises InputError where it cannot."""
     lab = Lab(find_lab(None))
     return Source(lab, _engine(lab))
 

@@ -33,14 +33,22 @@ def wait(arrivals: Sequence[int], needed: int, *, lag: int = 0) -> Wait:
 
     See `days_left` of `stats.arrival` for the forecast. Days are counted from the last complete day.
     """
+    whole = lasting(arrivals, needed, lag=lag)
+    left = [
+        None if day is None else max(0, day - len(arrivals)) for day in (whole.days, whole.low, whole.high)
+    ]
+    return Wait("ok" if whole.status == "reached" and left[0] else whole.status, *left)
+
+
+def lasting(arrivals: Sequence[int], needed: int, *, lag: int = 0) -> Wait:
+    """Say in how many days from the first one on so many units count, as `wait` does; known where reached."""
     came = 0
-    for day, count in enumerate(arrivals):
+    for day, count in enumerate(arrivals, 1):
         came += count
         if came >= needed:
-            days = max(0, day + 1 + lag - len(arrivals))
-            return Wait("ok" if days else "reached", days, days, days)
-    found = days_left(arrivals, needed, horizon=HORIZON)
-    later = [None if day is None else day + lag for day in (found.days, found.days_low, found.days_high)]
+            return Wait("reached", day + lag, day + lag, day + lag)
+    found, seen = days_left(arrivals, needed, horizon=HORIZON), len(arrivals) + lag
+    later = [None if day is None else day + seen for day in (found.days, found.days_low, found.days_high)]
     return Wait(found.status, *later)
 
 

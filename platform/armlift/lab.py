@@ -126,9 +126,12 @@ class Lab:
 
     def experiment(self, name: str) -> Experiment:
         """Read an experiment and check it against the lab's arms, metrics and layers."""
-        source = read_yaml(self._definition("experiments", name, self.experiment_names()))
+        return self.experiment_of(read_yaml(self._definition("experiments", name, self.experiment_names())))
+
+    def experiment_of(self, source: Source) -> Experiment:
+        """Check what an experiment's file holds, or is to hold, against arms, metrics and layers."""
         experiment = source.validate(Experiment)
-        _same_name(source, experiment.name, name)
+        _same_name(source, experiment.name, source.path.stem)
         for arm in experiment.arms:
             if arm not in self.arm_names():
                 raise source.error(("arms", arm), f"is not an arm, {choices(arm, self.arm_names())}")
@@ -160,6 +163,12 @@ class Lab:
             holdout=Holdout(holdout.name, holdout.share),
             paused=paused,
         )
+
+    def check_parts(self, experiment: Experiment) -> None:
+        """Check what an experiment needs of other files: its arms' definitions and the default arm."""
+        for name in experiment.arms:
+            self.arm(name)
+        self.split(experiment)
 
     def metrics_of(self, experiment: Experiment) -> dict[str, Metric]:
         """Give the definitions of an experiment's metrics, in its order, and of those its rules look at."""

@@ -174,10 +174,9 @@ def _plan(
         return plan
     signed = lift if metric.direction == "increase" else -lift
     needed = _needed(effect, signed, smallest, alpha, aim.power)
-    arms = [comparison.arm] if effect.method in PAIRED else list(experiment.arms)
-    counting = sum(totals.units(comparison.metric, arm) for arm in arms)
+    counting = sum(counting_units(one, experiment, totals).values())
     all_needed = None if needed is None else ceil(needed * counting / effect.units)
-    lag = _lag(metric)
+    lag = lag_of(metric)
     return Plan(
         **asdict(plan)
         | {
@@ -215,7 +214,13 @@ def _share_variance(p: float) -> float | None:
     return p * (1.0 - p) if 0.0 < p < 1.0 else None
 
 
-def _lag(metric: Metric) -> int:
+def counting_units(one: Found, experiment: Experiment, totals: Answers) -> dict[str, int]:
+    """Count the units that count in a comparison's metric, by arm; of pairs those of the challenger."""
+    arms = [one.comparison.arm] if one.effect.method in PAIRED else list(experiment.arms)
+    return {arm: totals.units(one.comparison.metric, arm) for arm in arms}
+
+
+def lag_of(metric: Metric) -> int:
     """Give the days after its first exposure at which a unit counts in a metric."""
     if metric.kind == "retention":
         return metric.day

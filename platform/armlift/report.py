@@ -18,7 +18,7 @@ from armlift.experiment import Experiment
 from armlift.log_checks import answered_shares
 from armlift.metric import Metric, Metrics
 from armlift.novelty import Novelty, novelties
-from armlift.planning import NO_PROGRESS, Progress, progress
+from armlift.planning import NO_PROGRESS, Progress, counting_units, progress
 from armlift.predictions import Predicted, predicted_of
 from armlift.preferences import sentence_of
 from armlift.runs import Run
@@ -124,6 +124,8 @@ def report_of(run: Run, calendar: Calendar, at: int, answers: Answers) -> Report
     )
     checks = make_checks(run, experiment, metrics, answers, question, calendar)
     plan = progress(run, experiment, metrics, found, answers, question, calendar)
+    for one in found:
+        counting_units(one, experiment, answers)  # so that a snapshot can be planned from
     left_out = answers.left_out() | {
         f"too_young_{metric}": count for metric, count in answers.too_young().items()
     }

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -79,6 +80,13 @@ def _check_timezone(name: str) -> str:
     return name
 
 
+def _secret_text(value: object) -> object:
+    # pydantic's own complaint would show the value.
+    if not isinstance(value, str | SecretStr):
+        raise ValueError("must be text, in quotes")
+    return value
+
+
 class HoldoutSettings(BaseModel):
     """The share of units kept out of every experiment."""
 
@@ -114,18 +122,51 @@ class KafkaSettings(BaseModel):
     security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     user: str = Field(default="", description="For SASL.")
-    password: SecretStr = Field(
+    password: Annotated[SecretStr, BeforeValidator(_secret_text)] = Field(
         default=SecretStr(""), description=f"For SASL; better in {PREFIX}KAFKA__PASSWORD than in a file."
     )
     ca_file: str = Field(default="", description="A PEM file of the lab; the system's authorities if empty.")
 
-    @field_validator("password", mode="before")
-    @classmethod
-    def _text(cls, value: object) -> object:
-        # pydantic's own complaint would show the value.
-        if not isinstance(value, str | SecretStr):
-            raise ValueError("must be text, in quotes")
-        return value
+
+def _argon2(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().startswith("$argon2"):
+        raise ValueError("is no hash, must be what `armlift password NAME` prints")
+    return value
+
+
+def _long_enough(value: SecretStr) -> SecretStr:
+    if 0 < len(value.get_secret_value()) < LEAST_SECRET:
+        raise ValueError(f"is too short, must have at least {LEAST_SECRET} characters")
+    return value
+
+
+LEAST_SECRET = 32
+"""Characters of a secret that signs."""
+Hash = Annotated[SecretStr, BeforeValidator(_secret_text), AfterValidator(_argon2)]
+Somebody = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class DashboardSettings(BaseModel):
+    """Who may look at the pages of `armlift dashboard`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sign_in: Literal["none", "password", "oidc"] = Field(
+        default="none", description="None: whoever reaches the pages is an owner."
+    )
+    owners: tuple[Somebody, ...] = Field(
+        default=(), description="Names, or e-mail addresses for oidc; `*@example.org` is a whole domain."
+    )
+    viewers: tuple[Somebody, ...] = Field(
+        default=(), description="As owners; they see no logs and nothing of single units."
+    )
+    passwords: dict[Somebody, Hash] = Field(
+        default_factory=dict, description="By name, what `armlift password NAME` prints."
+    )
+    secret: Annotated[SecretStr, BeforeValidator(_secret_text), AfterValidator(_long_enough)] = Field(
+        default=SecretStr(""),
+        description=f"Signs sessions; better in {PREFIX}DASHBOARD__SECRET. Empty: made and kept in the lab.",
+    )
 
 
 class SettingsFile(BaseModel):
@@ -147,6 +188,7 @@ class SettingsFile(BaseModel):
     holdout: HoldoutSettings = HoldoutSettings()
     kinds: KindSettings = KindSettings()
     kafka: KafkaSettings = KafkaSettings()
+    dashboard: DashboardSettings = DashboardSettings()
     lateness: Duration = Field(
         default=LATENESS, description="How long after it happened an event may arrive without being late."
     )

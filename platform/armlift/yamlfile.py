@@ -75,7 +75,11 @@ class Source:
 
 def read_yaml(path: Path) -> Source:
     """Read a YAML file; raises InputError when it is missing, not YAML, empty, or names a key twice."""
-    text = read_text(path)
+    return parse_yaml(path, read_text(path))
+
+
+def parse_yaml(path: Path, text: str) -> Source:
+    """Read what a YAML file holds, or is to hold; raises InputError as `read_yaml` does."""
     try:
         loader = _Loader(text)
         root = loader.get_single_node()

@@ -156,3 +156,33 @@ def test_other_streams_are_refused_without_their_password(url: str) -> None:
     with pytest.raises(ValueError, match="is no stream, must be local://FOLDER or") as error:
         check_stream_url(url)
     assert "secret" not in str(error.value)
+
+
+def test_who_may_look_is_a_part_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARMLIFT_DASHBOARD__SECRET", "s" * 32)
+    found = settings_of(
+        tmp_path,
+        '[dashboard]\nsign_in = "password"\nowners = ["ann"]\nviewers = ["bob"]\n'
+        '[dashboard.passwords]\nann = "$argon2id$v=19$m=65536,t=3,p=4$salt$hash"\n',
+    ).dashboard
+    assert (found.sign_in, found.owners, found.viewers) == ("password", ("ann",), ("bob",))
+    assert found.passwords["ann"].get_secret_value().startswith("$argon2id$")
+    assert "argon2" not in repr(found)
+    assert "ssss" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('sign_in = "ldap"', "dashboard.sign_in: 'ldap' must be 'none', 'password' or 'oidc'"),
+        ('owners = "ann"', "dashboard.owners: 'ann' must be a list"),
+        ('passwords = {ann = "correct horse"}', "dashboard.passwords.ann: is no hash, must be what"),
+        ("passwords = {ann = 12345678}", "dashboard.passwords.ann: must be text, in quotes"),
+        ('secret = "hush"', "dashboard.secret: is too short, must have at least 32 characters"),
+        ("secret = 12345678", "dashboard.secret: must be text, in quotes"),
+    ],
+)
+def test_bad_rules_of_sign_in_are_one_line_that_shows_no_secret(tmp_path: Path, text: str, says: str) -> None:
+    line = refusal(tmp_path, f"[dashboard]\n{text}\n")
+    assert line.startswith(f"{tmp_path / 'armlift.toml'}:2: {says}")
+    assert not any(secret in line for secret in ("horse", "12345678", "hush"))

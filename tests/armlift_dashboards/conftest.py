@@ -16,7 +16,7 @@ from uuid import uuid4
 import pytest
 import streamlit
 from demos import Demo
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 from sqlalchemy import Engine
 from streamlit.testing.v1 import AppTest
 
@@ -37,9 +37,7 @@ def filled(demo: Demo) -> Lab:
 @contextmanager
 def serving(root: Path, lab: Path, **environment: str) -> Iterator[str]:
     """Serve a lab's pages as `armlift dashboard` does, and give their address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "streamlit", "run", str(root / "dashboards" / "app.py")]
     command += [f"--server.port={port}", "--server.address=127.0.0.1"]
     log = lab.parent / f"pages-{port}.log"
@@ -54,6 +52,50 @@ def serving(root: Path, lab: Path, **environment: str) -> Iterator[str]:
         finally:
             server.terminate()
             server.wait(20)
+
+
+Started = tuple[str, "subprocess.Popen[bytes]", Path]
+
+
+@contextmanager
+def commanded(lab: Path, *words: str, port: int | None = None, **environment: str) -> Iterator[Started]:
+    """Run `armlift dashboard`, and give its address, its process, and the file of what it says."""
+    port = free_port() if port is None else port
+    code = "from armlift.cli import main; main()"
+    command = [sys.executable, "-c", code, "dashboard", "--lab", str(lab), "--port", str(port), *words]
+    log = lab.parent / f"dashboard-{port}.log"
+    with log.open("wb") as written:
+        server = subprocess.Popen(
+            command, env={**os.environ, **environment}, stdout=written, stderr=subprocess.STDOUT
+        )
+        try:
+            _wait(f"http://127.0.0.1:{port}/_stcore/health", server, log)
+            yield f"http://127.0.0.1:{port}", server, log
+        finally:
+            server.terminate()
+            server.wait(20)
+
+
+def free_port() -> int:
+    """Give a port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def port() -> int:
+    """Give a port that nothing listens on."""
+    return free_port()
+
+
+Command = Callable[..., AbstractContextManager[Started]]
+
+
+@pytest.fixture(scope="session")
+def command() -> Command:
+    """Give what runs `armlift dashboard`: `with command(folder, "--address", "::1") as (address, ...)`."""
+    return commanded
 
 
 def _wait(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
@@ -90,6 +132,7 @@ def browser() -> Iterator[Browser]:
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("Chromium is not installed")
+    expect.set_options(timeout=20_000)  # two servers may share a core
     with sync_playwright() as playwright:
         found = playwright.chromium.launch(
             executable_path=program,

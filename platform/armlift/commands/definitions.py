@@ -59,19 +59,17 @@ def check_experiments(names: Names = None, lab: LabOption = None) -> None:
         say(f"{opened.folder}: has no experiments to check")
     for found in checked:
         print(f"experiment {found.name}: fine ({', '.join(found.arms)}; control {found.control})")
-        for doubt in _doubts(found):
+        for doubt in doubts_of(found):
             say(f"experiment {found.name}: {doubt}")
 
 
 def _checked(lab: "Lab", name: str) -> "Experiment":
     found = lab.experiment(name)
-    for arm_name in found.arms:
-        lab.arm(arm_name)
-    lab.split(found)
+    lab.check_parts(found)
     return found
 
 
-def _doubts(found: "Experiment") -> list[str]:
+def doubts_of(found: "Experiment") -> list[str]:
     """Say what is allowed in an experiment and yet hardly meant."""
     from armlift.splitter import generations
 

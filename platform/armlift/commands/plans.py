@@ -181,10 +181,8 @@ def _plan_run(
 ) -> None:  # fmt: skip
     """Plan from a run's own figures."""
     from armlift.answers import Answers
-    from armlift.comparisons import compare_arms
     from armlift.errors import InputError
-    from armlift.forecasts import arrivals_of
-    from armlift.planning import plan_run
+    from armlift.outlooks import plan_from
     from armlift.rendering.plan_text import text_of
     from armlift.rendering.words import SYNTHETIC
     from armlift.report import question_of, time_of_report
@@ -204,9 +202,8 @@ def _plan_run(
     question = question_of(found, lab.calendar, at)
     with engine.connect() as connection:
         totals = Answers.from_database(connection, question, metrics)
-        arrivals = arrivals_of(totals, question, lab.calendar)
-        compared = compare_arms(found, experiment, metrics, totals)
-        plans = plan_run(compared, experiment, metrics, totals, arrivals, aim)
+        planned = plan_from(found, lab.calendar, at, totals, aim)
+    plans, arrivals = planned.plans, planned.arrivals
     alpha, shown = experiment.analysis.alpha, lab.calendar.show(at)
     if as_json:
         document: dict[str, Any] = {"experiment": name, "run": found.run, "mode": found.mode, "as_of": shown}

@@ -121,7 +121,7 @@ def _time(grown: Array, b: Array, c: Array) -> Array:
     with np.errstate(divide="ignore", over="ignore"):
         log = np.log(np.maximum(left, 0.0))
         power, logarithm = np.expm1(log / less), np.expm1(y)
-    return b * np.where(np.isinf(c), -log, np.where(c == 1.0, logarithm, power))
+        return b * np.where(np.isinf(c), -log, np.where(c == 1.0, logarithm, power))
 
 
 def _quantiles(values: Array, weights: Array) -> list[float]:

@@ -65,7 +65,7 @@ def connect(url: str, folder: Path, *, read_only: bool = False) -> Engine:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as error:  # whose text may hold a part of the password
         raise InputError(
-            f"database_url: {_hidden(url)!r} is not a URL, must be like sqlite:///armlift.db"
+            f"database_url: {hidden(url)!r} is not a URL, must be like sqlite:///armlift.db"
         ) from error
     if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
         parsed = parsed.set(database=str(folder / str(parsed.database)))
@@ -73,7 +73,7 @@ def connect(url: str, folder: Path, *, read_only: bool = False) -> Engine:
         engine = create_engine(parsed)
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise InputError(
-            f"database_url: {_hidden(url)!r} cannot be opened ({error}), must be like sqlite:///armlift.db"
+            f"database_url: {hidden(url)!r} cannot be opened ({error}), must be like sqlite:///armlift.db"
         ) from error
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
@@ -85,10 +85,11 @@ def connect(url: str, folder: Path, *, read_only: bool = False) -> Engine:
 
 def shown(engine: Engine) -> str:
     """Write a database's address without its password."""
-    return _hidden(engine.url.render_as_string(hide_password=True))
+    return hidden(engine.url.render_as_string(hide_password=True))
 
 
-def _hidden(url: str) -> str:
+def hidden(url: str) -> str:
+    """Write a text that may hold a database's URL without the password."""
     url = re.sub(r"://([^:/@]*):.*@", r"://\1:***@", url)
     return re.sub(r"password=[^&]*", "password=***", url)  # sslpassword too
 
@@ -111,7 +112,7 @@ def _look(engine: Engine) -> tuple[list[str], str | None]:
             return names, connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
     except (DBAPIError, sqlite3.Error) as error:
         reason = error.orig if isinstance(error, DBAPIError) else error
-        raise InputError(f"database {shown(engine)} cannot be read: {reason}") from error
+        raise InputError(f"database {shown(engine)} cannot be read: {hidden(str(reason))}") from error
 
 
 def upgrade(engine: Engine, target: str = "head") -> None:
