@@ -79,7 +79,7 @@ def _rate(source: Source, arm: str, run: Run) -> None:
             parts.failed(str(error))
             return
         if asked is None:
-            st.info(f"There is no further unit of this run for {rater} to rate.", icon=":material/done_all:")
+            st.info("There is no further unit of this run for you to rate.", icon=":material/done_all:")
         elif asked.marks is None:
             _form(source, asked)
         else:

@@ -36,7 +36,8 @@ def show(source: Source) -> None:
     with reading(source.known) as connection:
         unit = find_unit(connection, run, asked.strip(), source.lab.settings.history_limit)
     if not unit.known:
-        st.info(unknown(asked.strip(), run), icon=":material/person_off:")
+        # Whatever the address holds is text here, where Streamlit's messages would read it as Markdown.
+        parts.section(tag("p", unknown(asked.strip(), run)), key="unknown")
         return
     with st.spinner("Asking the arms…"):
         found = columns(
