@@ -20,9 +20,15 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 from sqlalchemy import Engine
 from streamlit.testing.v1 import AppTest
 
+from armlift import promotions
+from armlift.arm import Behaviour, History, ItemTable
+from armlift.artefacts import save_artefact
+from armlift.days import DAY_MS
 from armlift.lab import VARIABLE, Lab, init_lab
+from armlift.runs import Run, begin, definition_of
 from armlift.store import tables
 from armlift.store.database import writing
+from armlift.store.tables import exposures, feedback
 
 PROBES = ("/_stcore/health", "/_stcore/host-config")
 """What Streamlit's own script looks for below each page's address before it finds them at the root."""
@@ -283,3 +289,99 @@ def _happen(engine: Engine, now: int) -> None:
             tables.scheduled_jobs.insert(),
             [{"id": job, "next_run_time": at, "job_state": b""} for job, at in planned],
         )
+
+
+WALKED = 1_700_000_000_000
+"""When units of `walkers` began to walk, UTC milliseconds."""
+Walkers = tuple[Lab, Engine, Run, str]
+"""A lab, its database, its run of the experiment `demo`, and the version of recgpt that serves there."""
+
+
+@pytest.fixture(scope="session")
+def small_recgpt(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Fit a small recgpt with three prompts on units that walk round 20 items; its artefacts, its version."""
+    from armlift_arms.recgpt import RecGpt, RecGptConfig
+
+    small = {"dim": 16, "pretraining_epochs": 2, "epochs": 2, "negatives": 64, "prompts": 3}
+    arm = RecGpt(RecGptConfig.model_validate({"name": "recgpt", "model": "recgpt", **small}))
+    items = ItemTable([f"item{number:02}" for number in range(24)])
+    histories = [History(f"unit{unit:03}", walk(unit)) for unit in range(60)]
+    arm.fit(histories, items, until=WALKED + DAY_MS)
+    folder = tmp_path_factory.mktemp("models")
+    manifest = save_artefact(
+        arm, str(folder), data_hash="walk", data_until=WALKED + DAY_MS, created="2023-11-15T00:00:00+00:00"
+    )
+    return folder, manifest.version
+
+
+def walk(unit: int) -> list[Behaviour]:
+    """Let a unit click its way from item to item, with a short play of each."""
+    did = []
+    for step in range(8):
+        item, ts = f"item{(unit + step) % 20:02}", WALKED + 60_000 * step
+        did += [Behaviour(item, "click", 1.0, ts), Behaviour(item, "play", 12.0, ts)]
+    return did
+
+
+@pytest.fixture
+def walkers(small_recgpt: tuple[Path, str], engine: Engine, tmp_path: Path) -> Walkers:
+    """Make a lab with a run of 60 walkers; recgpt serves, recgpt1 is broken, comirec is missing."""
+    models, version = small_recgpt
+    init_lab(tmp_path / "lab")
+    lab = Lab(tmp_path / "lab", database=engine.url.render_as_string(hide_password=False))
+    shutil.copytree(models, lab.folder / "models")
+    broken = lab.folder / "models" / "recgpt1" / version
+    shutil.copytree(models / "recgpt" / version, broken)
+    experiment = lab.experiment("demo")
+    definition = definition_of(experiment, lab.metrics_of(experiment))
+    run = Run("walk", 1, "demo", "simulated", False, 5, 0, "finished", True, definition, {}, {}, {}, {})
+    day = WALKED // DAY_MS
+    arms = list(experiment.arms)
+    with writing(engine) as connection:
+        run = begin(connection, run)
+        for name in ("recgpt", "recgpt1"):
+            promotions.add_candidate(
+                connection, name, "*", version, data_hash="walk", data_until=WALKED + DAY_MS,
+                definition_hash="f", parent=None,
+            )  # fmt: skip
+        promotions.promote(connection, "recgpt", "*", version, at=WALKED, by="ada", reason="it walks")
+        met = [
+            (
+                day,
+                day,
+                f"e{unit}",
+                "walk",
+                WALKED,
+                f"unit{unit:03}",
+                "demo",
+                0,
+                0,
+                arms[unit % 3],
+                "v",
+                False,
+                False,
+            )
+            for unit in range(60)
+        ]
+        connection.execute(
+            exposures.insert(), [dict(zip(exposures.c.keys(), row, strict=True)) for row in met]
+        )
+        did = [
+            (
+                day,
+                day,
+                f"f{unit}-{number}",
+                "walk",
+                one.ts,
+                "r",
+                f"unit{unit:03}",
+                one.item,
+                one.kind,
+                one.value,
+                0,
+            )
+            for unit in range(60)
+            for number, one in enumerate(walk(unit))
+        ]
+        connection.execute(feedback.insert(), [dict(zip(feedback.c.keys(), row, strict=True)) for row in did])
+    return lab, engine, run, version

@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_REVISION = "0007"
+SCHEMA_REVISION = "0008"
 """The newest Alembic revision; a test holds it against the migrations."""
 
 metadata = MetaData(
@@ -281,6 +281,24 @@ prompts = Table(
     sqlite_with_rowid=False,
 )
 """What models said to units at night, for the next day's requests."""
+
+prompt_ratings = Table(
+    "prompt_ratings",
+    metadata,
+    Column("arm", NAME, nullable=False),
+    Column("version", NAME, nullable=False),
+    Column("run", NAME, nullable=False, comment="whose unit it is: its history there was shown"),
+    Column("unit_id", NAME, nullable=False),
+    Column("rater", NAME, nullable=False),
+    Column("source", NAME, nullable=False, comment="of the list: model, popular, random or shuffled"),
+    Column("rating", Integer, nullable=False, comment="1 to 5"),
+    Column("position", Integer, nullable=False, comment="where the list stood, from 0"),
+    Column("items", JSON, nullable=False, comment="of the list, in their order"),
+    Column("at", BigInteger, nullable=False),
+    # Whoever rates the same again takes the earlier rating back.
+    PrimaryKeyConstraint("arm", "version", "run", "unit_id", "rater", "source"),
+)
+"""What people think of a model's prompts beside other lists, told nothing of where each came from."""
 
 experiments = Table(
     "experiments",
