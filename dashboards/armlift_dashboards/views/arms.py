@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
+from armlift_dashboards import parts
 from armlift_dashboards.source import Source
 from armlift_dashboards.views import arms_figures, arms_ratings, arms_slates, arms_versions
 
@@ -14,11 +15,17 @@ TABS: dict[str, Callable[[Source], None]] = {
     "Ratings": arms_ratings.show,
 }
 
+OF_SINGLE_UNITS = frozenset({"Slates", "Ratings"})
+"""Tabs that show what single units were shown and did."""
+
 
 def show(source: Source) -> None:
     """Show the tab that is open; the others are not computed."""
     tabs = st.tabs(list(TABS), key="show", on_change="rerun", bind="query-params")
-    for tab, show_tab in zip(tabs, TABS.values(), strict=True):
+    for tab, (name, show_tab) in zip(tabs, TABS.items(), strict=True):
         if tab.open:
             with tab:
+                if name in OF_SINGLE_UNITS and not parts.may_see_details():
+                    parts.forbidden("What single units were shown and did is shown to owners alone.")
+                    continue
                 show_tab(source)

@@ -16,6 +16,7 @@ from armlift_dashboards.arm_slates import answer, last_prompts, request_of
 from armlift_dashboards.arm_versions import Answering, answering, prompting
 from armlift_dashboards.blind_lists import LETTERS, Known, Lists, known_items, make_lists
 from armlift_dashboards.run_units import Unit, find_unit, met_items, sampled
+from armlift_dashboards.sign_in import signed_in_name
 from armlift_dashboards.source import Source
 from armlift_dashboards.views.arms_choices import choose_run, model, of_run
 from armlift_dashboards.views.arms_slates import met_table
@@ -59,11 +60,15 @@ def show(source: Source) -> None:
     show_standings(found, arm)
 
 
-def _rate(source: Source, arm: str, run: Run) -> None:
-    rater = st.text_input(
+def _name_of_rater() -> str:
+    """Ask for a name, where nobody is signed in."""
+    return st.text_input(
         "Your name", key="rater", bind="query-params", max_chars=200, placeholder="Kept with your ratings"
     )
-    rater = (rater or "").strip()
+
+
+def _rate(source: Source, arm: str, run: Run) -> None:
+    rater = (signed_in_name() or _name_of_rater()).strip()
     with reading(source.known) as connection:
         of = answering(connection, source.lab, run, arm)
     if of is None or of.version is None:
