@@ -6,7 +6,7 @@ ONLY ?=
 LAB ?= demo
 PORT ?= 8501
 
-.PHONY: demo dashboard test lint format bench soak clean
+.PHONY: demo dashboard test lint format bench soak screenshots clean
 
 demo: .venv/installed
 	$(BIN)/armlift demo --lab $(LAB)
@@ -58,6 +58,10 @@ soak: .venv/installed-bench
 .venv/installed-bench: pyproject.toml | .venv/torch
 	$(PIP) -e '.[dev,bench]'
 	touch $@ .venv/installed-dev .venv/installed
+
+# Pictures of the pages of a lab, for docs/.
+screenshots: .venv/installed-dev
+	$(BIN)/python benchmarks/screenshots.py $(LAB) docs/pages
 
 clean:
 	rm -rf .venv demo

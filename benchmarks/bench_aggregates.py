@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ ASKED = METRICS.validate_python(
 QUESTION = Question(RUN, "bench", False, (FIRST_DAY + 10) * 86_400_000, FIRST_DAY + 9)
 
 
-def fill(engine: Engine, units: int) -> None:
+def fill(engine: Engine, units: int, *, metrics: int = METRIC_COUNT, days: Sequence[int] = DAYS) -> None:
     """Write exposures and days of units: on most days each does nothing in a third of the metrics."""
     u, d, m = "u.value", "d.value", "m.value"
     arm = f"CASE WHEN {u} % 2 = 0 THEN 'a' ELSE 'b' END"
@@ -46,8 +46,8 @@ def fill(engine: Engine, units: int) -> None:
     number = f"{noise} + ({u} % 97) / 20.0"
     series = {
         "u": "SELECT value FROM numbers WHERE value BETWEEN {} AND {}",
-        "d": " UNION ALL ".join(f"SELECT {day} AS value" for day in DAYS),
-        "m": " UNION ALL ".join(f"SELECT {metric} AS value" for metric in range(METRIC_COUNT)),
+        "d": " UNION ALL ".join(f"SELECT {day} AS value" for day in days),
+        "m": " UNION ALL ".join(f"SELECT {metric} AS value" for metric in range(metrics)),
     }
     with writing(engine) as connection:
         for table in ("exposures", "unit_days"):

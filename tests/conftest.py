@@ -52,7 +52,7 @@ def broker() -> Iterator[Broker]:
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     """Make the lab of `armlift demo` once a session, with few users; tests must leave it as it is."""
-    return make_demo(tmp_path_factory.mktemp("demo") / "demo", users=150, days=2)
+    return make_demo(tmp_path_factory.mktemp("demo") / "demo", users=150, days=3)
 
 
 @pytest.fixture

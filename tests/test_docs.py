@@ -95,15 +95,16 @@ def test_the_commands_run(root: Path, place: Path) -> None:
 UNTIL_STOPPED = {
     "armlift ingest --lab LAB": ("ingesting", "0 dead letters"),
     "armlift schedule --lab mylab": ("scheduling", ""),
+    "armlift dashboard --lab mylab": ("You can now view", "Stopping"),
 }
 """Commands that run until they are stopped: what they say as they begin, and at their end."""
 
 
 def runs_until_stopped(words: list[str], begun: str, ended: str) -> None:
     """Start a command that runs for long, and stop it as an operator does."""
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    assert any(begun in line for line in iter(process.stderr.readline, ""))
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    assert any(begun in line for line in iter(process.stdout.readline, ""))
     time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=20)

@@ -57,6 +57,8 @@ def linked(
 def choose_run(runs: Sequence[Run], left: DeltaGenerator, right: DeltaGenerator) -> Run:
     """Let an experiment and one of its runs be chosen; runs come newest first, and there is at least one."""
     names = list(dict.fromkeys(run.experiment for run in runs))
+    asked = st.query_params.get("run")
+    names.sort(key=lambda name: not any((run.run, run.experiment) == (asked, name) for run in runs))
     name = linked(left, "Experiment", {one: one for one in names}, "experiment", newest=names[0])
     own = {run.run: run for run in runs if run.experiment == (name or names[0])}
     newest = next(iter(own.values()))

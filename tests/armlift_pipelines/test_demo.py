@@ -23,7 +23,7 @@ def test_demo_ends_with_the_verdict_and_the_truth(demo: Demo, capsys: pytest.Cap
 def test_demo_has_nights_and_a_report_of_every_day(demo: Demo) -> None:
     nights = {one.subject.rpartition("/")[2] for one in demo.nights()}
     assert len(nights) == demo.days + 1  # one before the first day, and one after the last
-    assert demo.reported() == {"baselines": demo.days, "demo": demo.days}
+    assert demo.reported() == {"baselines": len(nights), "demo": demo.days}
 
 
 def test_demo_replays_a_generated_log_if_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

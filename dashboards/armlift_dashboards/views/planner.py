@@ -85,8 +85,8 @@ def _stored(source: Source, found: Sequence[Choice]) -> Based | None:
         raise InputError(f"snapshot {choice.snapshot} is gone, load the page again")
     experiment = experiment_of(snapshot)
     metric = right.selectbox("Metric", list(experiment.metrics.roles), key="metric", bind="query-params")
-    link = f"results?run={snapshot.run}"
-    st.caption(
+    link = f"results?experiment={experiment.name}&run={snapshot.run}"
+    st.markdown(
         f"From the stored report of [run {snapshot.run}]({link}) as of {parts.moment(snapshot.as_of)}."
     )
     return Based(experiment, str(metric), snapshot=snapshot)

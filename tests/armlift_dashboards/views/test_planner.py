@@ -72,7 +72,7 @@ def test_without_snapshots_numbers_are_asked_for(own: Lab, monkeypatch: pytest.M
 
 
 def test_a_stored_run_is_planned_from(filled: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    test = shown(monkeypatch, filled.folder)
+    test = shown(monkeypatch, filled.folder, experiment="baselines")
     assert (test.selectbox(key="experiment").value, test.selectbox(key="metric").value) == (
         "baselines", "click_rate",
     )  # fmt: skip
@@ -98,20 +98,22 @@ def test_a_link_with_unknown_values_shows_the_page(
 def test_a_metric_that_cannot_be_planned_says_why(own: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = open_database(own)
     with writing(engine) as connection:
-        row = connection.execute(snapshots.select().order_by(snapshots.c.created.desc())).first()
+        mine = snapshots.select().where(snapshots.c.experiment == "baselines")
+        row = connection.execute(mine.order_by(snapshots.c.as_of.desc())).first()
         assert row is not None
         aggregates = dict(row.aggregates)
         aggregates["run"]["log"]["kinds"].remove("click")
         connection.execute(update(snapshots).values(aggregates=aggregates))
     engine.dispose()
-    test = shown(monkeypatch, own.folder)
+    test = shown(monkeypatch, own.folder, experiment="baselines")
     assert "click_rate cannot be planned for popularity: the log or the arm has nothing that" in told(test)
 
 
 def test_a_snapshot_that_lacks_answers_fails_in_a_line(own: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = open_database(own)
     with writing(engine) as connection:
-        row = connection.execute(snapshots.select().order_by(snapshots.c.created.desc())).first()
+        mine = snapshots.select().where(snapshots.c.experiment == "baselines")
+        row = connection.execute(mine.order_by(snapshots.c.as_of.desc())).first()
         assert row is not None
         answers = {k: v for k, v in row.aggregates["answers"].items() if not k.startswith("units/")}
         connection.execute(update(snapshots).values(aggregates={**row.aggregates, "answers": answers}))
@@ -123,7 +125,7 @@ def test_a_snapshot_that_lacks_answers_fails_in_a_line(own: Lab, monkeypatch: py
 def test_a_person_plans_drafts_downloads_and_the_file_passes_the_check(
     filled: Lab, filled_pages: str, page: Page, tmp_path: Path
 ) -> None:
-    page.goto(f"{filled_pages}/planner?lift=10&days=30")
+    page.goto(f"{filled_pages}/planner?experiment=baselines&lift=10&days=30")
     expect(page.get_by_text("To find a lift of 10% in click_rate")).to_be_visible()
     expect(page.get_by_role("columnheader", name="Smallest lift after 30 days")).to_be_visible()
     expect(page.get_by_text("Give the experiment a name")).to_be_visible()
