@@ -115,7 +115,9 @@ def serving(root: Path, lab: Path, database: str) -> Iterator[str]:
     command = [sys.executable, "-m", "streamlit", "run", str(root / "dashboards" / "app.py")]
     command += [f"--server.port={port}", "--server.address=127.0.0.1"]
     environment = {**os.environ, VARIABLE: str(lab), "ARMLIFT_DATABASE_URL": database}
-    server = subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        command, cwd=root, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         for _ in range(300):
             with socket.socket() as probe:

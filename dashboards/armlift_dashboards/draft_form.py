@@ -66,7 +66,9 @@ def _draft(lab: Lab, answer: Answer, asked: Asked, like: Experiment) -> Draft:
         "Layer", key="draft-layer", max_chars=63, placeholder="its own, named like the experiment",
         help="Experiments of one layer never share units.",
     )  # fmt: skip
-    low, high = third.slider("Slice of the layer (%)", 0, 100, (0, 100), key="draft-slice")
+    begin, end = third.columns(2)
+    low = begin.number_input("Slice of the layer from (%)", 0, 99, 0, key="draft-slice-from")
+    high = end.number_input("to (%)", 1, 100, 100, key="draft-slice-to")
     first, second = st.columns(2)
     traffic = first.number_input(
         "Traffic of the draft (%)",

@@ -112,14 +112,18 @@ def _of_run(
     days = None
     if report is not None and snapshot is not None:
         days = max(1, round((snapshot.as_of - int(str(run.log.get("cut", run.log["first_ts"])))) / DAY_MS))
-    stale = run.live and not run.finished and (snapshot is None or now - snapshot.as_of > STALE_AFTER)
     return Overview(
         run.experiment, experiment.description, _kind(report, state, shipped),
         None if report is None else report.verdict.days_left, run.mode, run.synthetic, experiment.arms,
         experiment.control, experiment.phases[-1].traffic, days,
         None if report is None else report.progress.units, None if report is None else _leading(report),
-        None if snapshot is None else snapshot.as_of, run.run, stale,
+        None if snapshot is None else snapshot.as_of, run.run, is_stale(run, snapshot, now),
     )  # fmt: skip
+
+
+def is_stale(run: Run, newest: Taken | None, now: int) -> bool:
+    """Tell whether a run is live, and has no report of the last two days."""
+    return run.live and not run.finished and (newest is None or now - newest.as_of > STALE_AFTER)
 
 
 def _kind(report: Report | None, state: str | None, shipped: bool) -> Kind:

@@ -1,5 +1,6 @@
 """The page Results: what a run says, the verdict first, then everything it rests on."""
 
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -21,6 +22,7 @@ from armlift.report import Report
 from armlift.trust import BIASING
 from armlift_dashboards import exports, over_time, parts
 from armlift_dashboards.choice import Choice, choose_run, choose_time, choose_view
+from armlift_dashboards.overview import is_stale
 from armlift_dashboards.progress_bar import power_bar
 from armlift_dashboards.source import Source
 from armlift_dashboards.stored import Taken, address, all_runs, all_snapshots, newest_of_each_time, report_of
@@ -44,6 +46,11 @@ def show(source: Source) -> None:
         )
         return
     at = choose_time(taken, right)
+    if is_stale(run, taken[0], time.time_ns() // 1_000_000):
+        parts.stale(
+            f"This run is live, and its newest report is of {parts.moment(taken[0].as_of)}. One is made "
+            f"every night by `armlift schedule`, and now by `armlift report {run.experiment}`."
+        )
     report = report_of(engine, at.id)
     choice = choose_view(report)
     try:

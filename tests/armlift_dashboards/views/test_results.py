@@ -12,10 +12,14 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
+from sqlalchemy import update
+from streamlit.testing.v1 import AppTest
 
 from armlift.cli import run
 from armlift.lab import Lab
 from armlift.rendering.words import between, count, percent, plain, probability, signed
+from armlift.store.database import open_database, writing
+from armlift.store.tables import runs, snapshots
 
 Json = dict[str, Any]
 WRITERS: tuple[Callable[[Any], str], ...] = (
@@ -168,3 +172,63 @@ def test_what_can_be_taken_along_is_the_report(
     with Image.open(files["png"]) as picture:
         assert picture.size[0] > 800
         assert len(picture.convert("RGB").resize((60, 60)).getcolors(3_600) or []) > 10
+
+
+def test_without_runs_it_says_what_makes_one(bare: Lab, shown: Callable[..., AppTest]) -> None:
+    app = shown("results")
+    assert [one.value for one in app.info] == ["Nothing has run yet, so there are no results."]
+    assert [one.value for one in app.code] == ["armlift demo"]
+
+
+def test_a_run_without_a_report_says_what_makes_one(
+    bare: Lab, filled: Lab, shown: Callable[..., AppTest]
+) -> None:
+    _copy_run(filled, bare, reports=False)
+    app = shown("results")
+    assert "has no report yet" in app.info[0].value
+    assert app.code[0].value.startswith("armlift report baselines --run ")
+
+
+def test_a_live_run_whose_report_is_old_is_stale(
+    bare: Lab, filled: Lab, shown: Callable[..., AppTest]
+) -> None:
+    _copy_run(filled, bare, reports=True)
+    engine = open_database(bare)
+    with writing(engine) as connection:
+        connection.execute(update(runs).values(mode="live", state="running"))
+    engine.dispose()
+    app = shown("results")
+    assert not app.exception
+    assert "its newest report is of" in app.warning[0].value
+
+
+def test_a_report_of_another_version_is_one_line(
+    bare: Lab, filled: Lab, shown: Callable[..., AppTest]
+) -> None:
+    _copy_run(filled, bare, reports=True)
+    engine = open_database(bare)
+    with writing(engine) as connection:
+        row = connection.execute(snapshots.select()).first()
+        assert row is not None
+        aggregates = {**row.aggregates, "answers": {}}
+        connection.execute(update(snapshots).values(aggregates=aggregates))
+    engine.dispose()
+    app = shown("results")
+    assert not app.exception
+    assert "another version made it" in app.error[0].value
+
+
+def _copy_run(source: Lab, target: Lab, *, reports: bool) -> None:
+    """Copy the run of `baselines` with its newest report into another lab's database."""
+    old, new = open_database(source, read_only=True), open_database(target)
+    with old.connect() as reading_, writing(new) as connection:
+        run = reading_.execute(runs.select().where(runs.c.experiment == "baselines")).first()
+        assert run is not None
+        connection.execute(runs.insert().values(**run._mapping))
+        if reports:
+            mine = snapshots.select().where(snapshots.c.experiment == "baselines")
+            report = reading_.execute(mine.order_by(snapshots.c.as_of.desc())).first()
+            assert report is not None
+            connection.execute(snapshots.insert().values(**report._mapping))
+    old.dispose()
+    new.dispose()
