@@ -112,7 +112,8 @@ def serving(root: Path, lab: Path, database: str) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", str(root / "dashboards" / "app.py")]
+    command = [sys.executable, "-m", "armlift_dashboards.supervisor", "run"]
+    command.append(str(root / "dashboards" / "app.py"))
     command += [f"--server.port={port}", "--server.address=127.0.0.1"]
     environment = {**os.environ, VARIABLE: str(lab), "ARMLIFT_DATABASE_URL": database}
     server = subprocess.Popen(

@@ -5,9 +5,11 @@ from collections.abc import Callable
 import streamlit as st
 
 from armlift.errors import ArmliftError
+from armlift.rendering.html import banner
 from armlift.store.database import DATABASE_ERRORS
 from armlift_dashboards import parts, sign_in
 from armlift_dashboards.source import Source, open_source
+from armlift_dashboards.stored import address, all_runs
 from armlift_dashboards.views import arms, experiments, pipelines, planner, results, traffic
 
 PAGES: tuple[tuple[str, str, str, Callable[[Source], None]], ...] = (
@@ -60,8 +62,16 @@ def render(show: Callable[[Source], None]) -> None:
         if source.engine is None:
             parts.empty(f"The lab {source.lab.folder.name} has no database yet.", "armlift demo")
             return
+        if show is not results.show and _all_synthetic(source):
+            parts.section(banner(), key="synthetic")
         show(source)
     except ArmliftError as error:
         parts.failed(str(error))
     except DATABASE_ERRORS as error:
         parts.failed(f"The database does not answer: {parts.reason(error)}")
+
+
+def _all_synthetic(source: Source) -> bool:
+    """Tell whether nobody real is in the lab; the page Results says it of each run by itself."""
+    runs = all_runs(source.known, address(source.known))
+    return bool(runs) and all(run.synthetic for run in runs)

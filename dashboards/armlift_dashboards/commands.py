@@ -59,7 +59,8 @@ def dashboard(
     if secrets.is_file():
         options.append(f"--secrets.files={secrets}")
     sys.stdout.flush()
-    command = [sys.executable, "-m", "streamlit", "run", script.origin, *options]
+    # This process becomes another, so that what was written on the command line is in no process list.
+    command = [sys.executable, "-m", "armlift_dashboards.supervisor", "run", script.origin, *options]
     os.execve(sys.executable, command, environment)
 
 

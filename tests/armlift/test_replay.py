@@ -392,7 +392,8 @@ def test_the_report_is_one_json_document_of_the_fixed_shape(lab: Lab, log_file: 
     assert set(document["comparisons"][0]) == {
         "metric", "role", "arm", "control", "segment", "method", "adjusted", "units", "control_units", "mean",
         "control_mean", "lift", "lift_low", "lift_high", "always_low", "always_high", "p_value", "p_adjusted",
-        "status",
+        "status", "difference", "difference_low", "difference_high", "always_difference_low",
+        "always_difference_high", "numerator", "denominator", "control_numerator", "control_denominator",
     }  # fmt: skip
     assert {"name", "status", "value"} <= set(document["checks"][0])
     assert set(document["verdict"]) == {

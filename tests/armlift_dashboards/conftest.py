@@ -44,7 +44,8 @@ def filled(demo: Demo) -> Lab:
 def serving(root: Path, lab: Path, **environment: str) -> Iterator[str]:
     """Serve a lab's pages as `armlift dashboard` does, and give their address."""
     port = free_port()
-    command = [sys.executable, "-m", "streamlit", "run", str(root / "dashboards" / "app.py")]
+    command = [sys.executable, "-m", "armlift_dashboards.supervisor", "run"]
+    command.append(str(root / "dashboards" / "app.py"))
     command += [f"--server.port={port}", "--server.address=127.0.0.1"]
     log = lab.parent / f"pages-{port}.log"
     with log.open("wb") as written:

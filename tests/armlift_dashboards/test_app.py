@@ -74,6 +74,7 @@ def test_an_empty_database_shows_drafts_alone(look: Callable[[Path], AppTest], t
 def test_a_filled_lab_shows_its_experiments(look: Callable[[Path], AppTest], filled: Lab) -> None:
     app = look(filled.folder)
     assert not app.exception
-    told = str(app.get("bidi_component")[0].proto)
+    banner, told = (str(one.proto) for one in app.get("bidi_component"))
+    assert "SYNTHETIC DATA" in banner
     assert "baselines" in told
     assert "synthetic" in told

@@ -105,8 +105,8 @@ BAD_SETTINGS = {
         "timezone =",
         "timezon =",
         10,
-        "timezon: unknown key, must be one of artefact_url, database_url, default_arm, history_limit, "
-        "holdout, kafka, kinds, lateness, stream_url, timezone (did you mean timezone?)",
+        "timezon: unknown key, must be one of artefact_url, dashboard, database_url, default_arm, "
+        "history_limit, holdout, kafka, kinds, lateness, stream_url, timezone (did you mean timezone?)",
     ),
     "unknown table": ("[holdout]", "[holdut]", 21, "holdut: unknown key, must be one of"),
     "unknown nested key": (
@@ -191,7 +191,7 @@ def test_settings_that_are_not_text_are_one_line(lab: Path, refused: Refused) ->
             "UTC",
             "unknown variable, must be one of ARMLIFT_DATABASE_URL, ARMLIFT_STREAM_URL, "
             "ARMLIFT_ARTEFACT_URL, ARMLIFT_TIMEZONE, ARMLIFT_DEFAULT_ARM, ARMLIFT_HOLDOUT, ARMLIFT_KINDS, "
-            "ARMLIFT_KAFKA, ARMLIFT_LATENESS, ARMLIFT_HISTORY_LIMIT "
+            "ARMLIFT_KAFKA, ARMLIFT_DASHBOARD, ARMLIFT_LATENESS, ARMLIFT_HISTORY_LIMIT "
             "(did you mean ARMLIFT_TIMEZONE?)",
         ),
     ],
