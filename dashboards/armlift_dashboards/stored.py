@@ -11,7 +11,8 @@ from armlift.reproduction import stored_report
 from armlift.runs import Run
 from armlift.snapshots import named
 from armlift.store.database import reading
-from armlift.store.tables import runs, snapshots
+from armlift.store.tables import snapshots
+from armlift_dashboards.run_units import runs_of
 from armlift_dashboards.source import FRESH
 
 
@@ -29,7 +30,7 @@ class Taken(NamedTuple):
 def all_runs(_engine: Engine, url: str) -> list[Run]:
     """Read the runs of a database (`url` names it), the newest first."""
     with reading(_engine) as connection:
-        return [Run(*row) for row in connection.execute(select(runs).order_by(runs.c.number.desc()))]
+        return runs_of(connection)
 
 
 @st.cache_data(ttl=FRESH, show_spinner=False)

@@ -13,6 +13,8 @@ from armlift.days import Calendar
 from armlift.experiment import Experiment
 from armlift.runs import LIVE
 from armlift.store.tables import arrivals, runs, snapshots
+from armlift_dashboards.series import Arrived
+from armlift_dashboards.series import arrivals as arrivals_of
 
 DAYS = 30
 """Days of events that are shown, the newest ones."""
@@ -31,14 +33,6 @@ class Events(NamedTuple):
     events: int
     late: int | None
     per_hour: float
-
-
-class Assigned(NamedTuple):
-    """Units whose first exposure was to an arm, on a day of the lab's calendar."""
-
-    arm: str
-    day: int
-    units: int
 
 
 class RunOf(NamedTuple):
@@ -66,7 +60,7 @@ class Split(NamedTuple):
     as_of: int
     arms: list[ArmShare]
     checks: list[Check]
-    days: list[Assigned]
+    days: list[Arrived]
 
     @property
     def units(self) -> int:
@@ -134,12 +128,12 @@ def runs_of(connection: Connection, experiment: str) -> list[RunOf]:
     return [RunOf(*row) for row in connection.execute(asked)]
 
 
-def assignments(kept: Mapping[str, Any]) -> list[Assigned]:
+def assignments(kept: Mapping[str, Any]) -> list[Arrived]:
     """Give the units by arm and day of first exposure that a snapshot's answers hold, the earliest day first.
 
     Snapshots of older versions hold none.
     """
-    found = (Assigned(arm, day, units) for arm, day, units in kept.get(BY_ARM, ()))
+    found = arrivals_of(kept) if BY_ARM in kept else []
     return sorted(found, key=lambda one: one.day)
 
 

@@ -12,7 +12,8 @@ from armlift.rendering.words import percent
 from armlift_dashboards import parts
 from armlift_dashboards.ingest_watch import Look
 from armlift_dashboards.jobs_markup import duration
-from armlift_dashboards.traffic import Assigned, Events, Split, day_text
+from armlift_dashboards.series import Arrived
+from armlift_dashboards.traffic import Events, Split, day_text
 
 
 def ingest(look: Look) -> Markup:
@@ -169,7 +170,7 @@ def _check(check: Check) -> Markup:
     return tag("li", parts.badge(symbol, said, check.status), text)
 
 
-def days_table(days: Sequence[Assigned], arms: Sequence[str]) -> Markup:
+def days_table(days: Sequence[Arrived], arms: Sequence[str]) -> Markup:
     """Write the units of each day of first exposure by arm, the newest day first."""
     by_day: dict[int, dict[str, int]] = {}
     for one in days:

@@ -12,7 +12,8 @@ from armlift.snapshots import Snapshot, keep
 from armlift.store.database import writing
 from armlift.store.tables import arrivals
 from armlift_dashboards import traffic
-from armlift_dashboards.traffic import Assigned, Events
+from armlift_dashboards.series import Arrived
+from armlift_dashboards.traffic import Events
 
 CALENDAR = Calendar("UTC")
 DAY = 20_455
@@ -127,7 +128,7 @@ def test_a_snapshot_tells_how_units_were_split(engine: Engine) -> None:
     assert found is not None
     assert [(one.arm, one.units, one.expected) for one in found.arms] == [("a", 30, 25.0), ("b", 70, 75.0)]
     assert (found.units, [one.name for one in found.checks]) == (100, ["srm", "srm_always_valid"])
-    assert found.days == [Assigned("a", DAY - 1, 30), Assigned("b", DAY, 40)]
+    assert found.days == [Arrived("a", DAY - 1, 30), Arrived("b", DAY, 40)]
 
 
 def test_units_are_expected_by_the_weights_they_met() -> None:

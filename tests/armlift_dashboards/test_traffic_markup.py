@@ -6,7 +6,8 @@ from armlift.ingest_status import Progress, Status
 from armlift.ingesters import State
 from armlift_dashboards import traffic_markup
 from armlift_dashboards.ingest_watch import Look
-from armlift_dashboards.traffic import ArmShare, Assigned, Events, Split
+from armlift_dashboards.series import Arrived
+from armlift_dashboards.traffic import ArmShare, Events, Split
 
 RECENT = {"records": 10.0, "events": 500.0, "batches": 1.0, "batch_seconds": 0.2, "seconds": 5.0}
 EVER = Figures(40, 2000, 3, 1900, 4, 0.8, {"stream": 2, "database": 0}, "torn \x1b[31m <b>")
@@ -77,7 +78,7 @@ def test_shares_stand_beside_what_was_planned() -> None:
 
 
 def test_days_are_rows_with_a_column_an_arm() -> None:
-    days = [Assigned("a", 20_454, 3), Assigned("a", 20_455, 5), Assigned("b", 20_455, 6)]
+    days = [Arrived("a", 20_454, 3), Arrived("a", 20_455, 5), Arrived("b", 20_455, 6)]
     table = traffic_markup.days_table(days, ["a", "b"])
     assert table.index("02 Jan 2026") < table.index("01 Jan 2026")
     assert '<td class="number">5</td><td class="number">6</td><td class="number">11</td>' in table
