@@ -169,6 +169,39 @@ class DashboardSettings(BaseModel):
     )
 
 
+class ServeSettings(BaseModel):
+    """How `armlift serve` answers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    require_keys: bool = Field(
+        default=False, description="Ask for an API key; without, only this machine is served."
+    )
+    budget_ms: int = Field(
+        default=100, ge=1, le=60_000, description="Milliseconds an arm may take; then the fallback answers."
+    )
+    fallback_arm: Name | None = Field(
+        default=None, description="Answers where an arm does not; default: the default arm."
+    )
+    rehearsed_fallbacks: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of requests the fallback answers all the same, to rehearse.",
+    )
+    requests_per_second: int = Field(
+        default=5_000, ge=1, le=1_000_000, description="Of one key; more are refused."
+    )
+    most_kilobytes: int = Field(default=1_024, ge=1, le=65_536, description="Of a request's body.")
+    most_events: int = Field(default=1_000, ge=1, le=100_000, description="Of a batch.")
+    spill_megabytes: int = Field(
+        default=256, ge=1, le=1_000_000, description="Events kept on disk while the stream is away."
+    )
+    units_in_memory: int = Field(
+        default=50_000, ge=1, le=10_000_000, description="Units whose histories are kept in memory."
+    )
+
+
 class SettingsFile(BaseModel):
     """What `armlift.toml` may hold: three URLs that change between a laptop and production, and choices."""
 
@@ -189,6 +222,7 @@ class SettingsFile(BaseModel):
     kinds: KindSettings = KindSettings()
     kafka: KafkaSettings = KafkaSettings()
     dashboard: DashboardSettings = DashboardSettings()
+    serve: ServeSettings = ServeSettings()
     lateness: Duration = Field(
         default=LATENESS, description="How long after it happened an event may arrive without being late."
     )

@@ -1,0 +1,1 @@
+"""Serving: what answers live units, without a word of HTTP."""
