@@ -191,7 +191,7 @@ class Codec:
             message.schema != SCHEMA
             or _NUL in raw
             or "".join(map(_identities, events)).encode().translate(None, _DIGITS)
-            or any(map(self._objection, events, repeat(latest)))
+            or any(map(self.objection, events, repeat(latest)))
         ):
             return self._decode_one_by_one(raw, latest)
         return events, []
@@ -203,8 +203,11 @@ class Codec:
         read = self._unknown(schema) or self._read_event(raw, schema, latest)
         return ([], [BadEvent(place, read, raw, schema)]) if isinstance(read, str) else ([read], [])
 
-    def _objection(self, event: Event, latest: int) -> str | None:
-        """Say what is wrong with an event of the right form, or None."""
+    def objection(self, event: Event, latest: int = LATEST) -> str | None:
+        """Say what is wrong with an event of the right form, or None.
+
+        One of a time after `latest` (UTC milliseconds) is not valid.
+        """
         if event.ts > latest:
             return f"ts {event.ts} is in the future, must be at most {latest}, a day after it arrived"
         if type(event) is Exposure:
@@ -259,7 +262,7 @@ class Codec:
             return _reason(str(error))
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             return _reason(f"cannot be read as schema {schema}: {error!r}")
-        return _nul(event) or _no_identity(event) or self._objection(event, latest) or event
+        return _nul(event) or _no_identity(event) or self.objection(event, latest) or event
 
     def _convert(self, part: bytes | msgspec.Raw, schema: int) -> Event:
         plain = msgspec.json.decode(part)

@@ -1,12 +1,12 @@
 """The course of a simulation: days, sessions and pages of a block of users, each page a slate of its arm."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from armlift.arm import Arm, Behaviour, Request, Slate
+from armlift.arm import ArmConfig, Behaviour, Request, Slate
 from armlift.days import Calendar
 from armlift.events import request_identity
 from armlift.logs.log import SYNTHETIC_USERS_FROM
@@ -45,13 +45,28 @@ class Page(NamedTuple):
     service: "Service | None"
 
 
+class Answering(Protocol):
+    """What answers: an arm, or whatever asks one."""
+
+    version: str
+
+    @property
+    def config(self) -> ArmConfig:
+        """Give the arm's definition."""
+        ...
+
+    def recommend(self, requests: Sequence[Request]) -> list[Slate]:
+        """Answer requests, one slate each, in their order."""
+        ...
+
+
 class Service(NamedTuple):
     """The arms that answer, in the order of their numbers, and what each adds to the log odds of a click.
 
     `new` tells which arms users are not used to.
     """
 
-    arms: Sequence[Arm]
+    arms: Sequence[Answering]
     added: Floats
     new: npt.NDArray[np.bool_]
 
@@ -192,7 +207,7 @@ class Course:
         return np.take_along_axis(items, order, axis=1)
 
     def _by_arm(
-        self, arm: Arm, users: Users, rows: Ints, now: Ints, mine: Ints, items: Ints,
+        self, arm: Answering, users: Users, rows: Ints, now: Ints, mine: Ints, items: Ints,
         requests: list[Request | None], slates: list[Slate | None],
     ) -> None:  # fmt: skip
         index_of = self.model.world.index_of

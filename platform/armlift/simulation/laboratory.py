@@ -12,7 +12,7 @@ from armlift.experiment import Experiment
 from armlift.hashing import hash_of
 from armlift.simulation.attributes import Population
 from armlift.simulation.calibration import Origin, calibrate
-from armlift.simulation.course import Course, Page, Service, unit_of
+from armlift.simulation.course import Answering, Course, Page, Service, unit_of
 from armlift.simulation.response import ResponseModel
 from armlift.simulation.settings import SimulationSettings
 from armlift.simulation.traffic import APP, NEVER, Traffic
@@ -23,7 +23,7 @@ from armlift.training_mix import Learnt, Mode, histories_for
 Progress = Callable[[int, int], None]
 """Told the user-days done, and those in all."""
 Blocks = Sequence[tuple[Users, Traffic]]
-Nights = Callable[[int, Blocks], Mapping[str, Arm]]
+Nights = Callable[[int, Blocks], Mapping[str, Answering]]
 """Gives the arms that answer on a day of the experiment, when all users have lived through those before."""
 
 
@@ -75,12 +75,13 @@ class Laboratory:
         *,
         settings: SimulationSettings | None = None,
         origin: Origin | None = None,
+        name: str = "simulation",
     ) -> "Laboratory":
         """Calibrate the world of an experiment, or one of other settings and after another origin."""
         model = calibrate(settings or experiment.simulation, origin)
         whose = None if origin is None else origin.identity
         people = population or Population.synthetic()
-        return cls(experiment, model, calendar, size, limit, people, origin=whose)
+        return cls(experiment, model, calendar, size, limit, people, name, whose)
 
     @property
     def settings(self) -> SimulationSettings:
@@ -134,7 +135,7 @@ class Laboratory:
         }
         return PastData(found, self.items, course.start_of(0), hash_of({"simulation": 1, **identity}))
 
-    def service(self, arms: Mapping[str, Arm]) -> Service:
+    def service(self, arms: Mapping[str, Answering]) -> Service:
         """Put arms to service, numbered in their order."""
         planted = self.settings.planted
         return Service(
@@ -145,7 +146,7 @@ class Laboratory:
 
     def run(
         self,
-        arms: Mapping[str, Arm],
+        arms: Mapping[str, Answering],
         traffic_of: Callable[[Users], Traffic],
         *,
         page: Callable[[Users, Traffic, Page], None],
@@ -186,11 +187,11 @@ class Laboratory:
                 if block is not None:
                     block(users, traffic)
 
-    def _retraining(self, arms: Mapping[str, Arm], mode: Mode, course: Course) -> Nights:
+    def _retraining(self, arms: Mapping[str, Answering], mode: Mode, course: Course) -> Nights:
         """Retrain every night, from the second day on."""
         configs = {name: arm.config for name, arm in arms.items()}
 
-        def nights(day: int, blocks: Blocks) -> Mapping[str, Arm]:
+        def nights(day: int, blocks: Blocks) -> Mapping[str, Answering]:
             return self._retrained(configs, blocks, course.start_of(day), mode) if day else arms
 
         return nights

@@ -63,9 +63,9 @@ class Sender(NamedTuple):
             for slot in range(shown):
                 item, when = ids[videos[slot]], ts[slot]
                 if slate is None:
-                    rest: tuple[object, ...] = (0, None, None)
+                    rest: tuple[object, ...] = (0, None, None, False)
                 else:
-                    rest = (slate.steps[slot], slate.scores[slot], slate.propensities[slot])
+                    rest = (slate.steps[slot], slate.scores[slot], slate.propensities[slot], slate.fallback)
                 if slate is not None or IMPRESSION_KIND in past:
                     identity = impression_identity(request_id, item)
                     what = (request_id, unit, name, version, item, slot)

@@ -106,7 +106,8 @@ BAD_SETTINGS = {
         "timezon =",
         10,
         "timezon: unknown key, must be one of artefact_url, dashboard, database_url, default_arm, "
-        "history_limit, holdout, kafka, kinds, lateness, serve, stream_url, timezone (did you mean timezone?)",
+        "history_limit, holdout, kafka, kinds, lateness, serve, stream_url, timezone "
+        "(did you mean timezone?)",
     ),
     "unknown table": ("[holdout]", "[holdut]", 21, "holdut: unknown key, must be one of"),
     "unknown nested key": (

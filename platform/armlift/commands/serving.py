@@ -1,0 +1,70 @@
+"""The command that answers live units: serve."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from armlift.commands.options import DatabaseOption, LabOption, StreamOption, open_lab, say
+
+if TYPE_CHECKING:
+    from armlift.lab import Lab
+
+app = typer.Typer()
+PORT = 8000
+LOCAL = ("127.0.0.1", "::1", "localhost")
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one, which is told.")] = PORT,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also ingest, schedule nights, and show the pages.")
+    ] = False,
+    dashboard_port: Annotated[int, typer.Option(min=1, max=65535, help="Of the pages, with --all.")] = 8501,
+    lab: LabOption = None,
+    database: DatabaseOption = None,
+    stream: StreamOption = None,
+) -> None:
+    """Answer live units over HTTP: recommendations, events, assignments; until stopped."""
+    opened = open_lab(lab, database, stream)
+    _check_host(opened, host)
+    from armlift.api.serve import serve as serve_api
+    from armlift.serving.service import Service
+    from armlift.store.database import open_database
+
+    service = Service(opened, open_database(opened, create=True))
+    with _others(opened, database, stream, dashboard_port if everything else None):
+        serve_api(service, host, port, say=say)
+
+
+def _check_host(lab: "Lab", host: str) -> None:
+    """Refuse to answer whoever can reach this machine without asking for a key."""
+    from armlift.errors import InputError
+
+    if host not in LOCAL and not lab.settings.serve.require_keys:
+        raise InputError(
+            f"--host {host}: answers other machines, so serve.require_keys must be true in "
+            f"{lab.folder / 'armlift.toml'} (make a key with `armlift keys create`)"
+        )
+
+
+def _others(
+    lab: "Lab", database: str | None, stream: str | None, dashboard_port: int | None
+) -> AbstractContextManager[object]:
+    """Run ingester, scheduler and pages beside, where they are asked for."""
+    if dashboard_port is None:
+        return nullcontext()
+    from armlift.serving.children import Children
+
+    here = ["--lab", str(lab.folder)]
+    urls = {"--database": database, "--stream": stream}
+    given = [word for option, url in urls.items() if url is not None for word in (option, url)]
+    base = [] if database is None else ["--database", database]
+    commands = {
+        "ingest": ["ingest", *here, *given],
+        "schedule": ["schedule", *here, *given],
+        "dashboard": ["dashboard", *here, *base, "--port", str(dashboard_port)],
+    }
+    return Children(commands, say=say)
