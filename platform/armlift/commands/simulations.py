@@ -1,5 +1,6 @@
 """The command that lets simulated users meet an experiment's arms: simulate."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ from armlift.commands.options import (
     open_lab,
     open_stream,
     say,
+    write_json,
 )
 from armlift.commands.progress import progress_bar, training_progress
 from armlift.commands.replays import Experiment, HtmlOption, show
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from armlift.simulation.laboratory import Size
 
 app = typer.Typer()
+KEY = "ARMLIFT_API_KEY"
+"""The environment variable that holds a key for --api."""
 
 
 @app.command()
@@ -50,6 +54,10 @@ def simulate(
     videos: Annotated[
         Path | None, typer.Option("--videos", help="With --log: categories and lengths of its videos, CSV.")
     ] = None,
+    api: Annotated[
+        str | None,
+        typer.Option("--api", help="Meet the arms through this API, where the experiment runs; no report."),
+    ] = None,
     html: HtmlOption = None,
     lab: LabOption = None,
     database: DatabaseOption = None,
@@ -65,6 +73,17 @@ def simulate(
         raise InputError("--videos needs --log, whose videos it describes")
     opened = open_lab(lab, database, stream)
     size = Size(users, days, k, seed)
+    if api is not None:
+        for option, given in (
+            ("--truth", truth),
+            ("--attributes", attributes),
+            ("--log", log),
+            ("--html", html),
+        ):
+            if given:
+                raise InputError(f"{option} has no meaning with --api")
+        _play(opened, experiment, size, api, as_json=as_json)
+        return
     report = simulate_users(
         opened, experiment, size, truth=truth, attributes=attributes, logs=log or [], videos=videos
     )
@@ -118,3 +137,22 @@ def simulate_users(
     with open_stream(lab) as stream, progress_bar(f"simulating {experiment}") as tell:
         run = simulation.run(stream, truth=truth, progress=tell)
     return take_report(engine, run, lab.calendar)
+
+
+def _play(lab: "Lab", experiment: str, size: "Size", url: str, *, as_json: bool) -> None:
+    """Let simulated users meet an experiment through an API."""
+    from armlift.client import Client
+    from armlift.simulation.played import Play
+
+    with Client(url, os.environ.get(KEY)) as client:
+        play = Play(lab, lab.experiment(experiment), size, client)
+        with progress_bar(f"playing {experiment}") as tell:
+            played = play.play(tell)
+    if as_json:
+        write_json(played._asdict())
+        return
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(played.fallbacks.items())) or "none"
+    print(f"run {played.run}: {played.requests:,} requests answered, {played.events:,} events sent")
+    print(f"fallbacks: {reasons}")
+    for arm, versions in played.versions.items():
+        print(f"{arm}: {', '.join(versions)}")

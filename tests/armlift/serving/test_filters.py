@@ -1,4 +1,4 @@
-"""Filters: rules over items and units, caps, availability; arms are asked for more where too little is left."""
+"""Filters: rules over items and units, caps, availability; arms are asked for more where little is left."""
 
 from pathlib import Path
 

@@ -1,0 +1,31 @@
+"""An API over real parts, for the tests of this folder."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+from serving_lab import Answering, command, ready, serving, size_of
+from sqlalchemy import Engine
+
+from armlift.client import Client
+from armlift.lab import Lab
+from armlift.store.database import open_database
+
+
+class Api(NamedTuple):
+    """A lab, its database, its API with an ingester beside it, and a client."""
+
+    lab: Lab
+    engine: Engine
+    answering: Answering
+    client: Client
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """Serve a lab whose experiment runs, with an ingester beside; tests take units of their own."""
+    lab = ready(tmp_path_factory.mktemp("served") / "lab", size_of(200, 2))
+    engine = open_database(lab)
+    with command(lab, "ingest"), serving(lab) as answering, Client(answering.url) as client:
+        yield Api(lab, engine, answering, client)
+    engine.dispose()
