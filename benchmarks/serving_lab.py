@@ -5,15 +5,15 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import httpx
 from sqlalchemy import Engine
 
 from armlift import promotions, running
+from armlift.client import Client
 from armlift.experiment import Experiment
 from armlift.lab import Lab, init_lab
 from armlift.promotions import EVERY_EXPERIMENT
@@ -48,6 +48,15 @@ class Answering(NamedTuple):
     def port(self) -> int:
         """Give its port."""
         return int(self.url.rpartition(":")[2])
+
+
+class Api(NamedTuple):
+    """A lab, its database, its API, and a client."""
+
+    lab: Lab
+    engine: Engine
+    answering: Answering
+    client: Client
 
 
 def make_lab(
@@ -140,10 +149,10 @@ def command(lab: Lab, *words: str) -> Iterator[subprocess.Popen[bytes]]:
             process.wait(60)
 
 
-def wait_until(url: str, path: str, text: str, seconds: float = 30.0) -> None:
-    """Wait until an address answers with a text."""
+def wait_for(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+    """Wait until something holds; raises TimeoutError."""
     end = time.monotonic() + seconds
-    while text not in (found := httpx.get(url + path, trust_env=False).text):
+    while not condition():
         if time.monotonic() > end:
-            raise TimeoutError(f"{path} answers {found[:500]}")
+            raise TimeoutError("it did not happen")
         time.sleep(0.05)

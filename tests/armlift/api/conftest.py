@@ -1,24 +1,12 @@
 """An API over real parts, for the tests of this folder."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import pytest
-from serving_lab import Answering, command, ready, serving, size_of
-from sqlalchemy import Engine
+from serving_lab import Api, command, ready, serving, size_of
 
 from armlift.client import Client
-from armlift.lab import Lab
 from armlift.store.database import open_database
-
-
-class Api(NamedTuple):
-    """A lab, its database, its API with an ingester beside it, and a client."""
-
-    lab: Lab
-    engine: Engine
-    answering: Answering
-    client: Client
 
 
 @pytest.fixture(scope="module")

@@ -1,26 +1,16 @@
-"""Slates and assignments over HTTP: the splitter's arms, exposures kept once, retries that are the same call."""
+"""Slates and assignments over HTTP: the splitter's arms, exposures kept once, retries that are one call."""
 
 import time
-from collections.abc import Callable
 
 import httpx
 import pytest
-from serving_lab import NAME
+from serving_lab import NAME, Api, wait_for
 from sqlalchemy import func, select
 
 from armlift.client import ApiError, Client
 from armlift.events import request_identity
 from armlift.splitter import assign
 from armlift.store.tables import exposures, feedback, impressions
-
-from .conftest import Api
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 15) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.05)
 
 
 def count(api: Api, table: object, unit: str) -> int:
