@@ -56,5 +56,8 @@ def _look(service: Service) -> None:
             if isinstance(value, int | float):
                 says = f"{part}: {name.replace('_', ' ')}."
                 service.figures.gauge(f"{part}_{name}", says, float(value))
+    told = service.told
+    service.figures.gauge("attributes_waiting", "Attributes of units yet to be written.", float(told.waiting))
+    service.figures.gauge("attributes_dropped", "Attributes that found no room.", float(told.dropped))
     service.figures.gauge("items", "Items with availability or attributes.", float(len(service.catalogue)))
     service.figures.gauge("ready", "1: nothing is amiss.", float(not service.reasons()))

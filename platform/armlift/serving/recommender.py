@@ -16,6 +16,7 @@ from armlift.serving.batching import Batcher, BusyError
 from armlift.serving.figures import ServeFigures
 from armlift.serving.live import NONE, Live
 from armlift.serving.outbox import Outbox, OutboxFullError
+from armlift.serving.told import ToldAttributes
 from armlift.serving.units import Unit, Units
 from armlift.splitter import Assignment
 from armlift.store.database import DATABASE_ERRORS
@@ -76,9 +77,9 @@ class Recommender:
 
     def __init__(
         self, arms: Arms, units: Units, outbox: Outbox, *, default_arm: str, fallback_arm: str,
-        settings: Serving, codec: Codec, figures: ServeFigures,
+        settings: Serving, codec: Codec, figures: ServeFigures, told: ToldAttributes,
     ) -> None:  # fmt: skip
-        self._arms, self._units, self._outbox = arms, units, outbox
+        self._arms, self._units, self._outbox, self._told = arms, units, outbox, told
         self._default_arm, self._fallback_arm = default_arm, fallback_arm
         self._budget = settings.budget_ms / 1_000
         self._rehearsed = int(settings.rehearsed_fallbacks * (1 << 64))
@@ -213,4 +214,7 @@ class Recommender:
         await asyncio.wrap_future(self._outbox.send([(unit, self._codec.encode([exposure]))]))
         self._units.apply([exposure])
         self._figures.events.labels("exposure").inc()
+        if first:
+            segments = live.running.experiment.analysis.segments
+            self._told.add(run, unit, ts, wanted.context, segments)
         return answer._replace(exposure=exposure)

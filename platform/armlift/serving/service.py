@@ -18,6 +18,7 @@ from armlift.serving.follower import Follower
 from armlift.serving.live import LiveExperiments
 from armlift.serving.outbox import Outbox
 from armlift.serving.recommender import Recommender
+from armlift.serving.told import ToldAttributes
 from armlift.serving.units import Units
 from armlift.streams.opening import stream_opener
 
@@ -45,6 +46,7 @@ class Service:
         self.catalogue = Catalogue(lab, engine)
         self.keys = KeyRing(engine) if self.settings.require_keys else None
         self.units = Units(engine, limit=lab.settings.history_limit, most=self.settings.units_in_memory)
+        self.told = ToldAttributes(engine)
         opener = stream_opener(lab)
         spill_bytes = self.settings.spill_megabytes * 1_000_000
         self.outbox = Outbox(opener, lab.folder / SPILL, most_bytes=spill_bytes)
@@ -71,7 +73,7 @@ class Service:
         self.recommender = Recommender(
             self.arms, self.units, self.outbox,
             default_arm=self.default_arm, fallback_arm=self.fallback_arm,
-            settings=self.settings, codec=self.codec, figures=self.figures,
+            settings=self.settings, codec=self.codec, figures=self.figures, told=self.told,
         )  # fmt: skip
         self._running.callback(self.recommender.close)
         self._running.callback(self.arms.close)
@@ -105,6 +107,8 @@ class Service:
         # What begins last ends first: events come from all the others.
         self.outbox.start()
         self._running.callback(self.outbox.close, FLUSH_SECONDS)
+        self.told.start()
+        self._running.callback(self.told.stop)
         if self.keys is not None:
             self._running.enter_context(self.keys)
         self._running.enter_context(self.live)
