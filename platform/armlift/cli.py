@@ -14,7 +14,18 @@ from importlib.metadata import entry_points
 import typer
 
 from armlift import processes
-from armlift.commands import data, definitions, evaluations, imports, labs, ope, plans, replays, simulations
+from armlift.commands import (
+    data,
+    definitions,
+    evaluations,
+    imports,
+    keys,
+    labs,
+    ope,
+    plans,
+    replays,
+    simulations,
+)
 from armlift.errors import ArmliftError
 
 GROUP = "armlift.commands"
@@ -34,7 +45,7 @@ def build() -> typer.Typer:
     )
     for part in (
         labs.app, definitions.app, replays.app, simulations.app, plans.app, imports.app, evaluations.app,
-        ope.app, data.app,
+        ope.app, data.app, keys.app,
     ):  # fmt: skip
         app.add_typer(part)
     for entry in entry_points(group=GROUP):
