@@ -84,10 +84,15 @@ def _decision(
 
 def check_told(reason: str, by: str) -> None:
     """Check why something is decided, and by whom; raises InputError where either is empty, or too long."""
-    for option, value, most in (("--reason", reason, None), ("--by", by, 200)):
-        if not value.strip() or (most is not None and len(value) > most):
-            allowed = "must not be empty" if most is None else f"must have 1 to {most} characters"
-            raise InputError(f"{option} {value!r}: {allowed}")
+    if not reason.strip():
+        raise InputError(f"--reason {reason!r}: must not be empty")
+    check_by(by)
+
+
+def check_by(by: str) -> None:
+    """Check by whom something is done; raises InputError where that is empty, or over 200 characters."""
+    if not by.strip() or len(by) > 200:
+        raise InputError(f"--by {by!r}: must have 1 to 200 characters")
 
 
 def record(connection: Connection, decision: Decision, done: Mapping[str, Any] | None = None) -> None:

@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_REVISION = "0008"
+SCHEMA_REVISION = "0009"
 """The newest Alembic revision; a test holds it against the migrations."""
 
 metadata = MetaData(
@@ -434,3 +434,37 @@ audit_log = Table(
     Column("details", JSON, nullable=False),
 )
 """What people did that counts, in its order; rows are only ever added."""
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", IDENTITY, primary_key=True, comment="12 hexadecimal digits, a part of the key"),
+    Column("name", NAME, nullable=False),
+    Column("hash", String(64), nullable=False, comment="sha256 of the secret, which is kept nowhere"),
+    Column("scopes", JSON, nullable=False, comment="what it opens"),
+    Column("created", BigInteger, nullable=False),
+    Column("by", NAME, nullable=False),
+    Column("expires", BigInteger, comment="null: never"),
+    Column("revoked", BigInteger, comment="when it ends, or ended, before that; null: it does not"),
+    # One key of a name is the current one, whoever makes and rotates at the same time.
+    Index(
+        "uq_api_keys_name",
+        "name",
+        unique=True,
+        sqlite_where=text("revoked IS NULL"),
+        postgresql_where=text("revoked IS NULL"),
+    ),
+)
+"""Who may ask `armlift serve`, and for what."""
+
+items = Table(
+    "items",
+    metadata,
+    Column("item_id", NAME, primary_key=True),
+    Column("available", Boolean, nullable=False, comment="whether it may be shown"),
+    Column("attributes", JSON, nullable=False, comment="name to text, number or bool"),
+    Column("updated", BigInteger, nullable=False),
+    # Whoever serves asks every few seconds what changed.
+    Index("ix_items_updated", "updated"),
+)
+"""What is known of the catalogue."""
