@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from sqlalchemy import Engine
 
-from armlift.commands.options import open_existing_stream
 from armlift.errors import ArmliftError, StreamError
 from armlift.ingest_status import Status, status
 from armlift.lab import Lab
 from armlift.store.database import reading
+from armlift.streams.opening import open_existing_stream
 from armlift.streams.stream import EventStream
 
 KEPT = 2.0

@@ -11,10 +11,10 @@ from armlift.commands.options import (
     LabOption,
     StreamOption,
     open_lab,
-    open_stream,
     say,
     write_json,
 )
+from armlift.streams.opening import open_stream
 from armlift_pipelines import demo
 
 if TYPE_CHECKING:

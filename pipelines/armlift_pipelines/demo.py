@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from armlift.commands.options import MAX_SEED, open_lab, open_stream, say
+from armlift.commands.options import MAX_SEED, open_lab, say
 from armlift.commands.progress import progress_bar
+from armlift.streams.opening import open_stream
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

@@ -12,8 +12,8 @@ import pytest
 from brokers import Broker
 from sqlalchemy import Engine
 
-from armlift.commands.options import open_stream
 from armlift.lab import Lab, init_lab
+from armlift.streams.opening import open_stream
 from armlift_dashboards import ingest_watch
 from armlift_dashboards.ingest_watch import IngestWatch, Look
 

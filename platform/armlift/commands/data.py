@@ -14,11 +14,11 @@ from armlift.commands.options import (
     LabOption,
     StreamOption,
     open_lab,
-    open_stream,
     say,
     write_json,
 )
 from armlift.commands.progress import progress_bar
+from armlift.streams.opening import open_stream
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

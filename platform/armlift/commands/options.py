@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from armlift.lab import Lab
     from armlift.runs import Run
-    from armlift.settings import KafkaSettings
-    from armlift.streams.stream import EventStream
 
 LabOption = Annotated[
     Path | None, typer.Option("--lab", help="The lab folder; default: the nearest parent with armlift.toml.")
@@ -31,52 +29,6 @@ def open_lab(lab: Path | None, database: str | None = None, stream: str | None =
     from armlift.lab import Lab, find_lab
 
     return Lab(find_lab(lab), database=database, stream=stream)
-
-
-def open_stream(lab: "Lab") -> "EventStream":
-    """Open the lab's event stream, which is made unless it is there."""
-    folder = _stream_folder(lab)
-    if folder is not None:
-        from armlift.streams.embedded import EmbeddedStream
-
-        return EmbeddedStream(folder)
-    # Loaded here alone: kafka-python takes a third of a second.
-    from armlift.streams.kafka import KafkaStream
-
-    return KafkaStream(lab.settings.stream_url, _kafka(lab))
-
-
-def open_existing_stream(lab: "Lab", *, seconds: float) -> "EventStream | None":
-    """Open the lab's event stream as `open_stream` does; None where it is not there yet.
-
-    Brokers that do not answer are waited for at most so many seconds, now and whenever they are asked.
-    """
-    folder = _stream_folder(lab)
-    if folder is not None:
-        from armlift.streams.embedded import EmbeddedStream, is_stream
-
-        return EmbeddedStream(folder) if is_stream(folder) else None
-    from armlift.streams.kafka import KafkaStream
-    from armlift.streams.kafka_cluster import MissingTopicError
-
-    kafka = _kafka(lab).model_copy(update={"create_topic": False})
-    try:
-        return KafkaStream(lab.settings.stream_url, kafka, connect_seconds=seconds, wait_seconds=seconds)
-    except MissingTopicError:
-        return None
-
-
-def _stream_folder(lab: "Lab") -> Path | None:
-    """Give the folder of an embedded stream; None for a topic of Kafka."""
-    scheme, _, folder = lab.settings.stream_url.partition("://")
-    return lab.folder / folder if scheme == "local" else None
-
-
-def _kafka(lab: "Lab") -> "KafkaSettings":
-    kafka = lab.settings.kafka
-    if not kafka.ca_file:
-        return kafka
-    return kafka.model_copy(update={"ca_file": str(lab.folder / kafka.ca_file)})
 
 
 def who(by: str | None) -> str:

@@ -15,12 +15,12 @@ from armlift.commands.options import (
     StreamOption,
     check_html,
     open_lab,
-    open_stream,
     say,
     write_json,
 )
 from armlift.commands.progress import progress_bar, training_progress
 from armlift.commands.replays import Experiment, HtmlOption, show
+from armlift.streams.opening import open_stream
 
 if TYPE_CHECKING:
     from armlift.lab import Lab

@@ -60,12 +60,13 @@ class KafkaWriter:
         self._cluster.check_same(self._producer._metadata)
 
     def close(self) -> None:
-        """Let go of the producer, and of what it has not delivered."""
+        """Let go of the producer, and of what it has not delivered, within a few times `wait_seconds`."""
         if self._sent:
             # Its own close would wait for the broker, and without it leave its thread running.
             self._producer._sender.force_close()
             self._producer._sender.join(self._wait_seconds)
-        self._producer.close()
+        with suppress(KafkaError):  # which tells that time ran out
+            self._producer.close(self._wait_seconds)
 
     def _open(self) -> Any:
         return self._cluster.open(

@@ -12,8 +12,6 @@ import pytest
 from brokers import Broker
 
 from armlift.cli import run
-from armlift.commands.options import open_existing_stream, open_stream
-from armlift.lab import Lab
 from armlift.streams.kafka import KafkaStream
 
 Refused = Callable[..., str]
@@ -128,27 +126,3 @@ def test_kafka_is_loaded_for_its_streams_alone(lab: Path) -> None:
         check=True,
     )
     assert done.stdout.splitlines()[-1] == "False"
-
-
-def test_an_embedded_stream_that_is_not_there_is_not_made(lab: Path) -> None:
-    opened = Lab(lab)
-    folder = lab / "stream"
-    assert open_existing_stream(opened, seconds=1.0) is None
-    assert not folder.exists()
-    with open_stream(opened) as made:
-        found = open_existing_stream(opened, seconds=1.0)
-        assert found is not None
-        with found:
-            assert found.stream_id == made.stream_id
-
-
-def test_a_topic_that_is_not_there_is_not_made(lab: Path, broker: Broker) -> None:
-    opened = Lab(lab, stream=broker.url(f"missing-{uuid4().hex}"))
-    assert opened.settings.kafka.create_topic
-    for _ in range(2):
-        assert open_existing_stream(opened, seconds=10.0) is None
-    with open_stream(opened) as made:
-        found = open_existing_stream(opened, seconds=10.0)
-        assert found is not None
-        with found:
-            assert found.stream_id == made.stream_id

@@ -11,7 +11,6 @@ from playwright.sync_api import Page, expect
 from sqlalchemy import Engine, insert
 from streamlit.testing.v1 import AppTest
 
-from armlift.commands.options import open_stream
 from armlift.experiment import Experiment
 from armlift.ingesters import Heartbeat
 from armlift.lab import Lab
@@ -19,6 +18,7 @@ from armlift.runs import LIVE, Run, begin
 from armlift.snapshots import Snapshot, keep
 from armlift.store import tables
 from armlift.store.database import open_database, writing
+from armlift.streams.opening import open_stream
 
 Shown = Callable[..., AppTest]
 Told = Callable[[AppTest], str]
