@@ -6,8 +6,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from armlift.errors import InputError
-from armlift.serving.outbox import OutboxFullError
 from armlift.serving.recommender import UnavailableError
+from armlift.serving.waiting import OutboxFullError
 
 CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 415: "unsupported_media_type"}
 

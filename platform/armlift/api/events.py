@@ -33,8 +33,8 @@ from armlift.events import (
     impression_identity,
 )
 from armlift.serving.live import LiveExperiments
-from armlift.serving.outbox import OutboxFullError
 from armlift.serving.service import Service
+from armlift.serving.waiting import OutboxFullError
 
 
 def routes(service: Service) -> APIRouter:

@@ -15,9 +15,10 @@ from armlift.serving.arms import Arms, Key, Served
 from armlift.serving.batching import Batcher, BusyError
 from armlift.serving.figures import ServeFigures
 from armlift.serving.live import NONE, Live
-from armlift.serving.outbox import Outbox, OutboxFullError
+from armlift.serving.outbox import Outbox
 from armlift.serving.told import ToldAttributes
 from armlift.serving.units import Unit, Units
+from armlift.serving.waiting import OutboxFullError
 from armlift.splitter import Assignment
 from armlift.store.database import DATABASE_ERRORS
 
