@@ -20,7 +20,7 @@ def routes(service: Service) -> APIRouter:
     def post_items(batch: Annotated[ItemBatch, Body(openapi_examples=ITEMS)]) -> Accepted:
         """Tell items as they are now; slates follow within a second."""
         now = time.time_ns() // 1_000_000
-        rows = [items.ItemRow(one.item_id, one.available, dict(one.attributes), now) for one in batch.items]
+        rows = [items.Item(one.item_id, one.available, dict(one.attributes), now) for one in batch.items]
         with writing(service.engine) as connection:
             items.put(connection, rows)
         service.catalogue.refresh()
