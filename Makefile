@@ -6,7 +6,7 @@ ONLY ?=
 LAB ?= demo
 PORT ?= 8501
 
-.PHONY: demo dashboard test lint format bench soak screenshots clean
+.PHONY: demo dashboard test lint format audit bench soak screenshots clean
 
 demo: .venv/installed
 	$(BIN)/armlift demo --lab $(LAB)
@@ -27,6 +27,10 @@ lint: .venv/installed-dev
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Known vulnerabilities of what is installed; where the index knows of none, or is away, a line says so.
+audit: .venv/installed-dev
+	$(BIN)/python .ci/audit
 
 bench: .venv/installed-bench
 	$(BIN)/python benchmarks/run.py $(ONLY)

@@ -19,6 +19,7 @@ from armlift.commands import (
     definitions,
     evaluations,
     imports,
+    items,
     keys,
     labs,
     ope,
@@ -46,7 +47,7 @@ def build() -> typer.Typer:
     )
     for part in (
         labs.app, definitions.app, replays.app, simulations.app, plans.app, imports.app, evaluations.app,
-        ope.app, data.app, serving.app, keys.app,
+        ope.app, data.app, serving.app, keys.app, items.app,
     ):  # fmt: skip
         app.add_typer(part)
     for entry in entry_points(group=GROUP):

@@ -61,7 +61,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     for command in (
         "init", "demo", "schema", "db", "arm", "experiment", "explain", "replay", "report", "train",
-        "evaluate", "generate", "ingest", "import", "power", "aa", "keys",
+        "evaluate", "generate", "ingest", "import", "power", "aa", "keys", "items",
     ):  # fmt: skip
         assert f" {command} " in out
 
