@@ -17,8 +17,9 @@ DESCRIPTION = """Recommendations by the arms of running experiments, and the eve
 A request is answered by the unit's arm; its first meeting with it is kept as an exposure. What was shown and
 what the unit did comes back as events, which are the same however often they are sent.
 """
+OPEN = ("/healthz", "/readyz", "/openapi.json")
+"""What anybody may ask."""
 _SCOPES = {
-    "/v1/recommend": "recommend",
     "/v1/events": "events",
     "/v1/assignments": "assignments",
     "/v1/items": "items",
@@ -57,10 +58,12 @@ def make_app(service: Service) -> FastAPI:
 
 
 def scope_of(method: str, path: str) -> str | None:
-    """Name the scope a request needs; None where anybody may ask."""
+    """Name the scope a request needs, also one for what there is not; None where anybody may ask."""
+    if path in OPEN:
+        return None
     if path.startswith("/v1/experiments"):
         return "experiments" if method == "POST" else "assignments"
-    return next((scope for prefix, scope in _SCOPES.items() if path.startswith(prefix)), None)
+    return next((scope for prefix, scope in _SCOPES.items() if path.startswith(prefix)), "recommend")
 
 
 class Measured:
