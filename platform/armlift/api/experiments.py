@@ -30,6 +30,8 @@ def routes(service: Service) -> APIRouter:
 
     def change(name: str, action: Callable[[Connection], RunningExperiment]) -> ExperimentAnswer:
         if name not in service.live.all:
+            service.live.refresh()
+        if name not in service.live.all:
             raise RefusedError(404, "not_found", f"experiment {name!r} was not started")
         with writing(service.engine) as connection:
             made = action(connection)
