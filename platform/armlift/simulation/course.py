@@ -210,7 +210,11 @@ class Course:
         return Request(identity, unit, ts, self._k, history, attributes=users.attributes[row])
 
     def _remember(self, users: Users, rows: Ints, items: Ints, response: Response) -> None:
-        """Write down what users did, item by item, as their arms will be told."""
+        """Write down what users did, item by item, as their arms will be told.
+
+        What is done with an item is of one moment, and stands in the order of the kinds' names, as it does in
+        a history that is read from the database.
+        """
         ids, histories = self.model.world.ids, users.histories
         row, slot = np.nonzero(response.shown)
         columns = (
@@ -220,15 +224,15 @@ class Course:
         for who, video, ts, click, long_view, play, action in zip(
             *(column.tolist() for column in columns), strict=True
         ):
-            item, did = ids[video], histories[who].append
-            if click:
-                did(Behaviour(item, "click", 1.0, ts))
-                if long_view:
-                    did(Behaviour(item, "long_view", 1.0, ts))
+            done = [("click", 1.0)] if click else []
+            if long_view:
+                done.append(("long_view", 1.0))
             if play:
-                did(Behaviour(item, "play", play, ts))
+                done.append(("play", play))
             if action >= 0:
-                did(Behaviour(item, ACTIONS[action], 1.0, ts))
+                done.append((ACTIONS[action], 1.0))
+            for kind, value in sorted(done):
+                histories[who].append(Behaviour(ids[video], kind, value, ts))
 
 
 def unit_of(user: int) -> str:
