@@ -109,12 +109,16 @@ class EmbeddedStream(EventStream):
         finally:
             self._buffered = sum(writer.buffered for writer in self._writers)
 
-    def subscribe(self, group: str, on_assign: OnPartitions, on_revoke: OnPartitions) -> None:
+    def subscribe(
+        self, group: str, on_assign: OnPartitions, on_revoke: OnPartitions, *, alone: bool = False
+    ) -> None:
         """Join a group; the first `poll` takes the partitions that have no owner."""
         self._check_open()
         if self._member is not None:
             raise StreamError(f"{self._folder}: already subscribed as group {self._member.name!r}")
-        self._member = GroupMember(self._folder, group, self._layout.partitions, self._claim_seconds)
+        self._member = GroupMember(
+            self._folder, group, self._layout.partitions, self._claim_seconds, alone=alone
+        )
         self._on_assign = on_assign
         self._on_revoke = on_revoke
 
@@ -201,13 +205,15 @@ class EmbeddedStream(EventStream):
         return records
 
     def _leave(self) -> None:
-        owned = self._owned()
-        if not owned:
+        if self._member is None:
             return
+        owned = self._member.owned
         try:
-            self._on_revoke(owned)
+            if owned:
+                self._on_revoke(owned)
         finally:
             self._let_go(owned)
+            self._member.close()
 
     def _let_go(self, partitions: list[Partition]) -> None:
         for partition in partitions:

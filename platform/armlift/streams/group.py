@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -13,12 +14,16 @@ class GroupMember:
     """Owns partitions by locks on files, which the operating system takes back when the process dies.
 
     Whoever comes first owns everything; others wait for what is let go. `claim` looks at most once every
-    `interval` seconds.
+    `interval` seconds. The locks of a member that is `alone`, as no other will ever be in its group, are
+    removed with it; those of others stay, as a lock that is removed and made again could have two owners.
     """
 
-    def __init__(self, folder: Path, group: str, partitions: int, interval: float) -> None:
+    def __init__(
+        self, folder: Path, group: str, partitions: int, interval: float, *, alone: bool = False
+    ) -> None:
         check_group(group)
         self.name = group
+        self._alone = alone
         self._folder = folder / "groups" / group
         self._partitions = partitions
         self._interval = interval
@@ -57,3 +62,9 @@ class GroupMember:
         """Let go of partitions."""
         for partition in partitions:
             os.close(self._locks.pop(partition))
+
+    def close(self) -> None:
+        """Let go of every partition for good."""
+        self.release(self.owned)
+        if self._alone:
+            shutil.rmtree(self._folder, ignore_errors=True)

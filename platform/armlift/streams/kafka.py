@@ -72,8 +72,13 @@ class KafkaStream(EventStream):
         if self._writer is not None:
             self._writer.flush()
 
-    def subscribe(self, group: str, on_assign: OnPartitions, on_revoke: OnPartitions) -> None:
-        """Join a consumer group; partitions come and go in `poll`, those that stay are read on meanwhile."""
+    def subscribe(
+        self, group: str, on_assign: OnPartitions, on_revoke: OnPartitions, *, alone: bool = False
+    ) -> None:
+        """Join a consumer group; partitions come and go in `poll`, those that stay are read on meanwhile.
+
+        Brokers forget a group that has neither members nor positions, also where nobody was `alone` in it.
+        """
         self._check_open()
         if self._reader is not None:
             raise StreamError(f"{self._url}: already subscribed as group {self._reader.group!r}")

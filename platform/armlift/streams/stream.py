@@ -106,13 +106,16 @@ class EventStream(ABC):
         """
 
     @abstractmethod
-    def subscribe(self, group: str, on_assign: OnPartitions, on_revoke: OnPartitions) -> None:
+    def subscribe(
+        self, group: str, on_assign: OnPartitions, on_revoke: OnPartitions, *, alone: bool = False
+    ) -> None:
         """Join a group of readers, once per object; the callbacks run inside `poll` and `close` only.
 
         `on_assign` gets the partitions newly owned and may `seek` in them; one it does not seek begins at its
         beginning. `on_revoke` gets partitions this object gives up or has lost already, so whatever it
         commits must be refused by the database when another owner was there first. What a callback raises,
-        `poll` or `close` raises; after that only `close` is left to do.
+        `poll` or `close` raises; after that only `close` is left to do. Whoever is `alone` in a group, as no
+        other object ever joins it, leaves nothing of it behind.
 
         Raises InputError for a group that is not 1 to 100 letters, digits, dots, dashes or underscores (no
         dot first), StreamError when already subscribed.
