@@ -95,6 +95,8 @@ class Service:
     def reasons(self) -> list[str]:
         """Say what is amiss."""
         found = [f"experiments: {self.live.failure}"] if self.live.failure else []
+        if self.live.read and not self.live.all:
+            found.append("no experiment was started; `armlift experiment start NAME` starts one")
         found += [f"items: {self.catalogue.failure}"] if self.catalogue.failure else []
         found += list(dict.fromkeys(self.arms.missing.values()))
         found += [f"arm {name}: {line}" for name, line in self.arms.failures.items()]
