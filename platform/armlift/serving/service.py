@@ -97,6 +97,8 @@ class Service:
     def reasons(self) -> list[str]:
         """Say what is amiss."""
         found = [f"experiments: {self.live.failure}"] if self.live.failure else []
+        if self.live.read and not self.live.all:
+            found.append("no experiment was started; `armlift experiment start NAME` starts one")
         found += [f"items: {self.catalogue.failure}"] if self.catalogue.failure else []
         arms = self.arms.standing
         found += list(dict.fromkeys(arms.missing.values()))
