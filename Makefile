@@ -5,11 +5,18 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ONLY ?=
 LAB ?= demo
 PORT ?= 8501
+API_PORT ?= 8000
 
-.PHONY: demo dashboard test lint format audit bench soak screenshots clean
+.PHONY: demo serve dashboard test lint format audit bench soak screenshots clean
 
 demo: .venv/installed
 	$(BIN)/armlift demo --lab $(LAB)
+
+# The API of a lab, its ingester, scheduler and pages, until stopped. `demo` is made so that it can answer; labs of your
+# own are left as they are.
+serve: .venv/installed
+	$(if $(filter demo,$(LAB)),$(BIN)/armlift demo --live --lab $(LAB))
+	$(BIN)/armlift serve --all --lab $(LAB) --port $(API_PORT) --dashboard-port $(PORT)
 
 # The pages of a lab, until stopped.
 dashboard: .venv/installed

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from armlift.commands.options import MAX_SEED, open_lab, say
+from armlift.commands.options import MAX_SEED, now, open_lab, say
 from armlift.commands.progress import progress_bar
 from armlift.streams.opening import open_stream
 
@@ -31,16 +31,28 @@ def demo(
     log: Annotated[
         bool, typer.Option("--log", help="Generate a log, and replay it through `baselines` instead.")
     ] = False,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live", help="Only make ready what `armlift serve` answers from: an experiment that runs."
+        ),
+    ] = False,
 ) -> None:
     """Show the whole loop: a lab, nights, simulated users who meet its arms, the lift and the true one."""
     from armlift.commands.replays import show
+    from armlift.errors import InputError
     from armlift.lab import init_lab
     from armlift.settings import FILE
 
+    if live and log:
+        raise InputError("--log has no meaning with --live")
     if not (lab / FILE).exists():
         init_lab(lab)
         say(f"made the lab {lab}")
     opened = open_lab(lab)
+    if live:
+        _start(opened)
+        return
     if log:
         show(_replay_generated(opened, users, days, seed), as_json=False)
         name = "baselines"
@@ -51,6 +63,19 @@ def demo(
     say(f"\nlook again:    armlift report {name} --lab {lab}")
     say(f"the pages:     armlift dashboard --lab {lab}")
     say(f"your own log:  armlift replay baselines --lab {lab} --log FILE")
+
+
+def _start(lab: "Lab") -> None:
+    """Start an experiment whose arms can answer, and say what to do with it."""
+    from armlift.commands.running import line_of
+    from armlift.store.database import open_database
+    from armlift_pipelines import live_demo
+
+    with progress_bar(f"preparing {live_demo.NAME}") as tell:
+        started = live_demo.start(lab, open_database(lab, create=True), now=now(), progress=tell)
+    print(line_of(lab, started))
+    say(f"answer live:   armlift serve --all --lab {lab.folder}")
+    say(f"play users:    armlift simulate {live_demo.NAME} --lab {lab.folder} --days 1 --api URL")
 
 
 def _rehearse(lab: "Lab", users: int, days: int, seed: int) -> None:

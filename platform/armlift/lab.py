@@ -19,6 +19,8 @@ from armlift.experiment import Experiment
 from armlift.metric import METRICS, Metric, Metrics, measures
 from armlift.nightly import FILE as NIGHTLY_FILE
 from armlift.nightly import Nightly
+from armlift.serving.filters import FILE as SERVING_FILE
+from armlift.serving.filters import FilterFile, read_filters
 from armlift.settings import (
     FILE,
     PREFIX,
@@ -89,6 +91,11 @@ class Lab:
             if name not in known:
                 raise source.error(("experiments", index), f"{name!r} {choices(name, known)}")
         return found
+
+    @cached_property
+    def filters(self) -> FilterFile:
+        """Read `serving.yaml`; nothing is filtered where it is not there."""
+        return read_filters(self.folder)
 
     def nightly_error(self, location: Location, text: str) -> InputError:
         """Build the error of a key of `nightly.yaml` that only whoever uses it can judge."""
@@ -255,7 +262,7 @@ def find_lab(given: Path | None) -> Path:
 
 
 def init_lab(folder: Path) -> list[Path]:
-    """Make a lab with the stock arms, metrics, experiments and nights; existing files are refused.
+    """Make a lab with the stock arms, metrics, experiments, nights and filters; existing files are refused.
 
     Returns the files made.
     """
@@ -265,7 +272,7 @@ def init_lab(folder: Path) -> list[Path]:
     texts = {f"arms/{name}.yaml": text for name, text in stock_arms().items()}
     for name in EXPERIMENTS:
         texts[f"experiments/{name}.yaml"] = (stock / f"{name}.yaml").read_text(encoding="utf-8")
-    for name in (METRICS_FILE, NIGHTLY_FILE):
+    for name in (METRICS_FILE, NIGHTLY_FILE, SERVING_FILE):
         texts[name] = (stock / name).read_text(encoding="utf-8")
     texts |= {f"{SCHEMAS}/{name}": text for name, text in _schema_texts().items()}
     # The last file makes the folder a lab, so that an init that was broken off can be done again.
@@ -291,11 +298,12 @@ def stock_arms() -> dict[str, str]:
 
 
 def schemas() -> dict[str, dict[str, object]]:
-    """Give the JSON Schema of every kind of definition: experiments, metrics, nights, settings, arms."""
+    """Give the JSON Schema of every kind of definition: experiments, metrics, nights, filters, settings, arms."""
     found = {
         "experiment": Experiment.model_json_schema(),
         "metrics": METRICS.json_schema(),
         "nightly": Nightly.model_json_schema(),
+        "serving": FilterFile.model_json_schema(),
         "armlift": SettingsFile.model_json_schema(),
     }
     for model, kind in sorted(arm_classes().items()):

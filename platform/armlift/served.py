@@ -12,7 +12,7 @@ from armlift.arm import Arm, new_arm
 from armlift.artefacts import load_artefact
 from armlift.errors import ArmliftError, InputError, StoreError
 from armlift.lab import Lab
-from armlift.promotions import EVERY_EXPERIMENT, promoted
+from armlift.promotions import EVERY_EXPERIMENT, history, promoted
 from armlift.prompted import PromptReader, with_prompts
 from armlift.store.database import DATABASE_ERRORS
 
@@ -146,12 +146,24 @@ class ServedArms:
     def _defined(self, name: str) -> _Serving:
         """Make an arm that is trained elsewhere of its definition."""
         if self._lab.nightly.of_arm(name).steps:
-            scopes = " or ".join(self._scopes())
-            raise InputError(
-                f"arm {name}: has no promoted version in scope {scopes}; `armlift nightly`, or "
-                f"`armlift arm promote {name} --version V`, promotes one"
-            )
+            raise self._unpromoted(name)
         return _Serving(new_arm(self._lab.arm(name)), None)
+
+    def _unpromoted(self, name: str) -> InputError:
+        """Say that nothing serves for an arm, and which command helps."""
+        scopes = self._scopes()
+        with self._engine.connect() as connection:
+            rows = [row for row in history(connection, name) if row.scope in scopes]
+        waiting = next((row for row in rows if row.state == "candidate"), None)
+        if waiting is None:
+            says = (
+                f"`armlift train {name} --log FILE --until TIME` makes one, `armlift arm promote {name} "
+                f"--version V` promotes it; `armlift nightly` does both"
+            )
+        else:
+            scope = "" if waiting.scope == EVERY_EXPERIMENT else f" --scope {waiting.scope}"
+            says = f"`armlift arm promote {name} --version {waiting.version}{scope}` promotes one"
+        return InputError(f"arm {name}: has no promoted version in scope {' or '.join(scopes)}; {says}")
 
     def _renew(self, name: str) -> bool:
         """Put a newer version of an arm in place; tells whether there was one that could be loaded."""

@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from armlift.arm import arm_classes
 from armlift.errors import InputError
 from armlift.lab import Lab, find_lab, init_lab, schemas, stock_arms
+from armlift.serving.filters import FilterFile
 from armlift.splitter import Holdout, Split, assign
 from armlift.yamlfile import read_toml, read_yaml
 
@@ -53,11 +54,12 @@ def test_a_stock_lab_reads(folder: Path) -> None:
         assert set(lab.metrics_of(experiment)) <= set(lab.metrics)
     for name in lab.arm_names():
         assert lab.arm(name).name == name
+    assert lab.filters == FilterFile()
 
 
 def test_every_definition_meets_the_schema_it_points_at(folder: Path) -> None:
     found = definitions(folder)
-    assert len(found) == 5 + len(arm_classes())
+    assert len(found) == 6 + len(arm_classes())
     for path in found:
         schema_of(path).validate(data_of(path))
 

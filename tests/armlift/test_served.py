@@ -326,8 +326,18 @@ def test_where_its_own_version_is_broken_that_of_all_serves_until_it_is_mended(
 
 @sqlite_only
 def test_where_nothing_is_promoted_the_first_use_says_so(lab: Lab, engine: Engine) -> None:
+    says = (
+        "`armlift train mine --log FILE --until TIME` makes one, `armlift arm promote mine --version V` "
+        "promotes it; `armlift nightly` does both"
+    )
+    with pytest.raises(InputError) as caught:
+        ServedArms(lab, engine).arm("mine")
+    assert str(caught.value) == f"arm mine: has no promoted version in scope *; {says}"
+    popular(lab, engine, 5, "other")
+    with pytest.raises(InputError, match=r"arm promote mine --version \w+ --scope other` promotes one"):
+        ServedArms(lab, engine, experiment="other").arm("mine")
     version = popular(lab, engine, 3)
-    says = "`armlift nightly`, or `armlift arm promote mine --version V`, promotes one"
+    says = f"`armlift arm promote mine --version {version}` promotes one"
     with pytest.raises(InputError) as caught:
         ServedArms(lab, engine).arm("mine")
     assert str(caught.value) == f"arm mine: has no promoted version in scope *; {says}"

@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
+import httpx
 import pytest
 from demos import Demo
+from serving_lab import serving
 
 from armlift.cli import run
+from armlift.client import Client
+from armlift.lab import Lab
 
 
 def test_demo_ends_with_the_verdict_and_the_truth(demo: Demo, capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,3 +44,25 @@ def test_demo_replays_a_generated_log_if_asked(tmp_path: Path, capsys: pytest.Ca
     assert again == out
     assert "made" not in err
     assert log.stat().st_mtime_ns == written
+
+
+def test_demo_live_makes_a_lab_that_answers_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["demo", "--live", "--lab", str(tmp_path / "demo")]
+    assert run(words) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("experiment related: running, version 1, run live, phase 0 from ")
+    assert f"armlift serve --all --lab {tmp_path / 'demo'}" in err
+    assert run(words) == 0
+    assert capsys.readouterr().out == out
+    assert run([*words, "--log"]) == 2
+    assert capsys.readouterr().err == "armlift: --log has no meaning with --live\n"
+    lab = Lab(tmp_path / "demo")
+    with serving(lab) as answering, Client(answering.url) as client:
+        assert httpx.get(f"{answering.url}/readyz", trust_env=False).json() == {"status": "ok", "reasons": []}
+        answers = [client.recommend(f"u{number}", experiment="related") for number in range(20)]
+    assert {(one.arm, one.fallback, len(one.items)) for one in answers} == {
+        ("popularity", None, 10),
+        ("covisitation", None, 10),
+    }

@@ -52,15 +52,27 @@ def list_arms(lab: LabOption = None, as_json: JsonOption = False) -> None:
 
 @experiment.command("check")
 def check_experiments(names: Names = None, lab: LabOption = None) -> None:
-    """Check experiments against the lab's arms, metrics and layers."""
+    """Check experiments against the lab's arms, metrics and layers; without names also nights and filters."""
     opened = open_lab(lab)
     checked = [_checked(opened, name) for name in names or opened.experiment_names()]
+    files = [] if names else _checked_files(opened)
     if not checked:
         say(f"{opened.folder}: has no experiments to check")
     for found in checked:
         print(f"experiment {found.name}: fine ({', '.join(found.arms)}; control {found.control})")
         for doubt in doubts_of(found):
             say(f"experiment {found.name}: {doubt}")
+    for file in files:
+        print(f"{file}: fine")
+
+
+def _checked_files(lab: "Lab") -> list[str]:
+    """Check the files of nights and filters, and name those that are there."""
+    from armlift.nightly import FILE as NIGHTLY
+    from armlift.serving.filters import FILE as SERVING
+
+    read = {NIGHTLY: lab.nightly, SERVING: lab.filters}
+    return [file for file in read if (lab.folder / file).is_file()]
 
 
 def _checked(lab: "Lab", name: str) -> "Experiment":

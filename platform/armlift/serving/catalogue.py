@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 
 from armlift import items
 from armlift.lab import Lab
-from armlift.serving.filters import Filters, Item, read_filters
+from armlift.serving.filters import Filters, Item
 from armlift.store.database import DATABASE_ERRORS
 
 CHECK_EVERY = 1.0
@@ -22,7 +22,7 @@ class Catalogue:
 
     def __init__(self, lab: Lab, engine: Engine, *, check_every: float = CHECK_EVERY) -> None:
         self._engine, self._check_every = engine, check_every
-        self._file = read_filters(lab.folder)
+        self._file = lab.filters
         self._items: dict[str, Item] = {}
         self._until = 0
         self._stopped = threading.Event()

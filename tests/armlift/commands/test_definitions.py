@@ -34,6 +34,8 @@ def test_stock_definitions_are_fine(lab: Path, capsys: pytest.CaptureFixture[str
     assert out.splitlines() == [
         *(f"arm {name}: fine" for name in NAMES),
         "experiment baselines: fine (popularity, covisitation, random; control popularity)",
+        "nightly.yaml: fine",
+        "serving.yaml: fine",
     ]
     assert err == ""
     assert {"covisitation", "popularity", "random"} <= {*NAMES}
@@ -452,6 +454,8 @@ def test_a_lab_without_definitions(lab: Path, refused: Refused, capsys: pytest.C
     assert run(["arm", "check", "--lab", str(lab)]) == 0
     assert capsys.readouterr() == ("", f"{lab}: has no arms to check\n")
     shutil.rmtree(lab / "experiments")
+    for file in ("nightly.yaml", "serving.yaml"):
+        (lab / file).unlink()
     assert run(["experiment", "check", "--lab", str(lab)]) == 0
     assert capsys.readouterr() == ("", f"{lab}: has no experiments to check\n")
 
@@ -459,6 +463,19 @@ def test_a_lab_without_definitions(lab: Path, refused: Refused, capsys: pytest.C
 def test_nothing_is_called_fine_before_all_is(lab: Path, edit: Edit, refused: Refused) -> None:
     edit("arms/random.yaml", "seed: 0", "seed: -1")
     assert "arms/random.yaml:" in refused("arm", "check", "--lab", lab)
+
+
+def test_nights_and_filters_are_checked_with_all_experiments(
+    lab: Path, edit: Edit, refused: Refused, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = edit("serving.yaml", "filters: []", 'filters:\n  - {name: adults, hide: "rated =="}')
+    says = f"{place(path, 'name: adults')}: filters.0.hide: "
+    assert refused("experiment", "check", "--lab", lab).startswith(says)
+    assert run(["experiment", "check", "baselines", "--lab", str(lab)]) == 0
+    edit("serving.yaml", "rated ==", "rated == 18")
+    edit("nightly.yaml", "run: live", "run: LIVE")
+    assert refused("experiment", "check", "--lab", lab).startswith(f"{lab}/nightly.yaml:")
+    capsys.readouterr()
 
 
 def test_check_finds_a_default_arm_that_is_none(
@@ -480,7 +497,8 @@ def test_check_warns_of_an_arm_that_no_unit_meets(
     edit(DEMO, "random: 1", "random: 0")
     assert run(["experiment", "check", "--lab", str(lab)]) == 0
     out, err = capsys.readouterr()
-    assert out == "experiment baselines: fine (popularity, covisitation, random; control popularity)\n"
+    fine = "experiment baselines: fine (popularity, covisitation, random; control popularity)"
+    assert out.splitlines() == [fine, "nightly.yaml: fine", "serving.yaml: fine"]
     assert err == "experiment baselines: arm random has weight 0 in every phase, no unit meets it\n"
     later = "{start: 2022-04-20, traffic: 0, weights: {popularity: 0, covisitation: 0, random: 1}}"
     edit(DEMO, PHASE, f"  - traffic: 0\n  - {later}")

@@ -255,6 +255,7 @@ def test_written_schemas_are_json(lab: Path) -> None:
         "metrics",
         "armlift",
         "nightly",
+        "serving",
         *(f"arm-{model}" for model in arm_classes()),
     }
     assert "arm-popularity" in names
