@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 
@@ -71,6 +72,20 @@ class Server:
             self._process.send_signal(number)
             self._process.wait(30)
             self._process = None
+
+    def pause(self) -> None:
+        """Let none of its processes go on: it takes connections, and answers nobody."""
+        self._tell(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let them go on."""
+        self._tell(signal.SIGCONT)
+
+    def _tell(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        main = psutil.Process(self._process.pid)
+        for one in (main, *main.children(recursive=True)):
+            one.send_signal(number)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from armlift.errors import ArmliftError, InputError, StoreError
 from armlift.lab import Lab
 from armlift.promotions import EVERY_EXPERIMENT, history, promoted
 from armlift.prompted import PromptReader, with_prompts
-from armlift.store.database import DATABASE_ERRORS
+from armlift.store.database import DATABASE_ERRORS, told
 
 CHECK_EVERY = 5.0
 """Seconds between two looks for a newer version."""
@@ -227,7 +227,7 @@ class ServedArms:
         self._tell(name, error)
 
     def _tell(self, name: str, error: Exception) -> None:
-        line = " ".join(str(error).split())
+        line = told(error)
         with self._telling:
             news = self._failures.get(name) != line
             self._failures[name] = line

@@ -1,14 +1,20 @@
 """Errors of the API: one line of JSON, as the command line has one line of text."""
 
+import logging
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
 from armlift.errors import InputError
 from armlift.serving.recommender import UnavailableError
 from armlift.serving.waiting import OutboxFullError
+from armlift.store.database import told
 
+logger = logging.getLogger("armlift.api")
 CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 415: "unsupported_media_type"}
 
 
@@ -44,6 +50,13 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(UnavailableError)
     async def unavailable(_request: Request, error: UnavailableError) -> JSONResponse:
         return answer(503, "unavailable", str(error), {"Retry-After": "1"})
+
+    @app.exception_handler(OperationalError)
+    @app.exception_handler(InterfaceError)
+    @app.exception_handler(PoolTimeoutError)
+    async def away(request: Request, error: Exception) -> JSONResponse:
+        logger.warning("%s %s: the database: %s", request.method, request.url.path, told(error))
+        return answer(503, "unavailable", "the database does not answer", {"Retry-After": "1"})
 
     @app.exception_handler(OutboxFullError)
     async def full(_request: Request, error: OutboxFullError) -> JSONResponse:

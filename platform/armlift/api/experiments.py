@@ -21,7 +21,7 @@ BY = "api"
 """Who changes an experiment where no keys are asked for."""
 Told = Annotated[Reason, Body(openapi_examples=REASON)]
 _NAME = Path(description="The experiment.")
-_ERRORS = (401, 403, 404, 413, 422, 429)
+_ERRORS = (401, 403, 404, 413, 422, 429, 503)
 
 
 def routes(service: Service) -> APIRouter:
@@ -39,12 +39,12 @@ def routes(service: Service) -> APIRouter:
         return stands(made)
 
     @router.get("", responses=errors(401, 403, 429))
-    def experiments() -> ExperimentsAnswer:
+    async def experiments() -> ExperimentsAnswer:
         """List all experiments that were ever started."""
         return ExperimentsAnswer(experiments=[stands(one.running) for one in service.live.all.values()])
 
     @router.get("/{name}", responses=errors(401, 403, 404, 422, 429))
-    def experiment(name: Annotated[Name, _NAME]) -> ExperimentAnswer:
+    async def experiment(name: Annotated[Name, _NAME]) -> ExperimentAnswer:
         """Tell how an experiment stands."""
         found = service.live.all.get(name)
         if found is None:

@@ -16,7 +16,7 @@ def routes(service: Service) -> APIRouter:
     """Make the route."""
     router = APIRouter(prefix="/v1", tags=["items"])
 
-    @router.post("/items", responses=errors(401, 403, 413, 422, 429))
+    @router.post("/items", responses=errors(401, 403, 413, 422, 429, 503))
     def post_items(batch: Annotated[ItemBatch, Body(openapi_examples=ITEMS)]) -> Accepted:
         """Tell items as they are now; slates follow within a second."""
         now = time.time_ns() // 1_000_000

@@ -26,8 +26,13 @@ def routes(service: Service) -> APIRouter:
 
     @router.get("/readyz", responses={503: {"model": Health, "description": "It cannot answer yet."}})
     async def readyz() -> Response:
-        """Say whether it can answer; `degraded`, and why, where it can but something is amiss."""
+        """Say whether it can answer; `degraded`, and why, where it can but something is amiss.
+
+        Where keys are asked for, anybody learns which part it is, and the log has the rest.
+        """
         reasons = service.reasons()
+        if service.keys is not None:
+            reasons = list(dict.fromkeys(reason.partition(":")[0] for reason in reasons))
         if not service.live.read:
             return _health("unavailable", ["experiments were not read yet", *reasons], 503)
         return _health("degraded" if reasons else "ok", reasons, 200)

@@ -14,7 +14,7 @@ _WHY = {
     413: "More than may come at once.",
     422: "Something is wrong: where, the value, and what is allowed.",
     429: "Too much at once, or no room to keep more; Retry-After says when to come again.",
-    503: "Neither the arm nor the fallback can answer.",
+    503: "Neither the arm nor the fallback can answer, or the database does not.",
 }
 _CODES = {
     401: "unauthorized", 403: "forbidden", 404: "not_found", 413: "too_large",

@@ -1,5 +1,6 @@
 """The arms that answer: promoted versions by experiment, loaded before anybody asks, behind the filters."""
 
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -11,8 +12,9 @@ from armlift.errors import ArmliftError
 from armlift.lab import Lab
 from armlift.served import ServedArms
 from armlift.serving.filters import Filters
-from armlift.store.database import DATABASE_ERRORS
+from armlift.store.database import DATABASE_ERRORS, told
 
+logger = logging.getLogger("armlift.serve")
 Key = tuple[str | None, str]
 """An experiment, None where there is none, and an arm."""
 
@@ -52,7 +54,7 @@ class Arms:
             try:
                 versions[key] = self._of(key[0]).arm(key[1]).version
             except (ArmliftError, *DATABASE_ERRORS) as error:
-                missing[key] = " ".join(str(error).split())
+                missing[key] = told(error)
         failures = {name: line for one in [*self._served.values()] for name, line in one.failures.items()}
         return Standing(versions, missing, failures)
 
@@ -78,7 +80,11 @@ class Arms:
     def _of(self, experiment: str | None) -> ServedArms:
         with self._making:
             if experiment not in self._served:
-                served = ServedArms(self._lab, self._engine, experiment=experiment)
+                served = ServedArms(self._lab, self._engine, experiment=experiment, on_failure=_failed)
                 served.start()
                 self._served[experiment] = served
             return self._served[experiment]
+
+
+def _failed(arm: str, line: str) -> None:
+    logger.warning("arm %s: its newest version cannot serve: %s", arm, line)

@@ -1,7 +1,9 @@
 """Live experiments: their definitions in memory, looked for anew every second, for pure assignment."""
 
+import logging
 import threading
 from collections.abc import Mapping
+from time import monotonic
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -12,11 +14,14 @@ from armlift.lab import Lab
 from armlift.runs import LIVE
 from armlift.splitter import Assignment, Split, assign
 from armlift.started import RunningExperiment, every
-from armlift.store.database import DATABASE_ERRORS
+from armlift.store.database import DATABASE_ERRORS, told
 from armlift.store.tables import audit_log
 
+logger = logging.getLogger("armlift.serve")
 CHECK_EVERY = 1.0
 """Seconds between two looks for what has changed."""
+SILENT_AFTER = 3.0
+"""Seconds after which a database that has not answered counts as away."""
 BEFORE = "before_first_phase"
 """The rule of a unit that comes before its experiment begins."""
 UNKNOWN = "unknown"
@@ -71,14 +76,23 @@ class LiveExperiments:
     def __init__(self, lab: Lab, engine: Engine, *, check_every: float = CHECK_EVERY) -> None:
         self._lab, self._engine, self._check_every = lab, engine, check_every
         self._change: int | None = None
+        self._failure: str | None = None
+        self._looking = threading.Lock()
+        self._asked: float | None = None
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self.all: Mapping[str, Live] = {}
         """By name."""
         self.read = False
         """Whether they were ever read."""
-        self.failure: str | None = None
-        """Why they cannot be read now."""
+
+    @property
+    def failure(self) -> str | None:
+        """Say why they cannot be read now, also where the database has not answered for a while."""
+        asked = self._asked
+        if asked is not None and (silent := monotonic() - asked) > SILENT_AFTER:
+            return f"the database has not answered for {silent:.0f} s"
+        return self._failure
 
     @property
     def runs(self) -> frozenset[str]:
@@ -101,19 +115,30 @@ class LiveExperiments:
 
     def refresh(self) -> None:
         """Read them anew where one has changed."""
+        with self._looking:
+            self._asked = monotonic()
+            try:
+                failure = self._look()
+                if failure is not None and self._failure is None:
+                    logger.warning("experiments cannot be read, what was known last holds: %s", failure)
+                self._failure = failure
+            finally:
+                self._asked = None
+
+    def _look(self) -> str | None:
+        """Read them where one has changed; says why they cannot be read."""
         try:
             with self._engine.connect() as connection:
                 # Whatever changes one of them writes to the audit log, in the same transaction.
                 change = connection.scalar(select(func.max(audit_log.c.number)))
                 if self.read and change == self._change:
-                    self.failure = None
-                    return
+                    return None
                 found = every(connection)
         except DATABASE_ERRORS as error:
-            self.failure = " ".join(str(getattr(error, "orig", None) or error).split())
-            return
+            return told(error)
         self.all = {one.name: Live(one, one.split(self._lab)) for one in found}
-        self._change, self.read, self.failure = change, True, None
+        self._change, self.read = change, True
+        return None
 
     def start(self) -> None:
         """Read them, and look for changes from now on, in a thread of its own."""

@@ -2,7 +2,7 @@
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 BUSY_SECONDS = 30
+PATIENCE: Mapping[str, int] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""How long a PostgreSQL whose host is gone is waited for, in seconds, the last in ms; a URL may say else."""
 DATABASE_ERRORS = (SQLAlchemyError, sqlite3.Error)
 """What a database that cannot be reached, or does not answer, raises; a new SQLite connection its own."""
 UPGRADE_LOCK = 0x61726D6C
@@ -69,8 +77,11 @@ def connect(url: str, folder: Path, *, read_only: bool = False) -> Engine:
         ) from error
     if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
         parsed = parsed.set(database=str(folder / str(parsed.database)))
+    waits = PATIENCE if parsed.get_backend_name() == "postgresql" else {}
     try:
-        engine = create_engine(parsed)
+        engine = create_engine(
+            parsed, connect_args={name: value for name, value in waits.items() if name not in parsed.query}
+        )
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise InputError(
             f"database_url: {hidden(url)!r} cannot be opened ({error}), must be like sqlite:///armlift.db"
@@ -86,6 +97,11 @@ def connect(url: str, folder: Path, *, read_only: bool = False) -> Engine:
 def shown(engine: Engine) -> str:
     """Write a database's address without its password."""
     return hidden(engine.url.render_as_string(hide_password=True))
+
+
+def told(error: BaseException) -> str:
+    """Write what a driver says in one line: without the statement, its values and passwords."""
+    return hidden(" ".join(str(getattr(error, "orig", None) or error).split()))
 
 
 def hidden(url: str) -> str:
