@@ -377,7 +377,7 @@ def stored_offsets(connection: Connection, stream_id: str) -> dict[int, int]:
     """Read up to where records of a stream are stored: the offset behind the last, by partition."""
     offsets = tables.stream_offsets.c
     rows = connection.execute(select(offsets.partition, offsets.next).where(offsets.stream_id == stream_id))
-    return {partition: end for partition, end in rows}
+    return {row.partition: row.next for row in rows}
 
 
 def write(connection: Connection, batch: Batch, stream_id: str | None = None) -> int:
