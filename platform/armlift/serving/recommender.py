@@ -11,7 +11,8 @@ from armlift.errors import ArmliftError
 from armlift.events import Codec, Exposure, exposure_identity
 from armlift.hashing import key_of, mix
 from armlift.runs import LIVE
-from armlift.serving.arms import Arms, Key, Served
+from armlift.serving.arms import Key, Served
+from armlift.serving.asking import ArmAsker
 from armlift.serving.batching import Batcher, BusyError
 from armlift.serving.figures import ServeFigures
 from armlift.serving.live import NONE, Live
@@ -77,11 +78,11 @@ class Recommender:
     """Answers requests on one event loop."""
 
     def __init__(
-        self, arms: Arms, units: Units, outbox: Outbox, *, default_arm: str, fallback_arm: str,
-        settings: Serving, codec: Codec, figures: ServeFigures, told: ToldAttributes,
+        self, arms: ArmAsker, units: Units, outbox: Outbox, told: ToldAttributes, *,
+        default_arm: str, settings: Serving, codec: Codec, figures: ServeFigures,
     ) -> None:  # fmt: skip
         self._arms, self._units, self._outbox, self._told = arms, units, outbox, told
-        self._default_arm, self._fallback_arm = default_arm, fallback_arm
+        self._default_arm = default_arm
         self._budget = settings.budget_ms / 1_000
         self._rehearsed = int(settings.rehearsed_fallbacks * (1 << 64))
         self._codec, self._figures = codec, figures
@@ -185,13 +186,13 @@ class Recommender:
     async def _by_fallback(self, key: Key, request: Request, reason: str) -> Served:
         """Let the fallback answer in an arm's name."""
         try:
-            served = await self._arms.ask((key[0], self._fallback_arm), request, self._budget)
+            served = await self._arms.ask_fallback(key[0], request, self._budget)
         except Exception as error:
-            told = self._arms.missing.get(key) or self._arms.missing.get((key[0], self._fallback_arm))
+            told = self._arms.standing.missing.get(key, reason)
             raise UnavailableError(
-                f"arm {key[1]} cannot answer ({told or reason}), nor the fallback {self._fallback_arm}"
+                f"arm {key[1]} cannot answer ({told}), nor can the fallback ({type(error).__name__}: {error})"
             ) from error
-        version = self._arms.version(key) or NO_VERSION
+        version = self._arms.standing.versions.get(key, NO_VERSION)
         return served._replace(version=version, slate=served.slate._replace(fallback=True))
 
     def _count(self, experiment: str | None, arm: str, served: Served, k: int) -> None:

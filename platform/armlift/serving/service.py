@@ -11,7 +11,9 @@ from armlift.complaints import choices
 from armlift.events import Codec
 from armlift.keys import KeyRing
 from armlift.lab import Lab
+from armlift.serving.arm_process import ArmProcess
 from armlift.serving.arms import Arms, Key
+from armlift.serving.asking import ArmAsker
 from armlift.serving.catalogue import Catalogue
 from armlift.serving.figures import ServeFigures
 from armlift.serving.follower import Follower
@@ -66,14 +68,14 @@ class Service:
 
     async def _start(self) -> None:
         await asyncio.to_thread(self._start_readers)
-        self.arms = Arms(
-            self.lab, self.engine,
-            wanted=self.wanted, filters=lambda: self.catalogue.filters, figures=self.figures,
+        here = Arms(self.lab, self.engine, filters=lambda: self.catalogue.filters)
+        self.arms = ArmAsker(
+            ArmProcess(self.lab), here,
+            fallback=self.fallback_arm, wanted=self.wanted, figures=self.figures,
         )  # fmt: skip
         self.recommender = Recommender(
-            self.arms, self.units, self.outbox,
-            default_arm=self.default_arm, fallback_arm=self.fallback_arm,
-            settings=self.settings, codec=self.codec, figures=self.figures, told=self.told,
+            self.arms, self.units, self.outbox, self.told,
+            default_arm=self.default_arm, settings=self.settings, codec=self.codec, figures=self.figures,
         )  # fmt: skip
         self._running.callback(self.recommender.close)
         self._running.callback(self.arms.close)
@@ -98,8 +100,9 @@ class Service:
         if self.live.read and not self.live.all:
             found.append("no experiment was started; `armlift experiment start NAME` starts one")
         found += [f"items: {self.catalogue.failure}"] if self.catalogue.failure else []
-        found += list(dict.fromkeys(self.arms.missing.values()))
-        found += [f"arm {name}: {line}" for name, line in self.arms.failures.items()]
+        arms = self.arms.standing
+        found += list(dict.fromkeys(arms.missing.values()))
+        found += [f"arm {name}: {line}" for name, line in arms.failures.items()]
         figures = self.outbox.figures
         if not figures.stream_up:
             found.append(f"stream: {figures.last_error or 'not open yet'}; events are kept on disk")

@@ -148,7 +148,8 @@ class UnitMemory:
     def keep(self, unit: Key, stored: Stored, read: bytes, *, settle: bool) -> None:
         """Keep what was read of a unit, unless there is such already.
 
-        With `settle`, behaviours that were told and are in it are no longer kept apart. Call `trim` after the last of them.
+        With `settle`, behaviours that were told and are in it are no longer kept apart. Call `trim` after the
+        last unit.
         """
         entry = self._entry(unit)
         if entry.read is not None:

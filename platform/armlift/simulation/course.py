@@ -239,13 +239,15 @@ class Course:
         for who, video, ts, click, long_view, play, action in zip(
             *(column.tolist() for column in columns), strict=True
         ):
-            done = [(kind, 1.0) for kind, did in (("click", click), ("long_view", long_view)) if did]
+            done = [("click", 1.0)] if click else []
+            if long_view:
+                done.append(("long_view", 1.0))
             if play:
                 done.append(("play", play))
             if action >= 0:
                 done.append((ACTIONS[action], 1.0))
-            done.sort()
-            histories[who].extend(Behaviour(ids[video], kind, value, ts) for kind, value in done)
+            for kind, value in sorted(done):
+                histories[who].append(Behaviour(ids[video], kind, value, ts))
 
 
 def unit_of(user: int) -> str:
