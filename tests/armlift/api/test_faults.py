@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 from brokers import Broker
 from pressure import Asked, Reply, figures, pressure
-from serving_lab import Answering, command, ready, serving, size_of, wait_for
+from serving_lab import command, ready, serving, size_of, wait_for
 from sqlalchemy import func, select
 
 from armlift.events import feedback_identity, impression_identity, request_identity
