@@ -78,9 +78,9 @@ def test_what_runs_is_explained_as_it_runs(
     assert refused("explain", "u1", "baselines", "--lab", lab, "--phase", "2").endswith("must be 0 to 1")
 
     met = {
-        "request_day": 0, "day": 0, "event_id": bytes(16), "run": "live", "ts": 1, "unit_id": "u1",
-        "arm": "random", "experiment": "baselines", "generation": 0, "phase": 0, "arm_version": "v", "forced": False,
-        "fallback": False,
+        "request_day": 0, "event_id": bytes(16), "run": "live", "ts": 1, "day": 0, "unit_id": "u1",
+        "experiment": "baselines", "generation": 0, "phase": 0, "arm": "random", "arm_version": "v",
+        "forced": False, "fallback": False,
     }  # fmt: skip
     forced = met | {"event_id": bytes(15) + b"1", "ts": 0, "arm": "covisitation", "forced": True}
     engine = open_database(Lab(lab))
