@@ -4,8 +4,9 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -39,10 +40,11 @@ simulation:
 
 
 class Answering(NamedTuple):
-    """An API that answers at a URL, and its process."""
+    """An API that answers at a URL, its process, and the lines it wrote on stderr so far."""
 
     url: str
     process: subprocess.Popen[str]
+    log: list[str]
 
     @property
     def port(self) -> int:
@@ -116,25 +118,40 @@ def serving(lab: Lab, *options: str) -> Iterator[Answering]:
     """Run `armlift serve` at a free port until the block ends; then it is told to end, and must."""
     words = ["serve", "--lab", str(lab.folder), "--port", "0", *options]
     program = [sys.executable, "-c", "from armlift.cli import main; main()", *words]
+    log: list[str] = []
     with subprocess.Popen(program, stderr=subprocess.PIPE, text=True, env=os.environ) as process:
         assert process.stderr is not None
-        url = None
-        while url is None:
-            line = process.stderr.readline()
-            if not line:
-                raise RuntimeError(f"armlift serve ended with {process.wait()}")
-            found = re.search(r"answers at (\S+);", line)
-            url = found and found[1]
+        # All of it is read, as it is written: a full pipe would stop the API.
+        reading = threading.Thread(target=_keep, args=(process.stderr, log))
+        reading.start()
         try:
-            yield Answering(url, process)
+            yield Answering(_address(process, log), process, log)
         finally:
             if process.poll() is None:
                 process.terminate()
             try:
-                process.communicate(timeout=60)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise
+            finally:
+                reading.join()
+
+
+def _keep(lines: Iterable[str], log: list[str]) -> None:
+    log.extend(lines)
+
+
+def _address(process: subprocess.Popen[str], log: list[str]) -> str:
+    """Wait until an API tells where it answers."""
+    while True:
+        ended = process.poll()
+        for line in log:
+            if found := re.search(r"answers at (\S+);", line):
+                return found[1]
+        if ended is not None:
+            raise RuntimeError(f"armlift serve ended with {ended}: {''.join(log)}")
+        time.sleep(0.02)
 
 
 @contextmanager

@@ -1,14 +1,13 @@
 """Live experiments: their definitions in memory, looked for anew every second, for pure assignment."""
 
-import threading
 from collections.abc import Mapping
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from sqlalchemy import Engine, func, select
 
 from armlift.hashing import key_of, mix
 from armlift.lab import Lab
+from armlift.refreshing import Refreshing, line_of
 from armlift.runs import LIVE
 from armlift.splitter import Assignment, Split, assign
 from armlift.started import RunningExperiment, every
@@ -61,7 +60,7 @@ class Live(NamedTuple):
         return found
 
 
-class LiveExperiments:
+class LiveExperiments(Refreshing):
     """The experiments that were started, as they are in SQL; several threads may share them.
 
     In a `with` block, or between `start` and `stop`, changes are looked for every `check_every` seconds.
@@ -69,10 +68,9 @@ class LiveExperiments:
     """
 
     def __init__(self, lab: Lab, engine: Engine, *, check_every: float = CHECK_EVERY) -> None:
-        self._lab, self._engine, self._check_every = lab, engine, check_every
+        super().__init__("live", check_every)
+        self._lab, self._engine = lab, engine
         self._change: int | None = None
-        self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
         self.all: Mapping[str, Live] = {}
         """By name."""
         self.read = False
@@ -110,34 +108,7 @@ class LiveExperiments:
                     return
                 found = every(connection)
         except DATABASE_ERRORS as error:
-            self.failure = " ".join(str(getattr(error, "orig", None) or error).split())
+            self.failure = line_of(error)
             return
         self.all = {one.name: Live(one, one.split(self._lab)) for one in found}
         self._change, self.read, self.failure = change, True, None
-
-    def start(self) -> None:
-        """Read them, and look for changes from now on, in a thread of its own."""
-        self.refresh()
-        self._stopped.clear()
-        self._thread = threading.Thread(target=self._watch, name="armlift-live", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Look no more."""
-        self._stopped.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def _watch(self) -> None:
-        while not self._stopped.wait(self._check_every):
-            self.refresh()
