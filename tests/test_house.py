@@ -86,7 +86,7 @@ def test_tests_mirror_the_sources(root: Path) -> None:
         "contract",
         "migrations",
     }
-    others |= {"ingest_faults"}
+    others |= {"ingest_faults", "faults"}
     for path in (root / "tests").rglob("test_*.py"):
         parts = path.relative_to(root / "tests").with_suffix("").parts
         name = parts[-1].removeprefix("test_")
