@@ -139,8 +139,7 @@ def serving(lab: Lab, *options: str) -> Iterator[Answering]:
 
 
 def _keep(lines: Iterable[str], log: list[str]) -> None:
-    for line in lines:
-        log += [line]
+    log.extend(lines)
 
 
 def _address(process: subprocess.Popen[str], log: list[str]) -> str:

@@ -1,16 +1,22 @@
 """What the documents show runs: their commands, and their definitions."""
 
+import json
+import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
+from serving_lab import serving
+from sqlalchemy import text as text_of
 
 from armlift.arm import ArmConfig
 from armlift.lab import Lab, init_lab
@@ -44,6 +50,12 @@ def blocks(root: Path, document: str, kind: str) -> list[str]:
     """Give the fenced blocks of one kind."""
     parts = re.split(r"^```", (root / document).read_text(encoding="utf-8"), flags=re.M)
     return [part.removeprefix(f"{kind}\n") for part in parts[1::2] if part.startswith(f"{kind}\n")]
+
+
+def fenced(root: Path, document: str) -> list[tuple[str, str]]:
+    """Give all fenced blocks in their order, each with its kind."""
+    parts = re.split(r"^```", (root / document).read_text(encoding="utf-8"), flags=re.M)
+    return [(kind, text) for kind, _, text in (part.partition("\n") for part in parts[1::2])]
 
 
 def commands(root: Path) -> list[str]:
@@ -154,18 +166,22 @@ def test_the_containers_are_set_as_the_settings_take_it(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     services = yaml.safe_load((root / "compose.yaml").read_text())["services"]
-    assert set(services) == {"kafka", "postgres", "ingest", "schedule", "dashboard"}
+    assert set(services) == {"kafka", "postgres", "ingest", "schedule", "api", "dashboard"}
     assert set(services["ingest"]["depends_on"]) == {"kafka", "postgres"}
     assert services["schedule"]["environment"] == services["ingest"]["environment"]
+    api = services["api"]
+    assert api["environment"] == {**services["ingest"]["environment"], "ARMLIFT_SERVE__REQUIRE_KEYS": "true"}
+    assert api["ports"] == ["127.0.0.1:8000:8000"]
     dashboard = services["dashboard"]
     asked = {**services["ingest"]["environment"], "ARMLIFT_DASHBOARD__SIGN_IN": "password"}
     assert dashboard["environment"] == asked
     assert dashboard["ports"] == ["127.0.0.1:8501:8501"]
     init_lab(tmp_path / "lab")
-    for name, value in asked.items():
+    for name, value in {**asked, **api["environment"]}.items():
         monkeypatch.setenv(name, value)
     settings = Lab(tmp_path / "lab").settings
     assert settings.dashboard.sign_in == "password"
+    assert settings.serve.require_keys
     servers, topic = kafka_address(settings.stream_url)
     assert topic == "events"
     assert f"INSIDE://{servers[0]}" in services["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"].split(
@@ -174,6 +190,59 @@ def test_the_containers_are_set_as_the_settings_take_it(
     assert settings.database_url.endswith("@postgres/armlift")
     copied = re.findall(r"^COPY (\w+) \1$", (root / "Dockerfile").read_text(), re.M)
     assert copied == ["platform", "arms", "pipelines", "dashboards", "migrations"]
+
+
+def test_the_five_minutes_of_the_api_run(root: Path, place: Path) -> None:
+    recipe = subprocess.run(
+        ["make", "-n", "-o", ".venv/installed", "serve"], cwd=root, capture_output=True, text=True, check=True
+    ).stdout
+    made, served = (line.removeprefix(".venv/bin/armlift ").split() for line in recipe.splitlines())
+    assert served[:4] == ["serve", "--all", "--lab", "demo"]
+    subprocess.run([str(ARMLIFT), *made], check=True, capture_output=True)
+    lab = Lab(place / "demo")
+    (_, begin), *steps = fenced(root, "docs/api.md")
+    assert begin.startswith("make serve ")
+    ran: list[str] = []
+    with serving(lab, "--all", "--dashboard-port", str(free_port())) as answering:
+        for kind, text in steps:
+            step = text.replace("http://127.0.0.1:8000", answering.url).replace("--users 500", "--users 40")
+            if kind == "":
+                done = bash(step)
+                assert done.returncode == 0, f"{step}: {done.stderr}"
+            elif kind == "python":
+                exec(step, {})
+            elif kind == "json":
+                said, given = json.loads(step), json.loads((place / "answer.json").read_text())
+                assert (said.keys(), said["items"][0].keys()) == (given.keys(), given["items"][0].keys())
+            elif kind == "yaml":
+                (lab.folder / "serving.yaml").write_text(step)
+                assert len(Lab(lab.folder).filters.filters) == 1
+            ran.append(kind)
+        metrics = httpx.get(f"{answering.url}/metrics", trust_env=False).text
+    assert [ran.count(kind) for kind in ("", "python", "json", "yaml")] == [5, 1, 1, 1]
+    named = re.findall(r"`(armlift_serve_\w+)`", (root / "docs" / "api.md").read_text())
+    assert len(named) > 15
+    assert [name for name in named if name not in metrics] == []
+    with open_database(lab).connect() as connection:
+        feedback = connection.execute(text_of("SELECT unit_id, kind FROM feedback WHERE unit_id LIKE 'u4_'"))
+        assert {("u42", "click"), ("u43", "click"), ("u43", "play")} <= {tuple(row) for row in feedback}
+        keys = connection.execute(text_of("SELECT name FROM api_keys")).scalars().all()
+        items = connection.execute(text_of("SELECT item_id, available FROM items")).all()
+    assert (keys, len(items)) == (["shop"], 2)
+
+
+def bash(script: str) -> "subprocess.CompletedProcess[str]":
+    """Run a block as a reader would, with `armlift` at hand; what fails in it ends it."""
+    environment = {**os.environ, "PATH": f"{ARMLIFT.parent}:{os.environ['PATH']}", "no_proxy": "127.0.0.1"}
+    words = ["bash", "-e", "-o", "pipefail", "-c", script]
+    return subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+
+
+def free_port() -> int:
+    """Give a port of 127.0.0.1 where nobody listens."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 def test_the_error_shown_is_the_error_given(root: Path, place: Path) -> None:

@@ -47,6 +47,9 @@ EXPLAINED = {
     "lateness": (
         "Events that arrive late change figures afterwards. Days that are not complete may still grow."
     ),
+    "fallbacks": (
+        "Where an arm cannot answer in time, another one does in its name, and the comparison counts it."
+    ),
     "merged_ids": (
         "Where two ids turn out to be one user, both count as one; in doubt the first merge counts."
     ),

@@ -1,9 +1,10 @@
 """Trust checks: whether a run's lift rests on what it should."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, case, func, or_, select
 
+from armlift import fallbacks
 from armlift.aggregates import Question, Stratum
 from armlift.answers import Answers
 from armlift.check import Check, level
@@ -27,6 +28,8 @@ UNSHOWN_WARN, UNSHOWN_FAIL = 0.01, 0.10
 """Shares of units exposed to several arms, and of units exposed without an impression."""
 BIAS_WARN, BIAS_FAIL = 0.01, 0.001
 """P-values below which arms were not alike before they met their units."""
+FALLBACKS_WARN, FALLBACKS_FAIL = 0.01, 0.10
+"""Shares of an arm's impressions that another arm answered."""
 LATE_WARN = 0.01
 """Share of events that were late."""
 DISPUTED_WARN, DISPUTED_FAIL = 0.01, 0.10
@@ -51,6 +54,7 @@ def make_checks(
         _pre_exposure_bias(run, experiment, metrics, answers),
         _heavy_tails(run, experiment, metrics, answers),
         _unshown(run, answers, question),
+        _fallbacks(run, answers, question),
         stale_model(run, answers, question),
         symbiosis(run, experiment),
         _late(run, answers, question, calendar),
@@ -209,6 +213,24 @@ def _count_unshown(connection: Connection, run: Run, question: Question) -> tupl
     count = select(func.count(e.unit_id.distinct()))
     units = connection.execute(count.where(*of_run)).scalar_one()
     return units, connection.execute(count.where(*of_run, ~shown)).scalar_one()
+
+
+def _fallbacks(run: Run, answers: Answers, question: Question) -> Check:
+    """Check that arms answered for themselves: of the arm that did least, the share that the fallback did."""
+    found: Mapping[str, Sequence[int]] = answers.ask(
+        "fallbacks",
+        lambda connection: fallbacks.count(
+            connection, run.run, question.experiment, list(run.arms),
+            as_of_day=question.as_of_day, live=run.live,
+        ),
+    )  # fmt: skip
+    shares = {arm: number / shown for arm, (number, shown) in found.items() if number}
+    if not shares:
+        return Check("fallbacks", "ok", 0.0, "no impression was a fallback's in an arm's name")
+    told = ", ".join(f"{share:.1%} of {arm}'s" for arm, share in shares.items())
+    worst = max(shares.values())
+    meaning = f"impressions that were a fallback's, in the arm's name: {told}"
+    return Check("fallbacks", level(worst, FALLBACKS_WARN, FALLBACKS_FAIL), worst, meaning)
 
 
 def _late(run: Run, answers: Answers, question: Question, calendar: Calendar) -> Check:

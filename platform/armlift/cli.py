@@ -18,6 +18,7 @@ from armlift.commands import (
     data,
     definitions,
     evaluations,
+    explain,
     imports,
     items,
     keys,
@@ -46,8 +47,8 @@ def build() -> typer.Typer:
         add_completion=False,
     )
     for part in (
-        labs.app, definitions.app, replays.app, simulations.app, plans.app, imports.app, evaluations.app,
-        ope.app, data.app, serving.app, keys.app, items.app,
+        labs.app, definitions.app, explain.app, replays.app, simulations.app, plans.app, imports.app,
+        evaluations.app, ope.app, data.app, serving.app, keys.app, items.app,
     ):  # fmt: skip
         app.add_typer(part)
     for entry in entry_points(group=GROUP):

@@ -6,7 +6,7 @@ soon, the longer ones find what is slow. Within each the lower end of an always-
 what is allowed; the n-th hour, day or week has 6 / (pi n)^2 of its alpha, so that all have no more together.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from math import pi, sqrt
 from typing import NamedTuple
 
@@ -63,6 +63,26 @@ def excess(
             if share.low > allowed:
                 found.setdefault(arm, share)
     return list(found.values())
+
+
+def count(
+    connection: Connection, run: str, experiment: str, arms: Collection[str], *, as_of_day: int, live: bool
+) -> dict[str, tuple[int, int]]:
+    """Count, by arm, impressions that were fallbacks, and all of them, up to a day (from 1970-01-01).
+
+    Empty where there is no fallback. In a live run each is an exposure too, so that without any there is
+    nothing to look for.
+    """
+    e, i = exposures.c, impressions.c
+    if live:
+        any_ = select(e.fallback).where(e.run == run, e.experiment == experiment, e.fallback).limit(1)
+        if connection.execute(any_).first() is None:
+            return {}
+    number = func.sum(case((i.fallback, 1), else_=0))
+    asked = select(i.arm, number, func.count()).where(i.run == run, i.arm.in_(list(arms)), i.day <= as_of_day)
+    rows = connection.execute(asked.group_by(i.arm).order_by(i.arm)).all()
+    found = {arm: (int(fallbacks), int(shown)) for arm, fallbacks, shown in rows}
+    return found if any(fallbacks for fallbacks, _ in found.values()) else {}
 
 
 def share_of(arm: str, counts: Aggregates, since: int, alpha: float) -> Share:

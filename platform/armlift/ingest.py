@@ -320,14 +320,8 @@ class Ingester:
 
     def stored(self) -> dict[int, int]:
         """Read the stored offsets of this stream, by partition."""
-        offsets = tables.stream_offsets
         with self._engine.connect() as connection:
-            rows = connection.execute(
-                select(offsets.c.partition, offsets.c.next).where(
-                    offsets.c.stream_id == self._stream.stream_id
-                )
-            )
-            return {row[0]: row[1] for row in rows}
+            return stored_offsets(connection, self._stream.stream_id)
 
     def _assigned(self, partitions: Sequence[int]) -> None:
         self._wait()
@@ -377,6 +371,13 @@ class Ingester:
             )
             if not moved.rowcount:
                 raise PartitionLostError(partition)
+
+
+def stored_offsets(connection: Connection, stream_id: str) -> dict[int, int]:
+    """Read up to where records of a stream are stored: the offset behind the last, by partition."""
+    offsets = tables.stream_offsets.c
+    rows = connection.execute(select(offsets.partition, offsets.next).where(offsets.stream_id == stream_id))
+    return {row.partition: row.next for row in rows}
 
 
 def write(connection: Connection, batch: Batch, stream_id: str | None = None) -> int:

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from armlift import dead_letters
+from armlift.ingest import stored_offsets
 from armlift.ingesters import State, states
 from armlift.rollup import waiting
-from armlift.store.tables import stream_offsets
 from armlift.streams.stream import EventStream
 
 REASONS = 10
@@ -66,12 +66,7 @@ def status(connection: Connection, stream: EventStream | None) -> Status:
 
 def _progress(connection: Connection, stream: EventStream) -> list[Progress]:
     beginnings = stream.beginning_offsets()
-    rows = connection.execute(
-        select(stream_offsets.c.partition, stream_offsets.c.next).where(
-            stream_offsets.c.stream_id == stream.stream_id
-        )
-    )
-    stored = {row[0]: row[1] for row in rows}
+    stored = stored_offsets(connection, stream.stream_id)
     partitions = []
     for partition, end in sorted(stream.end_offsets().items()):
         reached = stored.get(partition, 0)

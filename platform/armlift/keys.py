@@ -7,18 +7,17 @@ little to guess; 256 random bits cannot be guessed at any speed, and a fast hash
 
 import re
 import secrets
-import threading
 from collections.abc import Collection, Mapping
 from hashlib import sha256
 from hmac import compare_digest
-from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from sqlalchemy import ColumnElement, Connection, Engine, and_, or_, select, update
 
 from armlift.decisions import check_by, log
 from armlift.errors import InputError
-from armlift.store.database import DATABASE_ERRORS, hidden
+from armlift.refreshing import Refreshing, line_of
+from armlift.store.database import DATABASE_ERRORS
 from armlift.store.sink import insert_or
 from armlift.store.tables import api_keys
 
@@ -201,7 +200,7 @@ def _read(connection: Connection, *conditions: ColumnElement[bool]) -> list[Stor
     return [row._replace(scopes=tuple(row.scopes)) for row in rows]
 
 
-class KeyRing:
+class KeyRing(Refreshing):
     """Finds the key that somebody shows, in memory.
 
     In a `with` block, or between `start` and `stop`, keys are read at once and then every `seconds` seconds,
@@ -210,11 +209,10 @@ class KeyRing:
     """
 
     def __init__(self, engine: Engine, seconds: float = REFRESH_SECONDS) -> None:
-        self._engine, self._seconds = engine, seconds
+        super().__init__("keys", seconds)
+        self._engine = engine
         self._keys: Mapping[str, StoredKey] = {}
         self._failure: str | None = None
-        self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
 
     @property
     def failure(self) -> str | None:
@@ -237,34 +235,6 @@ class KeyRing:
             with self._engine.connect() as connection:
                 self._keys = {key.id: key for key in stored(connection)}
         except DATABASE_ERRORS as error:
-            self._failure = hidden(" ".join(str(getattr(error, "orig", None) or error).split()))
+            self._failure = line_of(error)
         else:
             self._failure = None
-
-    def start(self) -> None:
-        """Read the keys now, and every `seconds` seconds from now on."""
-        if self._thread is None:
-            self.refresh()
-            self._stopped.clear()
-            self._thread = threading.Thread(target=self._watch, name="armlift-keys", daemon=True)
-            self._thread.start()
-
-    def stop(self) -> None:
-        """Read the keys no more."""
-        self._stopped.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def _watch(self) -> None:
-        while not self._stopped.wait(self._seconds):
-            self.refresh()

@@ -298,7 +298,7 @@ def stock_arms() -> dict[str, str]:
 
 
 def schemas() -> dict[str, dict[str, object]]:
-    """Give the JSON Schema of every kind of definition: experiments, metrics, nights, filters, settings, arms."""
+    """Give the JSON Schema of each kind of file: experiments, metrics, nights, filters, settings, arms."""
     found = {
         "experiment": Experiment.model_json_schema(),
         "metrics": METRICS.json_schema(),

@@ -12,6 +12,7 @@ BROKEN = {
     "exclusions": "the rules leave out more users of one group than of another",
     "pre_exposure_bias": "the groups of users differed before the experiment began",
     "event_loss": "what too many users did was lost",
+    "fallbacks": "too often another arm had to answer in an arm's name",
     "stale_model": "an arm answered from a model that is too old",
     "symbiosis": "an arm learns from what another one shows",
     "merged_ids": "it is in doubt who too many users are",

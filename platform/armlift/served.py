@@ -3,8 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping
 from time import monotonic
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from sqlalchemy import Engine
 
@@ -14,7 +13,8 @@ from armlift.errors import ArmliftError, InputError, StoreError
 from armlift.lab import Lab
 from armlift.promotions import EVERY_EXPERIMENT, history, promoted
 from armlift.prompted import PromptReader, with_prompts
-from armlift.store.database import DATABASE_ERRORS, told
+from armlift.refreshing import Refreshing, line_of
+from armlift.store.database import DATABASE_ERRORS
 
 CHECK_EVERY = 5.0
 """Seconds between two looks for a newer version."""
@@ -31,7 +31,7 @@ class _Serving(NamedTuple):
     reader: PromptReader | None
 
 
-class ServedArms:
+class ServedArms(Refreshing):
     """Gives the arms to answer with: for each, the version promoted for an experiment, else for every one.
 
     An arm stays in memory from its first use on. `refresh` loads what was promoted since and then puts it in
@@ -52,10 +52,11 @@ class ServedArms:
         retry_after: float = RETRY_AFTER,
         on_failure: OnFailure | None = None,
     ) -> None:
+        super().__init__("served", check_every)
         self._lab = lab
         self._engine = engine
         self._experiment = experiment
-        self._check_every, self._retry_after = check_every, retry_after
+        self._retry_after = retry_after
         self._on_failure = on_failure
         self._url = lab.resolve(lab.settings.artefact_url)
         self._serving: dict[str, _Serving] = {}
@@ -63,8 +64,6 @@ class ServedArms:
         self._again: dict[tuple[str, str], float] = {}
         self._loading = threading.Lock()
         self._telling = threading.Lock()
-        self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
 
     @property
     def failures(self) -> Mapping[str, str]:
@@ -99,33 +98,6 @@ class ServedArms:
         for serving in [*self._serving.values()]:
             if serving.reader is not None:
                 serving.reader.forget()
-
-    def start(self) -> None:
-        """Refresh every `check_every` seconds from now on, in a thread of its own."""
-        if self._thread is None:
-            self._stopped.clear()
-            self._thread = threading.Thread(target=self._watch, name="armlift-served", daemon=True)
-            self._thread.start()
-
-    def stop(self) -> None:
-        """Refresh no more; waits for what is being loaded."""
-        self._stopped.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def _watch(self) -> None:
-        while not self._stopped.wait(self._check_every):
-            self.refresh()
 
     def _first(self, name: str) -> _Serving:
         """Load an arm that nobody asked for so far: its own version, else that of every experiment."""
@@ -227,7 +199,7 @@ class ServedArms:
         self._tell(name, error)
 
     def _tell(self, name: str, error: Exception) -> None:
-        line = told(error)
+        line = line_of(error)
         with self._telling:
             news = self._failures.get(name) != line
             self._failures[name] = line

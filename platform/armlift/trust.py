@@ -14,6 +14,7 @@ CHECK_ORDER = (
     "exclusions",
     "pre_exposure_bias",
     "event_loss",
+    "fallbacks",
     "stale_model",
     "symbiosis",
 )

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from sqlalchemy import Engine, insert
 
 from armlift.days import DAY_MS
@@ -110,7 +111,7 @@ def test_a_fair_run_passes(lab: Lab, engine: Engine) -> None:
     assert statuses(report) == {
         "random_exposure": "ok", "srm": "ok", "srm_always_valid": "ok", "several_exposures": "ok",
         "exclusions": "not_applicable", "pre_exposure_bias": "no_data", "heavy_tails": "ok",
-        "event_loss": "ok", "stale_model": "not_applicable", "symbiosis": "not_applicable",
+        "event_loss": "ok", "fallbacks": "ok", "stale_model": "not_applicable", "symbiosis": "not_applicable",
         "lateness": "not_applicable", "merged_ids": "not_applicable",
     }  # fmt: skip
     by_metric = {one.metric: one for one in report.comparisons}
@@ -344,3 +345,29 @@ def test_a_live_run_in_time_is_ok(lab: Lab, engine: Engine) -> None:
 
 def test_a_live_run_without_events_has_no_lateness(lab: Lab, engine: Engine) -> None:
     assert statuses(report_of(lab, engine, [], mode="live"))["lateness"] == "no_data"
+
+
+@pytest.mark.parametrize(
+    ("replaced", "mode", "status"),
+    [(0, "live", "ok"), (2, "live", "warn"), (2, "rerank", "warn"), (10, "live", "fail")],
+)
+def test_an_arm_that_another_one_answered_for_is_told(
+    lab: Lab, engine: Engine, replaced: int, mode: str, status: str
+) -> None:
+    """Of 55 units of an arm, so many met the fallback."""
+    messages = split(60, 55)
+    for number in range(60, 60 + replaced):
+        messages[number] = [
+            event if isinstance(event, Feedback) else structs.replace(event, fallback=True)
+            for event in messages[number]
+        ]
+    report = report_of(lab, engine, messages, mode=mode)
+    check = next(check for check in report.checks if check.name == "fallbacks")
+    assert check.status == status
+    assert check.value == pytest.approx(replaced / 55)
+    if replaced:
+        assert f"in the arm's name: {replaced / 55:.1%} of new's" in check.meaning
+        assert "old" not in check.meaning
+    assert (report.verdict.status == "broken") == (
+        status == "fail" and "fallbacks" in report.verdict.reasons[0]
+    )

@@ -10,9 +10,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
 from armlift.errors import InputError
+from armlift.refreshing import line_of
 from armlift.serving.recommender import UnavailableError
 from armlift.serving.waiting import OutboxFullError
-from armlift.store.database import told
 
 logger = logging.getLogger("armlift.api")
 CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 415: "unsupported_media_type"}
@@ -55,7 +55,7 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(InterfaceError)
     @app.exception_handler(PoolTimeoutError)
     async def away(request: Request, error: Exception) -> JSONResponse:
-        logger.warning("%s %s: the database: %s", request.method, request.url.path, told(error))
+        logger.warning("%s %s: the database: %s", request.method, request.url.path, line_of(error))
         return answer(503, "unavailable", "the database does not answer", {"Retry-After": "1"})
 
     @app.exception_handler(OutboxFullError)

@@ -1,4 +1,4 @@
-"""Commands on definitions: arm, experiment, explain."""
+"""Commands on definitions: arm, experiment."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -130,13 +130,13 @@ def show_experiment(
     phases = _phases(opened, found)
     if as_json:
         definition = {"experiment": found.model_dump(mode="json"), "phases": phases}
-        write_json({**definition, **_state(found, started)})
+        write_json({**definition, **state_of(found, started)})
         return
     lines = [line for phase in phases for line in _phase_lines(phase)]
     print("\n".join([*_facts(found, started), *lines]))
 
 
-def _state(found: "Experiment", started: "RunningExperiment | None") -> dict[str, Any]:
+def state_of(found: "Experiment", started: "RunningExperiment | None") -> dict[str, Any]:
     """Tell what an experiment's state is; a started one's hash is that of the file it was started from."""
     if started is None:
         return {"hash": found.content_hash, "state": DRAFT, "version": None, "run": None}
@@ -192,7 +192,7 @@ def _ranges(split: "Split", phase: int) -> dict[str, tuple[int, int]]:
 
 def _facts(found: "Experiment", started: "RunningExperiment | None") -> list[str]:
     low, high = found.layer.slice
-    told = _state(found, started)
+    told = state_of(found, started)
     version = "" if started is None else f", version {started.version}, run {started.run}"
     rows = {
         "state": f"{told['state']}{version}",
@@ -216,47 +216,3 @@ def _phase_lines(phase: dict[str, Any]) -> list[str]:
         bounds = f"draws [{', '.join(given['range'])})" if given["range"] else "no draws"
         lines.append(f"    {arm:<20} {given['share']:8.4%}  {bounds}")
     return lines
-
-
-@app.command()
-def explain(
-    unit: Annotated[str, typer.Argument(help="The unit's id.")],
-    experiment: Annotated[str, typer.Argument(help="The experiment.")],
-    phase: Annotated[int | None, typer.Option(min=0, help="Phase, from 0; default: the last.")] = None,
-    attribute: Annotated[
-        list[str] | None, typer.Option("--attribute", help="NAME=VALUE, for the audience.")
-    ] = None,
-    lab: LabOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Show why a unit gets its arm: each rule's answer, in the order the rules are asked."""
-    from armlift.errors import InputError
-    from armlift.splitter import explain as explain_rules
-
-    opened = open_lab(lab)
-    found = opened.experiment(experiment)
-    last = len(found.phases) - 1
-    if phase is not None and phase > last:
-        raise InputError(f"--phase {phase} is not a phase of {experiment}, must be 0 to {last}")
-    steps = explain_rules(
-        opened.split(found), last if phase is None else phase, unit, dict(map(_attribute, attribute or []))
-    )
-    if as_json:
-        write_json({"unit": unit, "experiment": experiment, "rules": [step._asdict() for step in steps]})
-        return
-    for step in steps:
-        print(f"{step.rule:>9}  {step.answer}")
-
-
-def _attribute(text: str) -> tuple[str, object]:
-    from armlift.errors import InputError
-
-    name, sign, value = text.partition("=")
-    if not sign or not name:
-        raise InputError(f"--attribute {text!r} is not understood, must be NAME=VALUE")
-    for kind in (int, float):
-        try:
-            return name, kind(value)
-        except ValueError:
-            continue
-    return name, {"true": True, "false": False}.get(value.lower(), value)

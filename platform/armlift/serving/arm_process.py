@@ -142,7 +142,7 @@ def _run(origin: Origin, address: str, secret: bytes, told: Connection) -> None:
     # Ctrl-C reaches every process of a terminal; whoever began this one ends it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # One core is left to whoever asks; libraries read this when they are loaded.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) - 1)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) - 1)))
     from armlift.serving.catalogue import Catalogue
     from armlift.store.database import open_database
 

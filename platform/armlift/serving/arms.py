@@ -10,9 +10,10 @@ from sqlalchemy import Engine
 from armlift.arm import Request, Slate
 from armlift.errors import ArmliftError
 from armlift.lab import Lab
+from armlift.refreshing import line_of
 from armlift.served import ServedArms
 from armlift.serving.filters import Filters
-from armlift.store.database import DATABASE_ERRORS, told
+from armlift.store.database import DATABASE_ERRORS
 
 logger = logging.getLogger("armlift.serve")
 Key = tuple[str | None, str]
@@ -54,7 +55,7 @@ class Arms:
             try:
                 versions[key] = self._of(key[0]).arm(key[1]).version
             except (ArmliftError, *DATABASE_ERRORS) as error:
-                missing[key] = told(error)
+                missing[key] = line_of(error)
         failures = {name: line for one in [*self._served.values()] for name, line in one.failures.items()}
         return Standing(versions, missing, failures)
 

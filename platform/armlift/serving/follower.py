@@ -18,7 +18,7 @@ _STOP_SECONDS = 10.0
 _LOOK_SECONDS = 1.0
 """Seconds between two looks at where the stream ends."""
 
-Ingested = Callable[[], Mapping[Partition, int]]
+Ingested = Callable[[str], Mapping[Partition, int]]
 
 
 class FollowerFigures(NamedTuple):
@@ -38,7 +38,7 @@ class Follower:
     """Reads a stream from its end on, in a thread and a reader group of its own, and applies its events.
 
     `open_stream` is called in that thread, `apply` with the events of some records. Where the stream ends,
-    the database may not: with `ingested`, which gives the offsets up to which records are stored, it begins
+    the database may not: with `ingested`, which gives a stream's offsets up to which it is stored, it begins
     there, at most MOST_BACK records before the end. `missed` is called whenever it has found its place: what
     was read from the database before may lack what came while it was away. When anything fails it closes the
     stream, waits `retry_after` seconds and begins anew.
@@ -123,7 +123,7 @@ class Follower:
 
     def _place(self, stream: EventStream, partitions: Sequence[Partition]) -> None:
         """Begin where the database ends, or the stream."""
-        stored = None if self._ingested is None else self._ingested()
+        stored = None if self._ingested is None else self._ingested(stream.stream_id)
         ends, beginnings = stream.end_offsets(), stream.beginning_offsets()
         for partition in partitions:
             end = ends[partition]

@@ -4,17 +4,17 @@ import logging
 import threading
 from collections.abc import Mapping
 from time import monotonic
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from sqlalchemy import Engine, func, select
 
 from armlift.hashing import key_of, mix
 from armlift.lab import Lab
+from armlift.refreshing import Refreshing, line_of
 from armlift.runs import LIVE
 from armlift.splitter import Assignment, Split, assign
 from armlift.started import RunningExperiment, every
-from armlift.store.database import DATABASE_ERRORS, told
+from armlift.store.database import DATABASE_ERRORS
 from armlift.store.tables import audit_log
 
 logger = logging.getLogger("armlift.serve")
@@ -66,7 +66,7 @@ class Live(NamedTuple):
         return found
 
 
-class LiveExperiments:
+class LiveExperiments(Refreshing):
     """The experiments that were started, as they are in SQL; several threads may share them.
 
     In a `with` block, or between `start` and `stop`, changes are looked for every `check_every` seconds.
@@ -74,13 +74,12 @@ class LiveExperiments:
     """
 
     def __init__(self, lab: Lab, engine: Engine, *, check_every: float = CHECK_EVERY) -> None:
-        self._lab, self._engine, self._check_every = lab, engine, check_every
+        super().__init__("live", check_every)
+        self._lab, self._engine = lab, engine
         self._change: int | None = None
         self._failure: str | None = None
         self._looking = threading.Lock()
         self._asked: float | None = None
-        self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
         self.all: Mapping[str, Live] = {}
         """By name."""
         self.read = False
@@ -135,34 +134,7 @@ class LiveExperiments:
                     return None
                 found = every(connection)
         except DATABASE_ERRORS as error:
-            return told(error)
+            return line_of(error)
         self.all = {one.name: Live(one, one.split(self._lab)) for one in found}
         self._change, self.read = change, True
         return None
-
-    def start(self) -> None:
-        """Read them, and look for changes from now on, in a thread of its own."""
-        self.refresh()
-        self._stopped.clear()
-        self._thread = threading.Thread(target=self._watch, name="armlift-live", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Look no more."""
-        self._stopped.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def _watch(self) -> None:
-        while not self._stopped.wait(self._check_every):
-            self.refresh()

@@ -1,7 +1,7 @@
 """Everything an API answers from, put together, started and ended in order."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 from prometheus_client import CollectorRegistry
@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 
 from armlift.complaints import choices
 from armlift.events import Codec
+from armlift.ingest import stored_offsets
 from armlift.keys import KeyRing
 from armlift.lab import Lab
 from armlift.serving.arm_process import ArmProcess
@@ -52,7 +53,9 @@ class Service:
         opener = stream_opener(lab)
         spill_bytes = self.settings.spill_megabytes * 1_000_000
         self.outbox = Outbox(opener, lab.folder / SPILL, most_bytes=spill_bytes)
-        self.follower = Follower(opener, kinds, self.units.apply, missed=self.units.forget_read)
+        self.follower = Follower(
+            opener, kinds, self.units.apply, missed=self.units.forget_read, ingested=self._ingested
+        )
         self._running = ExitStack()
         self.failure: Exception | None = None
         """Why it could not start."""
@@ -107,6 +110,10 @@ class Service:
         if not figures.stream_up:
             found.append(f"stream: {figures.last_error or 'not open yet'}; events are kept on disk")
         return found
+
+    def _ingested(self, stream_id: str) -> Mapping[int, int]:
+        with self.engine.connect() as connection:
+            return stored_offsets(connection, stream_id)
 
     def _start_readers(self) -> None:
         # What begins last ends first: events come from all the others.

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Engine
 
+from armlift.refreshing import Refreshing
 from armlift.segments import LONGEST, tell
 from armlift.store.database import DATABASE_ERRORS, writing
 
@@ -20,15 +21,14 @@ Value = tuple[str, int, str]
 """A unit, when it was told (UTC milliseconds), and what."""
 
 
-class ToldAttributes:
+class ToldAttributes(Refreshing):
     """Keeps values until the database has them; `add` is for one thread, and does not wait."""
 
     def __init__(self, engine: Engine) -> None:
+        super().__init__("told", EVERY)
         self._engine = engine
         self._waiting: dict[tuple[str, str], list[Value]] = defaultdict(list)
         self._lock = threading.Lock()
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="armlift-told", daemon=True)
         self.waiting = 0
         """Values that wait to be written."""
         self.dropped = 0
@@ -50,22 +50,13 @@ class ToldAttributes:
                 self._waiting[run, name].append((unit, ts, text))
                 self.waiting += 1
 
-    def start(self) -> None:
-        """Write from now on, in a thread of its own."""
-        self._thread.start()
-
     def stop(self) -> None:
         """Write what is there, and no more."""
-        self._stopped.set()
-        if self._thread.is_alive():
-            self._thread.join()
-        self._write()
+        super().stop()
+        self.refresh()
 
-    def _watch(self) -> None:
-        while not self._stopped.wait(EVERY):
-            self._write()
-
-    def _write(self) -> None:
+    def refresh(self) -> None:
+        """Write what waits; it goes on waiting where the database does not answer."""
         with self._lock:
             taken, self._waiting = self._waiting, defaultdict(list)
         if not taken:

@@ -99,11 +99,6 @@ def shown(engine: Engine) -> str:
     return hidden(engine.url.render_as_string(hide_password=True))
 
 
-def told(error: BaseException) -> str:
-    """Write what a driver says in one line: without the statement, its values and passwords."""
-    return hidden(" ".join(str(getattr(error, "orig", None) or error).split()))
-
-
 def hidden(url: str) -> str:
     """Write a text that may hold a database's URL without the password."""
     url = re.sub(r"://([^:/@]*):.*@", r"://\1:***@", url)

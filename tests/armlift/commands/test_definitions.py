@@ -567,28 +567,3 @@ def test_show_for_people_names_the_hash_and_no_draws(
     assert ["random", "50.0000%", "draws", f"[{2**63},", f"{2**64})"] in lines
     assert ["phase", "0", "from", "the", "beginning,", "generation", "0,", "traffic", "1"] in lines
     assert ["guardrails", "hate_rate"] in lines
-
-
-def test_explain_asks_every_rule(lab: Path, edit: Edit, capsys: pytest.CaptureFixture[str]) -> None:
-    edit(DEMO, "metrics:", "audience: country == 'de' and age >= 18\nmetrics:")
-    told = ["--attribute", "country=de", "--attribute", "age=18.5", "--attribute", "vip=true"]
-    assert run(["explain", "u1", "baselines", "--lab", str(lab), *told, "--json"]) == 0
-    shown = json.loads(capsys.readouterr().out)
-    rules = {one["rule"]: one["answer"] for one in shown["rules"]}
-    assert list(rules) == ["forced", "holdout", "audience", "layer", "stored", "range", "decision"]
-    assert rules["audience"].endswith(": yes")
-    assert run(["explain", "u1", "baselines", "--lab", str(lab), "--attribute", "age=17"]) == 0
-    assert "popularity, does not take part (audience)" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        (["--phase", "1"], "--phase 1 is not a phase of baselines, must be 0 to 0"),
-        (["--phase", "-1"], "--phase: '-1' must be greater than or equal to 0"),
-        (["--attribute", "age"], "--attribute 'age' is not understood, must be NAME=VALUE"),
-        (["--attribute", "=3"], "--attribute '=3' is not understood, must be NAME=VALUE"),
-    ],
-)
-def test_explain_refuses(lab: Path, refused: Refused, words: list[str], says: str) -> None:
-    assert refused("explain", "u1", "baselines", "--lab", lab, *words) == says

@@ -88,9 +88,9 @@ def test_it_begins_where_the_database_ends(tmp_path: Path) -> None:
     seen, folder = Seen(), tmp_path / "stream"
     with EmbeddedStream(folder, 1) as stream:
         publish(stream, *range(20))
-        with follow(seen, lambda: EmbeddedStream(folder), ingested=lambda: {0: 15}):
+        with follow(seen, lambda: EmbeddedStream(folder), ingested=lambda _: {0: 15}):
             wait_until(lambda: len(seen.events) == 5)
-        with follow(seen, lambda: EmbeddedStream(folder), ingested=lambda: {0: 99}) as follower:
+        with follow(seen, lambda: EmbeddedStream(folder), ingested=lambda _: {0: 99}) as follower:
             wait_until(lambda: follower.figures.up)
             publish(stream, 20)
             wait_until(lambda: len(seen.events) == 6)
