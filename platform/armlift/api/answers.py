@@ -60,7 +60,7 @@ def routes(service: Service) -> APIRouter:
         unit: Annotated[Text, Path()],
         experiment: Annotated[Name | None, Query(description="Of this one; absent: of all.")] = None,
         context: Annotated[
-            str | None, Query(max_length=4_000, description="Attributes, as a JSON object.")
+            str | None, Query(max_length=20_000, description="Attributes, as a JSON object.")
         ] = None,
     ) -> AssignmentsAnswer:
         """Tell which arm a unit gets, without exposing it."""

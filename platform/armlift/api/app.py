@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from armlift import __version__
 from armlift.api import answers, errors, events, experiments, items, operations
+from armlift.api.description import describe
 from armlift.api.guards import Guards
 from armlift.serving.service import Service
 
@@ -51,6 +52,7 @@ def make_app(service: Service) -> FastAPI:
     for part in (answers, events, experiments, items, operations):
         app.include_router(part.routes(service))
     errors.add_handlers(app)
+    describe(app, scope_of, keys=service.keys is not None)
     app.add_middleware(Guards, key_ring=service.keys, scopes_of=scope_of, settings=service.settings)
     # Outermost, so that what the guards refuse is counted too.
     app.add_middleware(Measured, service=service)

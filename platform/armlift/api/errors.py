@@ -15,7 +15,7 @@ from armlift.serving.recommender import UnavailableError
 from armlift.serving.waiting import OutboxFullError
 
 logger = logging.getLogger("armlift.api")
-CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 415: "unsupported_media_type"}
+CODES = {404: "not_found", 405: "method_not_allowed", 415: "unsupported_media_type"}
 
 
 class RefusedError(Exception):
@@ -64,6 +64,8 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def other(_request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 400:
+            return answer(422, "invalid", "the body cannot be read, must be JSON in UTF-8")
         code = CODES.get(error.status_code, "refused")
         return answer(error.status_code, code, str(error.detail), dict(error.headers or {}))
 

@@ -1,7 +1,8 @@
 """Experiments over HTTP: how they stand, and start, ramp, pause, resume, stop, each in the audit log."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Request
@@ -12,6 +13,7 @@ from armlift.api.errors import RefusedError
 from armlift.api.models import ExperimentAnswer, ExperimentsAnswer, RampRequest, Reason
 from armlift.api.samples import RAMP, REASON, errors
 from armlift.arm import Name
+from armlift.errors import InputError
 from armlift.running import RunningExperiment
 from armlift.serving.service import Service
 from armlift.splitter import generations
@@ -21,7 +23,7 @@ BY = "api"
 """Who changes an experiment where no keys are asked for."""
 Told = Annotated[Reason, Body(openapi_examples=REASON)]
 _NAME = Path(description="The experiment.")
-_ERRORS = (401, 403, 404, 413, 422, 429, 503)
+_ERRORS = (401, 403, 404, 409, 413, 422, 429, 503)
 
 
 def routes(service: Service) -> APIRouter:
@@ -33,7 +35,7 @@ def routes(service: Service) -> APIRouter:
             service.live.refresh()
         if name not in service.live.all:
             raise RefusedError(404, "not_found", f"experiment {name!r} was not started")
-        with writing(service.engine) as connection:
+        with _told(), writing(service.engine) as connection:
             made = action(connection)
         service.live.refresh()
         return stands(made)
@@ -54,10 +56,11 @@ def routes(service: Service) -> APIRouter:
     @router.post("/{name}/start", responses=errors(*_ERRORS))
     def start(name: Annotated[Name, _NAME], told: Told, request: Request) -> ExperimentAnswer:
         """Start an experiment of the lab's files, or take up what may change in its file."""
-        lab = service.lab.again()
+        with _told():
+            lab = service.lab.again()
         if name not in lab.experiment_names():
             raise RefusedError(404, "not_found", f"the lab has no experiment {name!r}")
-        with writing(service.engine) as connection:
+        with _told(), writing(service.engine) as connection:
             done = running.start(connection, lab, name, reason=told.reason, by=_who(request), at=_now())
         service.live.refresh()
         return stands(done.running, done.changes)
@@ -118,6 +121,15 @@ def stands(one: RunningExperiment, changes: list[str] | None = None) -> Experime
         traffic=experiment.phases[last].traffic,
         changes=changes or [],
     )
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Say that a change does not fit how things stand: the experiment, its file, the lab."""
+    try:
+        yield
+    except InputError as error:
+        raise RefusedError(409, "conflict", str(error).removeprefix("--")) from error
 
 
 def _who(request: Request) -> str:

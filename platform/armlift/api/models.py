@@ -16,6 +16,7 @@ from pydantic import (
 
 from armlift.arm import Name
 from armlift.events import LATEST
+from armlift.items import MOST_TEXT
 
 MOST_ITEMS = 500
 """Items of a slate at most."""
@@ -31,12 +32,17 @@ def _storable(text: str) -> str:
 
 Text = Annotated[
     str,
-    Field(min_length=1, max_length=200, pattern=r"^[^\u0000]+$"),
+    Field(min_length=1, max_length=MOST_TEXT, pattern=r"^[^\u0000]+$"),
     AfterValidator(_storable),
 ]
 Identity = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 """32 hexadecimal digits that begin with the request's time."""
-Value = StrictStr | StrictInt | FiniteFloat | StrictBool
+Whole = Annotated[StrictInt, Field(ge=-(1 << 63), lt=1 << 63)]
+Value = StrictStr | Whole | FiniteFloat | StrictBool
+ShortText = Annotated[str, Field(max_length=MOST_TEXT, pattern=r"^[^\u0000]*$")]
+ShortValue = ShortText | Whole | FiniteFloat | StrictBool
+Why = Annotated[str, Field(max_length=1_000, pattern=r"^[^\u0000]*[^\u0000\s][^\u0000]*$")]
+"""A text that says something."""
 Context = Annotated[dict[Text, Value], Field(max_length=MOST_CONTEXT)]
 Millis = Annotated[int, Field(ge=0, le=LATEST)]
 Count = Annotated[int, Field(ge=0, lt=1 << 31)]
@@ -197,7 +203,7 @@ class Accepted(_Part):
 class Reason(_Part):
     """Why an experiment is changed."""
 
-    reason: str = Field(default="by the API", min_length=1, max_length=1_000)
+    reason: Why = "by the API"
 
 
 class RampRequest(Reason):
@@ -234,7 +240,7 @@ class ItemRow(_Part):
 
     item_id: Text
     available: bool = True
-    attributes: Annotated[dict[Text, Value], Field(max_length=100)] = {}
+    attributes: Annotated[dict[Text, ShortValue], Field(max_length=100)] = {}
 
 
 class ItemBatch(_Part):

@@ -14,17 +14,22 @@ _TEXT: dict[int | str, dict[str, Any]] = {
     200: {"description": "Prometheus's text.", "content": {"text/plain": {"schema": {"type": "string"}}}}
 }
 
+_HEALTH: dict[int | str, dict[str, Any]] = {
+    200: {"model": Health, "description": "It can answer."},
+    503: {"model": Health, "description": "It cannot answer yet."},
+}
+
 
 def routes(service: Service) -> APIRouter:
     """Make the routes."""
     router = APIRouter(tags=["operations"])
 
-    @router.get("/healthz")
+    @router.get("/healthz", responses=errors(429))
     async def healthz() -> Health:
         """Say that the process lives."""
         return Health(status="ok", reasons=[])
 
-    @router.get("/readyz", responses={503: {"model": Health, "description": "It cannot answer yet."}})
+    @router.get("/readyz", responses=_HEALTH | errors(429))
     async def readyz() -> Response:
         """Say whether it can answer; `degraded`, and why, where it can but something is amiss.
 

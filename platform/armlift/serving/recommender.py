@@ -28,6 +28,8 @@ TOGETHER = 64
 """Units read from the database together."""
 READ_AGAIN = 1.0
 """Seconds for which a database that failed is not asked."""
+LAST_RESORT = 1.0
+"""Seconds the fallback may take at least: where it does not answer, nobody does."""
 NO_VERSION = "none"
 """The version of an arm that could not be loaded."""
 
@@ -186,7 +188,8 @@ class Recommender:
     async def _by_fallback(self, key: Key, request: Request, reason: str) -> Served:
         """Let the fallback answer in an arm's name."""
         try:
-            served = await self._arms.ask_fallback(key[0], request, self._budget)
+            seconds = max(self._budget, LAST_RESORT)
+            served = await self._arms.ask_fallback(key[0], request, seconds)
         except Exception as error:
             told = self._arms.standing.missing.get(key, reason)
             raise UnavailableError(
