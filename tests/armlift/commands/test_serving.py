@@ -5,6 +5,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -117,7 +118,7 @@ def scheduled(lab: Lab) -> int:
     return counted(lab, select(func.count()).select_from(scheduled_jobs))
 
 
-def counted(lab: Lab, query: Select[tuple[int]]) -> int:
+def counted(lab: Lab, query: Select[Any]) -> int:
     engine = open_database(lab)
     try:
         with engine.connect() as connection:
