@@ -58,7 +58,7 @@ def test_a_port_that_is_taken_and_a_broken_file_are_one_line(
 
 def commands_of(process: subprocess.Popen[str]) -> dict[str, psutil.Process]:
     """Give the `armlift` commands that a process runs beside."""
-    found = {}
+    found: dict[str, psutil.Process] = {}
     for child in psutil.Process(process.pid).children():
         words = child.cmdline()
         for name in ("ingest", "schedule", "dashboard"):
