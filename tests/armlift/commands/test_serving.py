@@ -91,7 +91,7 @@ def test_all_of_it_begins_and_ends_together(tmp_path: Path, sent: signal.Signals
         answering.process.wait(30)
         assert time.monotonic() - began < 20
         wait_for(lambda: not any(psutil.pid_exists(one) for one in everybody), 10)
-    # What runs in the background of a shell may not be told of Ctrl-C but by a signal sent to it: then it is 0.
+    # A shell has what runs in its background ignore Ctrl-C; then the code is 0.
     assert answering.process.returncode in ((0,) if sent == signal.SIGTERM else (0, 130))
     with Client(answering.url) as client, pytest.raises(ApiError):
         client.experiments()
