@@ -1,5 +1,6 @@
 """Serve an application with uvicorn until a signal ends it."""
 
+import logging
 import signal
 import socket
 from collections.abc import Callable
@@ -15,14 +16,13 @@ DRAIN_SECONDS = 10
 BACKLOG = 2_048
 
 
-def serve(service: Service, host: str, port: int, *, say: Callable[[str], None]) -> None:
-    """Answer at an address; returns after SIGTERM, when all that was accepted is kept.
+def serve(service: Service, listening: socket.socket, *, say: Callable[[str], None]) -> None:
+    """Answer at an address that `listen` gave; returns after SIGTERM, when all that was accepted is kept.
 
-    Raises InputError for an address that cannot be listened at, and what the service raises at its start.
+    Raises what the service raises at its start.
     """
-    listening = _listen(host, port)
-    shown = f"[{host}]" if ":" in host else host
-    address = f"http://{shown}:{listening.getsockname()[1]}"
+    host, port = listening.getsockname()[:2]
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     config = uvicorn.Config(
         make_app(service),
         log_config=None,
@@ -34,12 +34,26 @@ def serve(service: Service, host: str, port: int, *, say: Callable[[str], None])
     server = _Server(
         config, lambda: say(f"armlift answers at {address}; what it takes: {address}/openapi.json")
     )
+
+    def ended(_number: int, _frame: object) -> None:
+        server.should_exit = True
+
+    def expected(_record: logging.LogRecord) -> bool:
+        return service.failure is None
+
+    log = logging.getLogger("uvicorn.error")
+    # What the service raised at its start is for the caller to tell, uvicorn would tell it as a traceback.
+    log.addFilter(expected)
     # Uvicorn raises the signal that ended it once more, for whoever was there before.
-    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    before = signal.signal(signal.SIGTERM, ended)
     try:
         server.run(sockets=[listening])
+    except SystemExit:
+        if service.failure is None:
+            raise
     finally:
         signal.signal(signal.SIGTERM, before)
+        log.removeFilter(expected)
         listening.close()
     if service.failure is not None:
         raise service.failure
@@ -58,7 +72,8 @@ class _Server(uvicorn.Server):
             self._ready()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """Take an address; raises InputError for one that cannot be listened at."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         found = socket.socket(family, socket.SOCK_STREAM)

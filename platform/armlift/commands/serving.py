@@ -28,15 +28,21 @@ def serve(
     stream: StreamOption = None,
 ) -> None:
     """Answer live units over HTTP: recommendations, events, assignments; until stopped."""
+    import signal
+    import sys
+
+    # Until the API has begun, and ends in order: with what runs beside.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     opened = open_lab(lab, database, stream)
     _check_host(opened, host)
+    from armlift.api.serve import listen
     from armlift.api.serve import serve as serve_api
     from armlift.serving.service import Service
     from armlift.store.database import open_database
 
     service = Service(opened, open_database(opened, create=True))
-    with _others(opened, database, stream, dashboard_port if everything else None):
-        serve_api(service, host, port, say=say)
+    with listen(host, port) as listening, _others(opened, dashboard_port if everything else None):
+        serve_api(service, listening, say=say)
 
 
 def _check_host(lab: "Lab", host: str) -> None:
@@ -50,21 +56,19 @@ def _check_host(lab: "Lab", host: str) -> None:
         )
 
 
-def _others(
-    lab: "Lab", database: str | None, stream: str | None, dashboard_port: int | None
-) -> AbstractContextManager[object]:
+def _others(lab: "Lab", dashboard_port: int | None) -> AbstractContextManager[object]:
     """Run ingester, scheduler and pages beside, where they are asked for."""
     if dashboard_port is None:
         return nullcontext()
     from armlift.serving.children import Children
+    from armlift.settings import PREFIX
 
     here = ["--lab", str(lab.folder)]
-    urls = {"--database": database, "--stream": stream}
-    given = [word for option, url in urls.items() if url is not None for word in (option, url)]
-    base = [] if database is None else ["--database", database]
     commands = {
-        "ingest": ["ingest", *here, *given],
-        "schedule": ["schedule", *here, *given],
-        "dashboard": ["dashboard", *here, *base, "--port", str(dashboard_port)],
+        "ingest": ["ingest", *here],
+        "schedule": ["schedule", *here],
+        "dashboard": ["dashboard", *here, "--port", str(dashboard_port)],
     }
-    return Children(commands, say=say)
+    # By the environment, where a password is seen by nobody else.
+    urls = {"DATABASE_URL": lab.settings.database_url, "STREAM_URL": lab.settings.stream_url}
+    return Children(commands, {f"{PREFIX}{name}": url for name, url in urls.items()}, say=say)

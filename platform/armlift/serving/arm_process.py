@@ -4,6 +4,7 @@ The process loads arms as `Arms` does and answers over sockets of this machine, 
 that ends, or does not answer for `STUCK_SECONDS`, is begun anew.
 """
 
+import atexit
 import logging
 import os
 import signal
@@ -55,6 +56,8 @@ class ArmProcess:
         self._mine = threading.local()
         self.begun = 0
         """How often the process was begun."""
+        # Before multiprocessing, which would tell it to end and wait: it does not listen to that.
+        atexit.register(self.close)
 
     def start(self) -> None:
         """Begin the process, unless it lives; end first one in which an arm is stuck."""
@@ -87,10 +90,11 @@ class ArmProcess:
         return found
 
     def close(self) -> None:
-        """End the process."""
+        """End the process; again, it does nothing."""
+        atexit.unregister(self.close)
         with self._lock:
             if self._process is not None:
-                self._process.terminate()
+                self._process.kill()
                 self._process.join()
         self._folder.cleanup()
 
@@ -139,8 +143,10 @@ class ArmProcess:
 
 def _run(origin: Origin, address: str, secret: bytes, told: Connection) -> None:
     """Serve arms until told to end, or until whoever asks is gone."""
-    # Ctrl-C reaches every process of a terminal; whoever began this one ends it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C reaches every process of a terminal, and SIGTERM every one of a service; whoever began this one
+    # ends it, after the requests in flight.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     # One core is left to whoever asks; libraries read this when they are loaded.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) - 1)))
     from armlift.serving.catalogue import Catalogue

@@ -1,5 +1,6 @@
 """Commands that run beside the API: started with it, begun anew when they end, and ended with it."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -14,13 +15,22 @@ STEADY = 60.0
 """Seconds after which a command counts as having run well."""
 END_SECONDS = 15.0
 """Seconds a command has to end by itself."""
+_PROGRAM = "from armlift.cli import main; main()"
+_DIE_WITH_PARENT = "import ctypes, signal; ctypes.CDLL(None).prctl(1, signal.SIGTERM); "
+"""On Linux a command is also told to end when the process that began it is killed."""
 
 
 class Children:
-    """Runs `armlift` commands, by name, in processes of their own."""
+    """Runs `armlift` commands, by name, in processes of their own; `environment` is added to this one's."""
 
-    def __init__(self, commands: Mapping[str, Sequence[str]], *, say: Callable[[str], None]) -> None:
-        self._say = say
+    def __init__(
+        self,
+        commands: Mapping[str, Sequence[str]],
+        environment: Mapping[str, str],
+        *,
+        say: Callable[[str], None],
+    ) -> None:
+        self._say, self._environment = say, {**os.environ, **environment}
         self._stopped = threading.Event()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._threads = [
@@ -56,9 +66,14 @@ class Children:
             self._stopped.wait(pause)
 
     def _begin(self, name: str, words: Sequence[str]) -> subprocess.Popen[bytes]:
-        program = [sys.executable, "-c", "from armlift.cli import main; main()"]
+        code = f"{_DIE_WITH_PARENT if sys.platform == 'linux' else ''}{_PROGRAM}"
         # In a session of its own, so that Ctrl-C reaches the API alone, which then ends it in order.
-        process = subprocess.Popen([*program, *words], stdin=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *words],
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         self._processes[name] = process
         return process
 
