@@ -1,6 +1,7 @@
 """The command that answers live units: serve."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,11 +29,6 @@ def serve(
     stream: StreamOption = None,
 ) -> None:
     """Answer live units over HTTP: recommendations, events, assignments; until stopped."""
-    import signal
-    import sys
-
-    # Until the API has begun, and ends in order: with what runs beside.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     opened = open_lab(lab, database, stream)
     _check_host(opened, host)
     from armlift.api.serve import listen
@@ -41,8 +37,22 @@ def serve(
     from armlift.store.database import open_database
 
     service = Service(opened, open_database(opened, create=True))
-    with listen(host, port) as listening, _others(opened, dashboard_port if everything else None):
+    beside = _others(opened, dashboard_port if everything else None)
+    with listen(host, port) as listening, _stoppable(), beside:
         serve_api(service, listening, say=say)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM end the block in order, also before the API has begun to look after it."""
+    import signal
+    import sys
+
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _check_host(lab: "Lab", host: str) -> None:
