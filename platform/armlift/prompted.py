@@ -102,11 +102,16 @@ class _Memory:
 
 def with_prompts(arm: Arm, reader: PromptReader) -> Arm:
     """Let an arm fill requests by `reader` before it answers; gives the arm itself."""
-    recommend = arm.recommend
+    kind = type(arm)
+    own = vars(arm).pop("recommend", None)
 
-    def recommend_filled(requests: Sequence[Request]) -> list[Slate]:
-        return recommend(reader.fill(requests))
+    class Prompted(kind):  # type: ignore[valid-type, misc]
+        def recommend(self, requests: Sequence[Request]) -> list[Slate]:
+            filled = reader.fill(requests)
+            found: list[Slate] = kind.recommend(self, filled) if own is None else own(filled)
+            return found
 
-    # Of this one arm alone, so that it stays all that it is.
-    arm.recommend = recommend_filled  # type: ignore[method-assign]
+    Prompted.__name__, Prompted.__qualname__ = kind.__name__, kind.__qualname__
+    # A class of its own, not a method of the instance: that would hold the instance, and so its weights.
+    arm.__class__ = Prompted
     return arm

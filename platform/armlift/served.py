@@ -3,16 +3,15 @@
 import threading
 from collections.abc import Callable, Mapping
 from time import monotonic
-from typing import NamedTuple
+from weakref import WeakSet
 
 from sqlalchemy import Engine
 
 from armlift.arm import Arm, new_arm
-from armlift.artefacts import load_artefact
-from armlift.errors import ArmliftError, InputError, StoreError
+from armlift.errors import ArmliftError, InputError
 from armlift.lab import Lab
+from armlift.loaded import Loaded, LoadedVersions
 from armlift.promotions import EVERY_EXPERIMENT, history, promoted
-from armlift.prompted import PromptReader, with_prompts
 from armlift.refreshing import Refreshing, line_of
 from armlift.store.database import DATABASE_ERRORS
 
@@ -24,13 +23,6 @@ RETRY_AFTER = 60.0
 OnFailure = Callable[[str, str], None]
 
 
-class _Serving(NamedTuple):
-    """What answers for an arm: itself, and where its prompts come from if it uses any."""
-
-    arm: Arm
-    reader: PromptReader | None
-
-
 class ServedArms(Refreshing):
     """Gives the arms to answer with: for each, the version promoted for an experiment, else for every one.
 
@@ -39,7 +31,8 @@ class ServedArms(Refreshing):
     a `with` block, or between `start` and `stop`, that is done every `check_every` seconds. A version that
     cannot be loaded takes nobody's place, and is tried again after `retry_after` seconds: `failures` holds
     its line, by arm, until that is mended, and `on_failure(arm, line)`, which must not raise, is called once
-    for each. Several threads may share all of it.
+    for each. Those of one process that share `versions` hold each version once. Several threads may share
+    all of it.
     """
 
     def __init__(
@@ -51,6 +44,7 @@ class ServedArms(Refreshing):
         check_every: float = CHECK_EVERY,
         retry_after: float = RETRY_AFTER,
         on_failure: OnFailure | None = None,
+        versions: LoadedVersions | None = None,
     ) -> None:
         super().__init__("served", check_every)
         self._lab = lab
@@ -58,8 +52,9 @@ class ServedArms(Refreshing):
         self._experiment = experiment
         self._retry_after = retry_after
         self._on_failure = on_failure
-        self._url = lab.resolve(lab.settings.artefact_url)
-        self._serving: dict[str, _Serving] = {}
+        url = lab.resolve(lab.settings.artefact_url)
+        self._versions = LoadedVersions(url, engine) if versions is None else versions
+        self._serving: dict[str, Loaded] = {}
         self._failures: dict[str, str] = {}
         self._again: dict[tuple[str, str], float] = {}
         self._loading = threading.Lock()
@@ -99,7 +94,7 @@ class ServedArms(Refreshing):
             if serving.reader is not None:
                 serving.reader.forget()
 
-    def _first(self, name: str) -> _Serving:
+    def _first(self, name: str) -> Loaded:
         """Load an arm that nobody asked for so far: its own version, else that of every experiment."""
         candidates = self._promoted(name)
         if not candidates:
@@ -108,18 +103,18 @@ class ServedArms(Refreshing):
         for version in candidates:
             if not self._waits(name, version):
                 try:
-                    self._serving[name] = self._load(name, version)
+                    self._serving[name] = self._versions.get(name, version, self)
                 except ArmliftError as error:
                     self._fail(name, version, error)
                 else:
                     return self._serving[name]
         raise InputError(self._failures[name])
 
-    def _defined(self, name: str) -> _Serving:
+    def _defined(self, name: str) -> Loaded:
         """Make an arm that is trained elsewhere of its definition."""
         if self._lab.nightly.of_arm(name).steps:
             raise self._unpromoted(name)
-        return _Serving(new_arm(self._lab.arm(name)), None)
+        return Loaded(new_arm(self._lab.arm(name)), None, WeakSet())
 
     def _unpromoted(self, name: str) -> InputError:
         """Say that nothing serves for an arm, and which command helps."""
@@ -146,14 +141,14 @@ class ServedArms(Refreshing):
             if newer and self._waits(name, version):
                 return False
             if newer:
-                self._serving[name] = self._load(name, version)
+                self._serving[name] = self._versions.get(name, version, self)
             elif serving.reader is not None:
                 serving.reader.refresh()
         except ArmliftError as error:
             self._fail(name, version, error)
             return False
         except DATABASE_ERRORS as error:
-            self._tell(name, error)
+            self.tell(name, error)
             return False
         self._mend(name)
         return newer
@@ -168,37 +163,16 @@ class ServedArms(Refreshing):
         own = [] if self._experiment is None else [self._experiment]
         return [*own, EVERY_EXPERIMENT]
 
-    def _load(self, name: str, version: str) -> _Serving:
-        try:
-            arm, _ = load_artefact(self._url, name, version)
-        except ArmliftError:
-            raise
-        except Exception as error:
-            # Whatever a file system or a model raises, the version that serves goes on.
-            raise StoreError(
-                f"artefact {name}/{version} cannot be loaded: {type(error).__name__}: {error}"
-            ) from error
-        if "prompts" not in arm.capabilities:
-            return _Serving(arm, None)
-        reader = PromptReader(
-            self._engine,
-            name,
-            version,
-            arm.config.history_kinds,
-            on_error=lambda error: self._tell(name, error),
-        )
-        reader.refresh()
-        return _Serving(with_prompts(arm, reader), reader)
-
     def _waits(self, name: str, version: str) -> bool:
         """Tell whether a version could not be loaded just now."""
         return monotonic() < self._again.get((name, version), 0.0)
 
     def _fail(self, name: str, version: str, error: ArmliftError) -> None:
         self._again[name, version] = monotonic() + self._retry_after
-        self._tell(name, error)
+        self.tell(name, error)
 
-    def _tell(self, name: str, error: Exception) -> None:
+    def tell(self, name: str, error: Exception) -> None:
+        """Note why an arm's version, or its prompts, cannot be read."""
         line = line_of(error)
         with self._telling:
             news = self._failures.get(name) != line

@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 from armlift.arm import Request, Slate
 from armlift.errors import ArmliftError
 from armlift.lab import Lab
+from armlift.loaded import LoadedVersions
 from armlift.refreshing import line_of
 from armlift.served import ServedArms
 from armlift.serving.filters import Filters
@@ -39,11 +40,12 @@ class Standing(NamedTuple):
 class Arms:
     """Arms by experiment, swapped between two batches; several threads may share them.
 
-    `filters` gives the rules in force.
+    A version that several experiments serve is in memory once. `filters` gives the rules in force.
     """
 
     def __init__(self, lab: Lab, engine: Engine, *, filters: Callable[[], Filters]) -> None:
         self._lab, self._engine, self._filters = lab, engine, filters
+        self._versions = LoadedVersions(lab.resolve(lab.settings.artefact_url), engine)
         self._served: dict[str | None, ServedArms] = {}
         self._making = threading.Lock()
 
@@ -81,7 +83,13 @@ class Arms:
     def _of(self, experiment: str | None) -> ServedArms:
         with self._making:
             if experiment not in self._served:
-                served = ServedArms(self._lab, self._engine, experiment=experiment, on_failure=_failed)
+                served = ServedArms(
+                    self._lab,
+                    self._engine,
+                    experiment=experiment,
+                    on_failure=_failed,
+                    versions=self._versions,
+                )
                 served.start()
                 self._served[experiment] = served
             return self._served[experiment]
