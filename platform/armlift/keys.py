@@ -229,6 +229,11 @@ class KeyRing(Refreshing):
             return None
         return Key(found.id, found.name, frozenset(found.scopes), found.ends)
 
+    def knows(self, presented: str) -> bool:
+        """Tell whether a text names a key that was read, or can be none; else a `refresh` may find it."""
+        form = _FORM.fullmatch(presented)
+        return form is None or form[1] in self._keys
+
     def refresh(self) -> None:
         """Read the keys; what was known stays where the database does not answer."""
         try:

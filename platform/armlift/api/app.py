@@ -47,6 +47,8 @@ def make_app(service: Service) -> FastAPI:
         description=DESCRIPTION,
         docs_url=None,
         redoc_url=None,
+        # A redirect would name whatever host the request did.
+        redirect_slashes=False,
         lifespan=lifespan,
     )
     for part in (answers, events, experiments, items, operations):

@@ -1,5 +1,6 @@
 """Guards: what stands between the network and the API: headers, sizes, keys, rates, errors without traces."""
 
+import asyncio
 import json
 import logging
 import re
@@ -28,6 +29,8 @@ SECURITY_HEADERS = (
 """Of every response; what the app gives under one of these names stands."""
 MOST_FRAMES, MOST_CAUSES = 20, 5
 """What the log has of an exception: its last frames, and so many that it came of."""
+NEWS_SECONDS, NEWS_WAIT = 0.5, 1.5
+"""Seconds between two looks for keys that nobody knows yet, and those for which one is looked for."""
 ScopesOf = Callable[[str, str], str | None]
 """From a method and a path to the scope that they need; None: open to everybody."""
 
@@ -64,6 +67,8 @@ class Guards:
             raise ValueError("require_keys asks for a key ring")
         self._app, self._scopes_of, self._clock = app, scopes_of, clock
         self._ring = key_ring if settings.require_keys else None
+        self._looked = 0.0
+        self._looking: asyncio.Task[None] | None = None
         self._most_bytes = settings.most_kilobytes * 1024
         # Cheaper a hit than a moving window, which holds the time of each: 7 us at any rate.
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
@@ -80,7 +85,7 @@ class Guards:
 
     async def _answer(self, scope: Scope, exchange: "_Exchange") -> None:
         try:
-            refusal = self._look(scope)
+            refusal = await self._look(scope)
             if refusal is not None:
                 await exchange.refuse(refusal)
                 return
@@ -93,13 +98,13 @@ class Guards:
                 return
             await exchange.refuse(_internal(scope, error))
 
-    def _look(self, scope: Scope) -> "_Refusal | None":
+    async def _look(self, scope: Scope) -> "_Refusal | None":
         """Look at a request, but not at its body, and leave its key in the state; gives why it is refused."""
         state = scope.setdefault("state", {})
         state["key"] = None
         if _length(scope) > self._most_bytes:
             return _too_large(self._most_bytes)
-        key = self._key(scope)
+        key = await self._key(scope)
         if not self._limiter.hit(self._rate, key.id if key else f"address {_address(scope)}"):
             return _TOO_MANY
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
@@ -111,13 +116,24 @@ class Guards:
         state["key"] = key
         return None
 
-    def _key(self, scope: Scope) -> Key | None:
+    async def _key(self, scope: Scope) -> Key | None:
         """Find the key that is shown; None where none is, or no keys are asked for."""
-        if self._ring is None:
-            return None
         shown = _values(scope, b"authorization")
         form = _BEARER.fullmatch(shown[0]) if len(shown) == 1 else None
-        return self._ring.find(form[1].decode("latin-1"), self._clock()) if form else None
+        if self._ring is None or form is None:
+            return None
+        text = form[1].decode("latin-1")
+        if not self._ring.knows(text):
+            # It may have just been made; the ring is asked now and then, whoever makes up keys.
+            if self._looking is None or self._looking.done():
+                self._looking = asyncio.create_task(self._look_for_keys(self._ring))
+            await asyncio.wait([self._looking], timeout=NEWS_WAIT)
+        return self._ring.find(text, self._clock())
+
+    async def _look_for_keys(self, ring: KeyRing) -> None:
+        await asyncio.sleep(self._looked + NEWS_SECONDS - time.monotonic())
+        await asyncio.to_thread(ring.refresh)
+        self._looked = time.monotonic()
 
 
 class _Refusal(NamedTuple):
