@@ -38,6 +38,7 @@ class PromptReader:
         self._on_error, self._most = on_error, most
         self._memory = _Memory(most)
         self._written: int | None = None
+        self._none = False
 
     def fill(self, requests: Sequence[Request]) -> list[Request]:
         """Give the requests, those without prompts with the stored ones, placed in the history they bring."""
@@ -53,16 +54,23 @@ class PromptReader:
         """Read everything anew from now on."""
         # What a request in flight still reads goes into the memory it began with.
         self._memory = _Memory(self._most)
+        self._none = False
 
     def refresh(self) -> None:
-        """Forget what was read if prompts were written since the last call."""
+        """Forget what was read if prompts were written since the last call.
+
+        Where none were ever written, nobody is looked for until the next call.
+        """
         with self._engine.connect() as connection:
             written = last_written(connection, self._arm, self._version)
         if written != self._written:
             self._written = written
             self.forget()
+        self._none = written is None
 
     def _read(self, units: Collection[str]) -> Mapping[str, Prompts]:
+        if self._none:
+            return {}
         memory = self._memory
         known = memory.get(units)
         missing = [unit for unit in units if unit not in known]

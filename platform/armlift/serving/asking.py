@@ -12,7 +12,7 @@ from armlift.serving.batching import Batcher
 from armlift.serving.figures import ServeFigures
 
 logger = logging.getLogger("armlift.serve")
-MOST = 16
+MOST = 32
 """Requests an arm answers together at most."""
 PREPARE_EVERY = 1.0
 """Seconds between two looks for arms to load."""
