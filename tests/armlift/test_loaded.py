@@ -8,13 +8,14 @@ from threading import Thread
 import pytest
 from sqlalchemy import Engine, text
 
-from armlift import promotions
+from armlift import promotions, prompts
 from armlift.arm import Arm, Behaviour, History, ItemTable, Request, arm_class, new_arm
 from armlift.artefacts import save_artefact
 from armlift.errors import InputError
 from armlift.lab import Lab, init_lab
 from armlift.loaded import LoadedVersions
 from armlift.promotions import EVERY_EXPERIMENT
+from armlift.prompts import StoredPrompt, Told
 from armlift.served import ServedArms
 from armlift.serving.arms import Arms
 from armlift.serving.filters import FilterFile, Filters
@@ -140,6 +141,9 @@ def test_all_who_serve_a_version_hear_of_prompts_that_cannot_be_read(
 ) -> None:
     version = keep(3)
     monkeypatch.setattr(arm_class("popularity"), "capabilities", frozenset({"trainable", "prompts"}))
+    with writing(engine) as connection:
+        told = Told("h", [StoredPrompt(0, 0, "v1", 0.5, "v2", AT)])
+        prompts.write(connection, "mine", version, {"v": told}, written=AT)
     versions = LoadedVersions(lab.resolve(lab.settings.artefact_url), engine)
     one, two, gone = Hears(), Hears(), Hears()
     held = weakref.ref(versions.get("mine", version, one).arm)
