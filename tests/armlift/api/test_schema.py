@@ -67,8 +67,8 @@ def test_all_is_answered_as_the_document_says(tmp_path: Path) -> None:
     demo(lab)
     with serving(lab) as api, Client(api.url) as client:
         client.start("demo", "to be tried")
-        found = holds(api, tmp_path, "--phases", "examples,fuzzing,stateful")
-        assert found["test_cases"]["generated"] > 50
+        found = holds(api, tmp_path)
+        assert found["test_cases"]["generated"] > 500
         tried = [one["examples"]["accepted"] for one in found["valid_rates"].values() if "examples" in one]
         assert (len(tried), min(tried)) == (10, 1), "examples of all that can be told something"
         document = httpx.get(f"{api.url}/openapi.json", trust_env=False).json()

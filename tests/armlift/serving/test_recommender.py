@@ -38,8 +38,8 @@ from armlift.promotions import EVERY_EXPERIMENT
 from armlift.store.database import open_database, writing
 from armlift.store.tables import exposures
 
-BUDGET_MS = 1_500
-SLACK = 1.5
+BUDGET_MS = 600
+SLACK = 0.6
 """Seconds that a test's machine may take beside."""
 FILTERS = """
 filters:
@@ -120,7 +120,6 @@ def served(lab: tuple[Lab, Endpoint]) -> Iterator[World]:
         wait_for(lambda: told(api)["reasons"][:1] != ["experiments were not read yet"])
         found = client.recommend("anybody", experiment=NAME, force="popularity", k=100)
         lab[1].items = [one.item_id for one in reversed(found.items)]
-        wait_for(lambda: client.recommend("anybody", experiment=NAME, force="remote").fallback is None)
         yield World(Api(lab[0], engine, api, client), lab[1])
     engine.dispose()
 
@@ -187,7 +186,7 @@ def test_what_others_wait_for_holds_up_no_other_arm(world: World) -> None:
     slow = [unit_of(client, "remote", f"wait{number}-") for number in range(6)]
     quick = unit_of(client, "popularity", "quick")
     client.recommend(quick, experiment=NAME)
-    world.endpoint.delay = 2 * BUDGET_MS / 1_000
+    world.endpoint.delay = 2.0
     body = {"experiment": NAME}
     with pressure(
         [world.api.answering.url],
@@ -196,7 +195,7 @@ def test_what_others_wait_for_holds_up_no_other_arm(world: World) -> None:
         time.sleep(0.2)
         for _ in range(10):
             answer, took = timed(client, quick)
-            assert (answer.fallback, took < BUDGET_MS / 1_000) == (None, True)
+            assert (answer.fallback, took < 0.4) == (None, True)
             time.sleep(0.05)
     print(f"a slow arm: {figures(replies)}")
     assert {(one.status, one.body["fallback"]) for one in replies} == {(200, "timeout")}
@@ -238,8 +237,8 @@ def test_arms_that_are_killed_are_answered_for_and_begun_anew(world: World) -> N
         time.sleep(0.3)
     print(f"arms killed: back after {took:.1f} s; {figures(replies)}")
     assert {one.status for one in replies} == {200}
-    reasons = {one.body["fallback"] for one in replies}
-    assert {None, "failed"} <= reasons <= {None, "failed", "timeout"}
+    assert {one.body["fallback"] for one in replies} == {None, "failed"}
+    assert took < 15
 
 
 def test_a_version_that_is_promoted_takes_the_others_place_without_an_error(world: World) -> None:
