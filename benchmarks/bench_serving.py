@@ -27,7 +27,7 @@ from sqlalchemy import Engine
 from armlift import promotions, running
 from armlift.arm import Behaviour, History, ItemTable, arm_class, new_arm
 from armlift.artefacts import save_artefact
-from armlift.days import DAY_MS, utc_day
+from armlift.days import DAY_MS, utc_day, utc_now
 from armlift.events import feedback_identity, request_identity
 from armlift.lab import Lab, init_lab
 from armlift.promotions import EVERY_EXPERIMENT
@@ -123,7 +123,7 @@ def load(port: int, requests: Sequence[object], rate: float = 0.0) -> Figures:
 
 def batch(number: int) -> str:
     """Write a batch of events: requests of ten items shown, some clicked."""
-    now = time.time_ns() // 1_000_000
+    now = utc_now()
     rows: list[dict[str, object]] = []
     chance = random.Random(number)
     while len(rows) < A_BATCH:
@@ -165,7 +165,7 @@ def make_lab(folder: Path) -> Lab:
     (folder / "experiments" / "speed.yaml").write_text(_EXPERIMENT, encoding="utf-8")
     lab = Lab(folder)
     engine = open_database(lab, create=True)
-    now = time.time_ns() // 1_000_000
+    now = utc_now()
     fit(lab, engine, now)
     with writing(engine) as connection:
         running.start(connection, lab, "speed", reason="now", by="me", at=now)

@@ -5,7 +5,6 @@ job, and nothing is lost that it did not take. What was told already is counted,
 """
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from numbers import Integral
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, func, insert, select, text, update
 
-from armlift.days import DAY_MS
+from armlift.days import DAY_MS, utc_now
 from armlift.durations import milliseconds
 from armlift.nightly import AlertKind, AlertSettings
 from armlift.store.database import writing
@@ -88,10 +87,6 @@ class Row(NamedTuple):
         return Message(self.kind, self.subject, self.text, self.details, self.at)
 
 
-def _now() -> int:
-    return time.time_ns() // 1_000_000
-
-
 class Alerts:
     """Tells and keeps alerts; `clock` gives UTC milliseconds, the other times are in seconds."""
 
@@ -100,7 +95,7 @@ class Alerts:
         engine: Engine,
         settings: AlertSettings,
         *,
-        clock: Callable[[], int] = _now,
+        clock: Callable[[], int] = utc_now,
         timeout: float = TIMEOUT,
         backoff: float = BACKOFF,
     ) -> None:

@@ -14,6 +14,7 @@ from armlift.commands.options import (
     say,
     write_json,
 )
+from armlift.days import utc_now
 from armlift.streams.opening import open_stream
 from armlift_pipelines import demo
 
@@ -56,7 +57,7 @@ def nightly(
     from armlift_pipelines.scheduler import tell_of
     from armlift_pipelines.worker import StoppedError
 
-    opened, now = open_lab(lab, database), _now()
+    opened, now = open_lab(lab, database), utc_now()
     day = _day(opened, date, now)
     engine = open_database(opened, create=True)
     stop = threading.Event()
@@ -161,7 +162,7 @@ def jobs(
     if log is not None:
         print_log(opened, engine, log)
         return
-    night = None if date is None else str(_day(opened, date, _now()))
+    night = None if date is None else str(_day(opened, date, utc_now()))
     runs = select_runs(engine, job=job, night=night, steps=steps, limit=limit)
     nexts = next_runs(opened, engine)
     if as_json:
@@ -197,9 +198,3 @@ def _summary(result: "Result") -> list[str]:
     from armlift_pipelines.history import night_lines
 
     return night_lines(result)
-
-
-def _now() -> int:
-    import time
-
-    return time.time_ns() // 1_000_000

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from armlift.commands.options import MAX_SEED, now, open_lab, say
+from armlift.commands.options import MAX_SEED, open_lab, say
 from armlift.commands.progress import progress_bar
+from armlift.days import utc_now
 from armlift.streams.opening import open_stream
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _start(lab: "Lab") -> None:
     from armlift_pipelines import live_demo
 
     with progress_bar(f"preparing {live_demo.NAME}") as tell:
-        started = live_demo.start(lab, open_database(lab, create=True), now=now(), progress=tell)
+        started = live_demo.start(lab, open_database(lab, create=True), now=utc_now(), progress=tell)
     print(line_of(lab, started))
     say(f"answer live:   armlift serve --all --lab {lab.folder}")
     say(f"play users:    armlift simulate {live_demo.NAME} --lab {lab.folder} --days 1 --api URL")

@@ -19,6 +19,7 @@ import psutil
 from sqlalchemy import ColumnElement, Connection, Engine, func, select, update
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from armlift.days import utc_now
 from armlift.hashing import hash_of
 from armlift.lineage import code_versions
 from armlift.store.clock import DatabaseTime
@@ -96,7 +97,7 @@ class Record:
     def begin(self, key: Key, inputs: Mapping[str, Any], *, log: str | None = None) -> JobRun:
         """Begin a run; raises BusyError, with the process that does it, where one is running."""
         made = JobRun(
-            id=uuid.uuid4().hex, **key._asdict(), attempt=1, status=RUNNING, started=_now(), ended=None,
+            id=uuid.uuid4().hex, **key._asdict(), attempt=1, status=RUNNING, started=utc_now(), ended=None,
             owner=owner(), seen=0, inputs_hash=hash_of(dict(inputs)), inputs=dict(inputs), outputs={},
             versions=dict(code_versions()), log=log, error=None,
         )  # fmt: skip
@@ -116,7 +117,7 @@ class Record:
 
     def end(self, run: JobRun, status: str, outputs: Mapping[str, Any], error: str | None = None) -> JobRun:
         """End a run of this process; gives it as it is stored."""
-        done = run._replace(status=status, ended=_now(), outputs=dict(outputs), error=error)
+        done = run._replace(status=status, ended=utc_now(), outputs=dict(outputs), error=error)
         values = {name: getattr(done, name) for name in ("status", "ended", "outputs", "error")}
         mine = (job_runs.c.id == run.id, job_runs.c.status == RUNNING)
         self._write(lambda c: c.execute(update(job_runs).where(*mine).values(values)))
@@ -181,7 +182,7 @@ class Record:
     def _bury(self, connection: Connection, key: Key) -> None:
         """Mark runs whose process is gone as failed."""
         for identity, whose in _without_process(connection, *_of(key)):
-            lost = {"status": FAILED, "ended": _now(), "error": f"its process ended: {whose}"}
+            lost = {"status": FAILED, "ended": utc_now(), "error": f"its process ended: {whose}"}
             connection.execute(update(job_runs).where(job_runs.c.id == identity).values(lost))
 
     def _write(self, do: Callable[[Connection], T]) -> T:
@@ -265,7 +266,3 @@ def _gone(whose: str, silent: float) -> bool:
 
 def _of(key: Key) -> list[ColumnElement[bool]]:
     return [job_runs.c[name] == value for name, value in key._asdict().items()]
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000

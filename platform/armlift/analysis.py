@@ -4,7 +4,6 @@ The units go into a scratch database as those of an import would, and the report
 both give the same numbers.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -16,7 +15,7 @@ from sqlalchemy import Engine
 
 from armlift.comparisons import Comparison
 from armlift.complaints import first_complaint
-from armlift.days import Calendar
+from armlift.days import Calendar, utc_now
 from armlift.errors import InputError
 from armlift.experiment import Experiment
 from armlift.imported_rows import NO_VERSION, content_of, name_of, str_of
@@ -134,7 +133,7 @@ def analyze(
         }
     )
     definitions = {metric: metric_of(metric, one) for metric, one in asked.items()}
-    run = _describe(experiment, definitions, found, time.time_ns() // 1_000_000)
+    run = _describe(experiment, definitions, found, utc_now())
     with scratch() as engine:
         _store(engine, run, asked, found.units, segments)
         return Analysis(make_report(engine, run, CALENDAR))

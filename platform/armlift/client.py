@@ -24,6 +24,7 @@ from armlift.api.models import (
     ExperimentAnswer,
     RecommendAnswer,
 )
+from armlift.days import utc_now
 from armlift.errors import ArmliftError, InputError
 from armlift.events import (
     Event,
@@ -74,7 +75,7 @@ class Client:
         context: Context | None = None, force: str | None = None, request_id: str | None = None,
     ) -> RecommendAnswer:  # fmt: skip
         """Ask for a unit's slate, in an experiment or in a layer; the unit is exposed where it takes part."""
-        named = request_id or request_identity(time.time_ns() // 1_000_000, secrets.token_hex(16))
+        named = request_id or request_identity(utc_now(), secrets.token_hex(16))
         body = {
             "unit_id": unit, "experiment": experiment, "layer": layer, "k": k, "context": dict(context or {}),
             "force": force, "request_id": named,
@@ -215,4 +216,4 @@ def _in_path(text: str) -> str:
 
 
 def _time(ts: int | None) -> int:
-    return time.time_ns() // 1_000_000 if ts is None else ts
+    return utc_now() if ts is None else ts

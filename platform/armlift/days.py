@@ -4,6 +4,7 @@ A day is an integer, the number of days since 1970-01-01 in the lab's zone, so t
 and subtracted in any SQL dialect.
 """
 
+import time
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -94,6 +95,11 @@ def read_time(text: str) -> datetime:
 def _millis(value: datetime) -> int:
     # In whole numbers: a float loses a millisecond here and there.
     return (value - _EPOCH) // timedelta(milliseconds=1)
+
+
+def utc_now() -> int:
+    """Give the time, in UTC milliseconds."""
+    return time.time_ns() // 1_000_000
 
 
 def utc_day(ts: int) -> int:

@@ -5,7 +5,6 @@ stored bytes again: what is good by now takes the way of every other event, in t
 its dead letter, so that killing a replay anywhere loses nothing and doubles nothing.
 """
 
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -23,7 +22,7 @@ from sqlalchemy import (
     tuple_,
 )
 
-from armlift.days import Calendar
+from armlift.days import Calendar, utc_now
 from armlift.events import BadEvent, Codec, Event
 from armlift.ingest import Batch, write
 from armlift.lateness import MOST_AHEAD
@@ -219,7 +218,7 @@ def _store(engine: Engine, gone: list[tuple[object, ...]], batch: Batch) -> bool
 
 def _read(codec: Codec, index: int, raw: bytes, schema: int | None) -> tuple[list[Event], list[BadEvent]]:
     # PostgreSQL gives memoryview or bytes, as the driver likes.
-    raw, latest = bytes(raw), time.time_ns() // 1_000_000 + MOST_AHEAD
+    raw, latest = bytes(raw), utc_now() + MOST_AHEAD
     if index == MESSAGE:
         return codec.decode(raw, latest)
     return codec.decode_event(raw, FIRST_SCHEMA if schema is None else schema, index, latest)

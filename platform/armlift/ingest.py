@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec.structs import astuple
 from sqlalchemy import Connection, Engine, Table, select, update
 
-from armlift.days import Calendar
+from armlift.days import Calendar, utc_now
 from armlift.durations import LATENESS, milliseconds
 from armlift.errors import StreamError
 from armlift.events import Alias, BadEvent, Codec, Event, Exposure, Feedback, Impression, request_day
@@ -165,7 +165,7 @@ class Ingester:
         batch: int = BATCH,
         metrics: "IngestMetrics | None" = None,
         lateness: int = milliseconds(LATENESS),
-        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        clock: Callable[[], int] = utc_now,
     ) -> None:
         self._engine = engine
         self._stream = stream

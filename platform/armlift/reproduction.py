@@ -1,7 +1,6 @@
 """Reports that can be made again: taken with a snapshot, shown as they were, and verified bit for bit."""
 
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, NamedTuple, TypeVar
@@ -12,7 +11,7 @@ from armlift import __version__
 from armlift.answers import Answers
 from armlift.check import Check
 from armlift.comparisons import Comparison
-from armlift.days import DAY_MS, Calendar, utc_text
+from armlift.days import DAY_MS, Calendar, utc_now, utc_text
 from armlift.decisions import Decision, of_run
 from armlift.errors import StoreError
 from armlift.hashing import hash_of
@@ -46,7 +45,7 @@ def take_report(
     calendar: Calendar,
     *,
     as_of: int | None = None,
-    clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    clock: Callable[[], int] = utc_now,
 ) -> Report:
     """Make a run's report and store its snapshot, unless there is one that rests on the same already."""
     report = make_report(engine, run, calendar, as_of=as_of)

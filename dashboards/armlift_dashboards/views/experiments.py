@@ -1,11 +1,11 @@
 """The page Experiments: every experiment of the lab, how it stands, and the lift it tells."""
 
-import time
 from functools import partial
 from urllib.parse import urlencode
 
 import streamlit as st
 
+from armlift.days import utc_now
 from armlift.rendering.markup import Markup, heads, join, numbers, scrolling, tag
 from armlift.rendering.words import between, count, signed
 from armlift_dashboards import parts
@@ -18,7 +18,7 @@ COLUMNS = ("Experiment", "Status", "Arms", "Traffic", "Days", "Units", "Primary 
 
 def show(source: Source) -> None:
     """Show every experiment."""
-    now = time.time_ns() // 1_000_000
+    now = utc_now()
     engine, url = source.known, address(source.known)
     read = partial(report_of, engine)
     found = overviews(source.lab, engine, all_runs(engine, url), all_snapshots(engine, url), read, now)

@@ -1,6 +1,5 @@
 """The page Pipelines: what nights and other jobs did, when they are due next, and what was alerted."""
 
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from urllib.parse import urlencode
@@ -8,7 +7,7 @@ from urllib.parse import urlencode
 import streamlit as st
 from sqlalchemy import Engine
 
-from armlift.days import DAY_MS
+from armlift.days import DAY_MS, utc_now
 from armlift.errors import ArmliftError
 from armlift.rendering.markup import tag, titled
 from armlift.store.database import DATABASE_ERRORS, reading
@@ -82,7 +81,7 @@ def _link() -> Callable[[str], str]:
 
 
 def _strip(engine: Engine) -> None:
-    now = _now()
+    now = utc_now()
     with reading(engine) as connection:
         nexts = planned(connection)
         told = alerts.counted(connection, now - night_strip.ALERT_DAYS * DAY_MS)
@@ -93,7 +92,7 @@ def _strip(engine: Engine) -> None:
 
 
 def _runs(engine: Engine, choice: jobs.Choice) -> None:
-    now = _now()
+    now = utc_now()
     found = jobs.listing(engine, choice, now)
     if not found.runs and found.looks is None:
         if choice == jobs.Choice(limit=choice.limit):
@@ -111,7 +110,7 @@ def _opened(source: Source, identity: str) -> None:
     found = jobs.opened(source.known, identity)
     gone = jobs.record_of(source.known).gone()
     link = _link()
-    parts.section(jobs_markup.opened_run(found, gone, _now(), link, link("")), key="pipelines-opened")
+    parts.section(jobs_markup.opened_run(found, gone, utc_now(), link, link("")), key="pipelines-opened")
     if found.run.log is None:
         return
     if not parts.may_see_details():
@@ -169,7 +168,3 @@ def _alerts(engine: Engine) -> None:
         ),
         key="pipelines-alerts",
     )
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000

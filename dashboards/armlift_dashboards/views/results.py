@@ -1,12 +1,12 @@
 """The page Results: what a run says, the verdict first, then everything it rests on."""
 
-import time
 from collections.abc import Callable
 from functools import partial
 
 import streamlit as st
 
 from armlift.comparisons import Comparison
+from armlift.days import utc_now
 from armlift.errors import InputError
 from armlift.perspective import Seen, see
 from armlift.rendering.forest_table import Scale, all_units, forest_table
@@ -46,7 +46,7 @@ def show(source: Source) -> None:
         )
         return
     at = choose_time(taken, right)
-    if is_stale(run, taken[0], time.time_ns() // 1_000_000):
+    if is_stale(run, taken[0], utc_now()):
         parts.stale(
             f"This run is live, and its newest report is of {parts.moment(taken[0].as_of)}. One is made "
             f"every night by `armlift schedule`, and now by `armlift report {run.experiment}`."

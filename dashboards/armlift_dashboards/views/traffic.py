@@ -1,12 +1,12 @@
 """The page Traffic: whether events come in, how many, and which units meet which arm."""
 
-import time
 from collections.abc import Sequence
 from functools import partial
 
 import streamlit as st
 from sqlalchemy import Engine
 
+from armlift.days import utc_now
 from armlift.errors import ArmliftError
 from armlift.ingest_status import Status
 from armlift.lab import Lab
@@ -69,7 +69,7 @@ def _nobody(status: Status, *, missing: bool) -> None:
 @st.cache_data(ttl=FRESH, show_spinner=False)
 def _counted(_source: Source, folder: str, database: str) -> tuple[list[Events], dict[str, str]]:
     with reading(_source.known) as connection:
-        now = time.time_ns() // 1_000_000
+        now = utc_now()
         return traffic.events(connection, _source.lab.calendar, now), traffic.labels(connection)
 
 

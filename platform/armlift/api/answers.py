@@ -1,7 +1,6 @@
 """POST /v1/recommend and GET /v1/assignments/{unit}: what a unit is shown, and which arm it gets."""
 
 import secrets
-import time
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Query, Request
@@ -20,6 +19,7 @@ from armlift.api.models import (
 from armlift.api.samples import RECOMMEND, errors
 from armlift.arm import Name
 from armlift.complaints import choices
+from armlift.days import utc_now
 from armlift.errors import InputError
 from armlift.events import request_identity, request_time
 from armlift.keys import Key
@@ -65,7 +65,7 @@ def routes(service: Service) -> APIRouter:
     ) -> AssignmentsAnswer:
         """Tell which arm a unit gets, without exposing it."""
         some = [*service.live.all.values()] if experiment is None else [_live(service, experiment)]
-        now, given = _now(), {} if context is None else _context(context)
+        now, given = utc_now(), {} if context is None else _context(context)
         found = [
             _assignment(unit, live, await service.recommender.assign(unit, live, now, given))
             for live in some
@@ -89,13 +89,9 @@ def _of_layer(service: Service, layer: str, unit: str) -> Live | None:
     return service.live.of_layer(layer, unit)
 
 
-def _now() -> int:
-    return time.time_ns() // 1_000_000
-
-
 def _request_id(given: str | None, key: Key | None) -> str:
     """Name the request, or check the name it brings."""
-    now = _now()
+    now = utc_now()
     if given is None:
         return request_identity(now, secrets.token_hex(16))
     if given[12] != "7" or given[16] not in "89ab":

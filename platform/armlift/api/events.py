@@ -1,7 +1,6 @@
 """POST /v1/events: batches of events, accepted when they are durable, the same however often sent."""
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Annotated
@@ -19,7 +18,7 @@ from armlift.api.models import (
     ImpressionEvent,
 )
 from armlift.api.samples import EVENTS, errors
-from armlift.days import DAY_MS
+from armlift.days import DAY_MS, utc_now
 from armlift.errors import InputError
 from armlift.events import (
     Alias,
@@ -74,7 +73,7 @@ def routes(service: Service) -> APIRouter:
 
 def checked(batch: EventBatch, service: Service) -> list[Event]:
     """Make the events of a batch; raises InputError for the first that cannot be stored."""
-    live, now = service.live, time.time_ns() // 1_000_000
+    live, now = service.live, utc_now()
     if batch.run not in live.runs:
         raise InputError(f"run: {batch.run!r} is no live run, must be one of {', '.join(sorted(live.runs))}")
     found = []

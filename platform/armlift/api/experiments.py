@@ -1,6 +1,5 @@
 """Experiments over HTTP: how they stand, and start, ramp, pause, resume, stop, each in the audit log."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -13,6 +12,7 @@ from armlift.api.errors import RefusedError
 from armlift.api.models import ExperimentAnswer, ExperimentsAnswer, RampRequest, Reason
 from armlift.api.samples import RAMP, REASON, errors
 from armlift.arm import Name
+from armlift.days import utc_now
 from armlift.errors import InputError
 from armlift.running import RunningExperiment
 from armlift.serving.service import Service
@@ -61,7 +61,7 @@ def routes(service: Service) -> APIRouter:
         if name not in lab.experiment_names():
             raise RefusedError(404, "not_found", f"the lab has no experiment {name!r}")
         with _told(), writing(service.engine) as connection:
-            done = running.start(connection, lab, name, reason=told.reason, by=_who(request), at=_now())
+            done = running.start(connection, lab, name, reason=told.reason, by=_who(request), at=utc_now())
         service.live.refresh()
         return stands(done.running, done.changes)
 
@@ -72,7 +72,7 @@ def routes(service: Service) -> APIRouter:
         request: Request,
     ) -> ExperimentAnswer:
         """Begin a new phase now; units that met an arm keep it."""
-        who, at = _who(request), _now()
+        who, at = _who(request), utc_now()
         return change(
             name,
             lambda connection: running.ramp(
@@ -83,7 +83,7 @@ def routes(service: Service) -> APIRouter:
     def turn(
         name: str, told: Reason, request: Request, action: Callable[..., RunningExperiment]
     ) -> ExperimentAnswer:
-        who, at = _who(request), _now()
+        who, at = _who(request), utc_now()
         return change(name, lambda one: action(one, name, reason=told.reason, by=who, at=at))
 
     @router.post("/{name}/pause", responses=errors(*_ERRORS))
@@ -106,7 +106,7 @@ def routes(service: Service) -> APIRouter:
 
 def stands(one: RunningExperiment, changes: list[str] | None = None) -> ExperimentAnswer:
     """Say how an experiment stands now."""
-    experiment, phase = one.experiment, one.phase_at(_now())
+    experiment, phase = one.experiment, one.phase_at(utc_now())
     last = phase or 0
     return ExperimentAnswer(
         experiment=one.name,
@@ -135,7 +135,3 @@ def _told() -> Iterator[None]:
 def _who(request: Request) -> str:
     key = request.state.key
     return BY if key is None else str(key.name)
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000

@@ -16,6 +16,7 @@ from limits.strategies import FixedWindowRateLimiter
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from armlift.days import utc_now
 from armlift.keys import Key, KeyRing
 from armlift.settings import ServeSettings
 
@@ -61,7 +62,7 @@ class Guards:
         key_ring: KeyRing | None,
         scopes_of: ScopesOf,
         settings: ServeSettings,
-        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        clock: Callable[[], int] = utc_now,
     ) -> None:
         if settings.require_keys and key_ring is None:
             raise ValueError("require_keys asks for a key ring")

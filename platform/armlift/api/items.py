@@ -1,6 +1,5 @@
 """POST /v1/items: items' availability, and the attributes that filters look at."""
 
-import time
 from typing import Annotated
 
 from fastapi import APIRouter, Body
@@ -8,6 +7,7 @@ from fastapi import APIRouter, Body
 from armlift import items
 from armlift.api.models import Accepted, ItemBatch
 from armlift.api.samples import ITEMS, errors
+from armlift.days import utc_now
 from armlift.serving.service import Service
 from armlift.store.database import writing
 
@@ -19,7 +19,7 @@ def routes(service: Service) -> APIRouter:
     @router.post("/items", responses=errors(401, 403, 413, 422, 429, 503))
     def post_items(batch: Annotated[ItemBatch, Body(openapi_examples=ITEMS)]) -> Accepted:
         """Tell items as they are now; slates follow within a second."""
-        now = time.time_ns() // 1_000_000
+        now = utc_now()
         rows = [items.Item(one.item_id, one.available, dict(one.attributes), now) for one in batch.items]
         with writing(service.engine) as connection:
             items.put(connection, rows)

@@ -8,13 +8,13 @@ from armlift.commands.options import (
     DatabaseOption,
     JsonOption,
     LabOption,
-    now,
     open_lab,
     say,
     who,
     write_json,
 )
 from armlift.commands.running import line_of
+from armlift.days import utc_now
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -51,7 +51,7 @@ def ship(
     opened = open_lab(lab, database)
     with writing(open_database(opened)) as connection:
         made = decisions.ship(
-            named(connection, snapshot, name), arm, reason=reason, by=who(by), at=now(), override=override
+            named(connection, snapshot, name), arm, reason=reason, by=who(by), at=utc_now(), override=override
         )
         done = _end(connection, made)
         decisions.record(connection, made, done)
@@ -81,7 +81,7 @@ def stop(
     opened = open_lab(lab, database)
     with writing(open_database(opened)) as connection:
         if snapshot is not None:
-            made = decisions.stop(named(connection, snapshot, name), reason=reason, by=who(by), at=now())
+            made = decisions.stop(named(connection, snapshot, name), reason=reason, by=who(by), at=utc_now())
             decisions.record(connection, made, _end(connection, made))
             print(_line(made))
             return
@@ -92,7 +92,7 @@ def stop(
                 f"--snapshot: is missing and experiment {name} {state}; only one that runs or is paused is "
                 "stopped without"
             )
-        print(line_of(opened, running.stop(connection, name, reason=reason, by=who(by), at=now())))
+        print(line_of(opened, running.stop(connection, name, reason=reason, by=who(by), at=utc_now())))
 
 
 def _end(connection: "Connection", decision: "Decision") -> dict[str, Any]:

@@ -10,11 +10,11 @@ from armlift.commands.options import (
     DatabaseOption,
     JsonOption,
     LabOption,
-    now,
     open_lab,
     say,
     write_json,
 )
+from armlift.days import utc_now
 
 if TYPE_CHECKING:
     from armlift.lab import Lab
@@ -57,7 +57,7 @@ def explain(
         of: int | None = last if phase is None else phase
         steps = explain_rules(opened.split(found), of or 0, unit, given)
     else:
-        of = started.phase_at(now()) if phase is None else phase
+        of = started.phase_at(utc_now()) if phase is None else phase
         steps = _steps(opened, started, of, unit, given)
     if as_json:
         rules = [step._asdict() for step in steps]

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from armlift.commands.options import DatabaseOption, JsonOption, LabOption, now, open_lab, say, write_json
+from armlift.commands.options import DatabaseOption, JsonOption, LabOption, open_lab, say, write_json
+from armlift.days import utc_now
 
 app = typer.Typer()
 items = typer.Typer(help="Say which items there are, whether each may be shown, and what is known of it.")
@@ -29,7 +30,7 @@ def set_items(
     from armlift.store.database import open_database, writing
 
     opened = open_lab(lab, database)
-    found = read_items(file, now())
+    found = read_items(file, utc_now())
     with writing(open_database(opened, create=True)) as connection:
         put(connection, found)
     gone = sum(not one.available for one in found)

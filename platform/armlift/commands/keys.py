@@ -8,12 +8,12 @@ from armlift.commands.options import (
     DatabaseOption,
     JsonOption,
     LabOption,
-    now,
     open_lab,
     say,
     who,
     write_json,
 )
+from armlift.days import utc_now
 
 if TYPE_CHECKING:
     from armlift.days import Calendar
@@ -49,7 +49,7 @@ def create(
     from armlift import keys
     from armlift.store.database import open_database, writing
 
-    at = now()
+    at = utc_now()
     ends = None if expires is None else at + _milliseconds("--expires", expires)
     named = [one.strip() for one in scopes.split(",") if one.strip()]
     opened = open_lab(lab, database)
@@ -64,7 +64,7 @@ def list_keys(lab: LabOption = None, database: DatabaseOption = None, as_json: J
     from armlift import keys
     from armlift.store.database import open_existing, reading
 
-    opened, at = open_lab(lab, database), now()
+    opened, at = open_lab(lab, database), utc_now()
     engine, found = open_existing(opened), []
     if engine is not None:
         with reading(engine) as connection:
@@ -96,7 +96,7 @@ def rotate(
     lasts = 0 if grace == "0" else _milliseconds("--grace", grace)
     opened = open_lab(lab, database)
     with writing(open_database(opened)) as connection:
-        made = keys.rotate(connection, name, by=who(by), at=now(), grace=lasts)
+        made = keys.rotate(connection, name, by=who(by), at=utc_now(), grace=lasts)
     _show_new(made, opened.calendar, as_json)
     say("the key before has ended" if not lasts else f"the key before ends in {grace}")
 
@@ -112,7 +112,7 @@ def revoke(
     from armlift import keys
     from armlift.store.database import open_database, writing
 
-    opened, at = open_lab(lab, database), now()
+    opened, at = open_lab(lab, database), utc_now()
     with writing(open_database(opened)) as connection:
         ended = keys.revoke(connection, which, by=who(by), at=at)
     for one in ended:

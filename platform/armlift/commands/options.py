@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,11 +42,6 @@ def who(by: str | None) -> str:
         return getpass.getuser()
     except (OSError, KeyError) as error:
         raise InputError("--by: nobody is logged in, must name who decides") from error
-
-
-def now() -> int:
-    """Give the time, in UTC milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 def stored_run(lab: "Lab", engine: "Engine", experiment: str, run: str | None) -> "Run":

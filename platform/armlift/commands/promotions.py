@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from armlift.commands.options import DatabaseOption, JsonOption, LabOption, now, open_lab, who, write_json
+from armlift.commands.options import DatabaseOption, JsonOption, LabOption, open_lab, who, write_json
+from armlift.days import utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,7 +53,7 @@ def promote(
     _check_artefact(opened, name, version)
     with writing(engine) as connection:
         changed = promotions.promote(
-            connection, name, scope, version, at=now(), by=who(by), reason=reason, override=override
+            connection, name, scope, version, at=utc_now(), by=who(by), reason=reason, override=override
         )
     if not changed:
         print(f"arm {name}: {version} serves {_where(scope)} already")
@@ -82,7 +83,7 @@ def rollback(
         back = promotions.predecessor(connection, name, scope).version
     _check_artefact(opened, name, back)
     with writing(engine) as connection:
-        promotions.rollback(connection, name, scope, at=now(), by=who(by), reason=reason, to=back)
+        promotions.rollback(connection, name, scope, at=utc_now(), by=who(by), reason=reason, to=back)
     print(f"arm {name}: {back} serves {_where(scope)} again")
 
 

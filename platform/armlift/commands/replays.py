@@ -1,6 +1,5 @@
 """Commands that make and read runs: replay, report."""
 
-import time
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +19,7 @@ from armlift.commands.options import (
     write_json,
 )
 from armlift.commands.progress import progress_bar, training_progress
+from armlift.days import utc_now
 from armlift.streams.opening import open_stream
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _report(
         raise InputError(f"--as-of: {error}") from error
     found = stored_run(lab, engine, experiment, run)
     if at is None and found.live and not found.finished:
-        at = time.time_ns() // 1_000_000
+        at = utc_now()
     if not daily:
         return take_report(engine, found, lab.calendar, as_of=at)
     with progress_bar(f"reporting {experiment}") as tell:

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from armlift.commands.options import DatabaseOption, LabOption, now, open_lab, say, who
+from armlift.commands.options import DatabaseOption, LabOption, open_lab, say, who
+from armlift.days import utc_now
 
 if TYPE_CHECKING:
     from armlift.lab import Lab
@@ -42,7 +43,7 @@ def start(
     _check_run(run)
     with writing(open_database(opened, create=True)) as connection:
         done = running.start(
-            connection, opened, name, reason=reason, by=who(by), at=now(), begins=begins, run=run
+            connection, opened, name, reason=reason, by=who(by), at=utc_now(), begins=begins, run=run
         )
     if not done.new:
         say(f"experiment {name}: its file is as it was started, nothing changes")
@@ -69,7 +70,7 @@ def ramp(
     from armlift import running
 
     found = None if weights is None else _weights(weights)
-    _do(lab, database, running.ramp, name, traffic, found, reason=reason, by=who(by), at=now())
+    _do(lab, database, running.ramp, name, traffic, found, reason=reason, by=who(by), at=utc_now())
 
 
 @app.command()
@@ -83,7 +84,7 @@ def pause(
     """Let nobody meet the arms of an experiment until it is resumed; all get the default arm."""
     from armlift import running
 
-    _do(lab, database, running.pause, name, reason=reason, by=who(by), at=now())
+    _do(lab, database, running.pause, name, reason=reason, by=who(by), at=utc_now())
 
 
 @app.command()
@@ -97,7 +98,7 @@ def resume(
     """Let a paused experiment go on as before."""
     from armlift import running
 
-    _do(lab, database, running.resume, name, reason=reason, by=who(by), at=now())
+    _do(lab, database, running.resume, name, reason=reason, by=who(by), at=utc_now())
 
 
 def _do(lab: Any, database: str | None, change: Any, *words: Any, **options: Any) -> None:

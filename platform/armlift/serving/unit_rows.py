@@ -6,7 +6,6 @@ quiet; plans are kept, as making one over all partitions takes longer than runni
 """
 
 import json
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
@@ -34,7 +33,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSON
 
-from armlift.days import utc_day
+from armlift.days import utc_day, utc_now
 from armlift.events import MOST_DAYS_AFTER, MOST_DAYS_BEFORE
 from armlift.store.database import reading
 from armlift.store.tables import aliases, exposures, feedback, unit_attributes
@@ -177,7 +176,7 @@ class UnitRows:
                 rows = connection.execute(self._did, {"run": values["run"], "id": one, "limit": self._limit})
                 did[one] = [_did(*row) for row in rows.all()]
             return did
-        start = utc_day(time.time_ns() // 1_000_000) - RECENT_DAYS
+        start = utc_day(utc_now()) - RECENT_DAYS
         days = {"first": start, "end": _NEVER, "requested": start - MOST_DAYS_AFTER - 1, "until": _NEVER}
         self._of_days(connection, values, days, did)
         quiet = [one for one, some in did.items() if len(some) < self._limit]
