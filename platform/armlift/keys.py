@@ -212,12 +212,8 @@ class KeyRing(Refreshing):
         super().__init__("keys", seconds)
         self._engine = engine
         self._keys: Mapping[str, StoredKey] = {}
-        self._failure: str | None = None
-
-    @property
-    def failure(self) -> str | None:
+        self.failure: str | None = None
         """Why keys could not be read lately; None where they could."""
-        return self._failure
 
     def find(self, presented: str, now: int) -> Key | None:
         """Give the key of a text like `armlift_ID_SECRET` that is valid at a time (UTC ms), else None."""
@@ -240,6 +236,6 @@ class KeyRing(Refreshing):
             with self._engine.connect() as connection:
                 self._keys = {key.id: key for key in stored(connection)}
         except DATABASE_ERRORS as error:
-            self._failure = line_of(error)
+            self.failure = line_of(error)
         else:
-            self._failure = None
+            self.failure = None

@@ -56,12 +56,19 @@ class ArmProcess:
         self._mine = threading.local()
         self.begun = 0
         """How often the process was begun."""
+        self.closed = False
+        """Whether it was ended for good."""
         # Before multiprocessing, which would tell it to end and wait: it does not listen to that.
         atexit.register(self.close)
 
     def start(self) -> None:
-        """Begin the process, unless it lives; end first one in which an arm is stuck."""
+        """Begin the process, unless it lives; end first one in which an arm is stuck.
+
+        Raises ArmProcessError where it cannot be begun, and after `close`.
+        """
         with self._lock:
+            if self.closed:
+                raise ArmProcessError("the process of arms was ended for good")
             oldest = min(self._asked.values(), default=monotonic())
             alive = self._process is not None and self._process.is_alive()
             if alive and monotonic() - oldest > self._stuck_seconds:
@@ -93,6 +100,7 @@ class ArmProcess:
         """End the process; again, it does nothing."""
         atexit.unregister(self.close)
         with self._lock:
+            self.closed = True
             if self._process is not None:
                 self._process.kill()
                 self._process.join()

@@ -1,11 +1,11 @@
 """Asking arms on an event loop: those of a process of their own, and the fallback in this one."""
 
 import logging
-import threading
 from collections.abc import Callable, Sequence
 
 from armlift.arm import Request
 from armlift.errors import ArmliftError
+from armlift.refreshing import Refreshing
 from armlift.serving.arm_process import ArmProcess
 from armlift.serving.arms import Arms, Key, Served, Standing
 from armlift.serving.batching import Batcher
@@ -18,7 +18,7 @@ PREPARE_EVERY = 1.0
 """Seconds between two looks for arms to load."""
 
 
-class ArmAsker:
+class ArmAsker(Refreshing):
     """Lets arms answer, each behind a micro-batcher; made and asked on one event loop.
 
     `wanted` names those to have ready. The fallback is loaded in this process too, so that it answers
@@ -34,11 +34,10 @@ class ArmAsker:
         wanted: Callable[[], Sequence[Key]],
         figures: ServeFigures,
     ) -> None:
+        super().__init__("arms", PREPARE_EVERY)
         self._process, self._here, self._fallback = process, here, fallback
         self._wanted, self._figures = wanted, figures
         self._batchers: dict[tuple[bool, Key], Batcher[Request, Served]] = {}
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="armlift-arms", daemon=True)
         self._standing = Standing({}, {}, {})
         self._fallbacks = Standing({}, {}, {})
 
@@ -52,19 +51,12 @@ class ArmAsker:
             {**here.failures, **there.failures},
         )
 
-    def start(self) -> None:
-        """Load what is wanted, and go on looking for more."""
-        self._prepare()
-        self._thread.start()
-
     def close(self) -> None:
         """Answer nobody any more."""
-        self._stopped.set()
         for batcher in self._batchers.values():
             batcher.close()
-        self._process.close()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._process.close()  # first, so that nobody waits for what it loads
+        self.stop()
         self._here.close()
 
     async def ask(self, key: Key, request: Request, seconds: float) -> Served:
@@ -88,17 +80,14 @@ class ArmAsker:
             self._batchers[apart, key] = found
         return found
 
-    def _watch(self) -> None:
-        while not self._stopped.wait(PREPARE_EVERY):
-            self._prepare()
-
-    def _prepare(self) -> None:
+    def refresh(self) -> None:
+        """Load what is wanted and not there."""
         wanted = self._wanted()
         self._fallbacks = self._here.prepare([key for key in wanted if key[1] == self._fallback])
         try:
             self._process.start()
             self._standing = self._process.prepare(wanted)
         except (ArmliftError, OSError) as error:
-            if not self._stopped.is_set():
+            if not self._process.closed:
                 logger.warning("arms: %s", error)
                 self._standing = self._standing._replace(failures={"process": str(error)})

@@ -1,13 +1,12 @@
 """Follow the lab's stream, so that a process soon knows what the others accepted."""
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 from uuid import uuid4
 
 from armlift.events import Codec, Event
+from armlift.refreshing import Background
 from armlift.streams.stream import EventStream, Partition, Record
 
 MOST_BACK = 20_000
@@ -34,7 +33,7 @@ class FollowerFigures(NamedTuple):
     behind: float
 
 
-class Follower:
+class Follower(Background):
     """Reads a stream from its end on, in a thread and a reader group of its own, and applies its events.
 
     `open_stream` is called in that thread, `apply` with the events of some records. Where the stream ends,
@@ -54,6 +53,8 @@ class Follower:
         ingested: Ingested | None = None,
         retry_after: float = 1.0,
     ) -> None:
+        # Brokers that are away are not waited for long when it ends.
+        super().__init__("follower", patience=_STOP_SECONDS)
         self._open_stream, self._apply = open_stream, apply
         self._missed, self._ingested = missed, ingested
         self._retry_after = retry_after
@@ -64,8 +65,6 @@ class Follower:
         self._caught_up = time.monotonic()
         self._look_at = 0.0
         self._seen: tuple[float, Mapping[Partition, int]] | None = None
-        self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
 
     @property
     def figures(self) -> FollowerFigures:
@@ -78,26 +77,8 @@ class Follower:
     def start(self) -> None:
         """Follow from now on."""
         if self._thread is None:
-            self._stopped.clear()
             self._caught_up = time.monotonic()
-            self._thread = threading.Thread(target=self._run, name="armlift-follower", daemon=True)
-            self._thread.start()
-
-    def stop(self) -> None:
-        """Follow no more; waits until the stream is closed, but not long for brokers that are away."""
-        self._stopped.set()
-        if self._thread is not None:
-            self._thread.join(_STOP_SECONDS)
-            self._thread = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
+        super().start()
 
     def _run(self) -> None:
         while not self._stopped.is_set():

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from time import monotonic
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from armlift.arm import Request, Slate
 from armlift.errors import ArmliftError
@@ -20,6 +20,7 @@ from armlift.serving.outbox import Outbox
 from armlift.serving.told import ToldAttributes
 from armlift.serving.units import Unit, Units
 from armlift.serving.waiting import OutboxFullError
+from armlift.settings import ServeSettings
 from armlift.splitter import Assignment
 from armlift.store.database import DATABASE_ERRORS
 
@@ -69,19 +70,12 @@ class Answer(NamedTuple):
     exposure: Exposure | None
 
 
-class Serving(Protocol):
-    """The settings that count here."""
-
-    budget_ms: int
-    rehearsed_fallbacks: float
-
-
 class Recommender:
     """Answers requests on one event loop."""
 
     def __init__(
         self, arms: ArmAsker, units: Units, outbox: Outbox, told: ToldAttributes, *,
-        default_arm: str, settings: Serving, codec: Codec, figures: ServeFigures,
+        default_arm: str, settings: ServeSettings, codec: Codec, figures: ServeFigures,
     ) -> None:  # fmt: skip
         self._arms, self._units, self._outbox, self._told = arms, units, outbox, told
         self._default_arm = default_arm
@@ -103,19 +97,25 @@ class Recommender:
         asks = live.looks_up(ts)
         if asks:
             known = await self._know(live.running.run, unit)
-        return self._assigned(unit, live, ts, context, known, forced=forced, asked=asks)
+        attributes = _attributes(known, context)
+        return self._assigned(unit, live, ts, attributes, known, forced=forced, asked=asks)
 
     async def recommend(self, wanted: Wanted) -> Answer:
         """Answer a request; raises UnavailableError where neither the arm nor the fallback can."""
         unit, live = wanted.unit, wanted.live
         known = await self._know(wanted.run, unit)
+        attributes = _attributes(known, wanted.context)
+        request = Request(
+            wanted.request_id, unit, wanted.ts, wanted.k, () if known is None else known.history,
+            context=wanted.context, attributes=attributes,
+        )  # fmt: skip
         if live is None:
             assignment = Assignment(self._default_arm, False, NONE, 0, 0)
         else:
             assignment = self._assigned(
-                unit, live, wanted.ts, wanted.context, known, forced=wanted.forced, asked=True
+                unit, live, wanted.ts, attributes, known, forced=wanted.forced, asked=True
             )
-        answer = await self._slate(wanted, assignment, known)
+        answer = await self._slate(wanted, assignment, request)
         if not assignment.exposed or live is None:
             self._figures.unexposed.labels(assignment.rule).inc()
             return answer
@@ -126,7 +126,7 @@ class Recommender:
             logger.warning("an exposure cannot be kept, the default arm answers: %s", error)
             aside = assignment._replace(arm=self._default_arm, exposed=False, rule="not_kept")
             self._figures.unexposed.labels(aside.rule).inc()
-            return await self._slate(wanted, aside, known)
+            return await self._slate(wanted, aside, request)
 
     async def _know(self, run: str, unit: str) -> Unit | None:
         """Give what is known of a unit; None where the database cannot tell in time."""
@@ -144,23 +144,17 @@ class Recommender:
         return found
 
     def _assigned(
-        self, unit: str, live: Live, ts: int, context: Mapping[str, object], known: Unit | None,
+        self, unit: str, live: Live, ts: int, attributes: Mapping[str, object], known: Unit | None,
         *, forced: str | None, asked: bool,
     ) -> Assignment:  # fmt: skip
         stored = None if known is None else known.exposed.get(live.name)
-        attributes = context if known is None else {**known.attributes, **context}
         sure = known is not None or not asked
         return live.assign(unit, ts, attributes, stored, forced=forced, known=sure)
 
-    async def _slate(self, wanted: Wanted, assignment: Assignment, known: Unit | None) -> Answer:
+    async def _slate(self, wanted: Wanted, assignment: Assignment, request: Request) -> Answer:
         """Let the arm answer, or else the fallback."""
         experiment = None if wanted.live is None else wanted.live.name
         key = (experiment, assignment.arm)
-        attributes = wanted.context if known is None else {**known.attributes, **wanted.context}
-        request = Request(
-            wanted.request_id, wanted.unit, wanted.ts, wanted.k, () if known is None else known.history,
-            context=wanted.context, attributes=attributes,
-        )  # fmt: skip
         served, reason = await self._by_arm(key, request)
         if served is None:
             assert reason is not None
@@ -223,3 +217,8 @@ class Recommender:
             segments = live.running.experiment.analysis.segments
             self._told.add(run, unit, ts, wanted.context, segments)
         return answer._replace(exposure=exposure)
+
+
+def _attributes(known: Unit | None, context: Mapping[str, object]) -> Mapping[str, object]:
+    """Give a unit's attributes: what a request brings wins over what is stored."""
+    return context if known is None else {**known.attributes, **context}

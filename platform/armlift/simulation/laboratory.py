@@ -18,6 +18,7 @@ from armlift.simulation.settings import SimulationSettings
 from armlift.simulation.traffic import APP, NEVER, Traffic
 from armlift.simulation.users import Users
 from armlift.simulation.world import AppPolicy
+from armlift.splitter import Split
 from armlift.training_mix import Learnt, Mode, histories_for
 
 Progress = Callable[[int, int], None]
@@ -105,6 +106,20 @@ class Laboratory:
         """Give the first day of the past, and the starts (UTC milliseconds) of all days and the next."""
         course, past = self.course(), self.settings.history_days
         return course.first_day - past, [course.start_of(day) for day in range(-past, self.size.days + 1)]
+
+    def starts(self) -> list[int]:
+        """Give the start of each phase (UTC milliseconds), the first day's at the earliest."""
+        first, calendar = self.course().start_of(0), self.calendar
+        return [
+            first if phase.start is None else max(first, calendar.parse(phase.start))
+            for phase in self.experiment.phases
+        ]
+
+    def traffic(self, split: Split, starts: Sequence[int], users: Users) -> Traffic:
+        """Let the splitter assign a block of users, in phases that start at some times."""
+        columns = {name: [row[name] for row in users.attributes] for name in self.population.names()}
+        units = [unit_of(users.first + row) for row in range(len(users))]
+        return Traffic.split(split, starts, units, columns)
 
     def past_data(self, progress: Progress | None = None) -> PastData:
         """Simulate what arms are fitted on before the experiment."""

@@ -19,7 +19,7 @@ from armlift.events import IMPRESSION_KIND, Event
 from armlift.experiment import Experiment
 from armlift.lab import Lab
 from armlift.simulation.attributes import Population
-from armlift.simulation.course import Page, unit_of
+from armlift.simulation.course import Page
 from armlift.simulation.laboratory import Laboratory, Progress, Size
 from armlift.simulation.messages import Sender, done_with
 from armlift.simulation.response import KINDS
@@ -103,12 +103,7 @@ class Play:
         )
         self._split = lab.split(experiment)
         self._names = list(experiment.arms)
-        self._columns = Population.synthetic().names()
-        first = self.laboratory.course().start_of(0)
-        self._starts = [
-            first if phase.start is None else max(first, lab.calendar.parse(phase.start))
-            for phase in experiment.phases
-        ]
+        self._starts = self.laboratory.starts()
         self._sent = 0
         self._requests = 0
         self._fallbacks: Counter[str] = Counter()
@@ -134,9 +129,7 @@ class Play:
         return Played(self.run, self._requests, dict(self._fallbacks), self._sent, versions)
 
     def _traffic(self, users: Users) -> Traffic:
-        columns = {name: [row[name] for row in users.attributes] for name in self._columns}
-        units = [unit_of(users.first + row) for row in range(len(users))]
-        return Traffic.split(self._split, self._starts, units, columns)
+        return self.laboratory.traffic(self._split, self._starts, users)
 
     def _of_app(self, sender: Sender, users: Users, traffic: Traffic, shown: Page) -> Iterator[Event]:
         """Give the events of what the app's own policy showed: arms learn from them."""

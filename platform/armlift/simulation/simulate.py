@@ -166,11 +166,7 @@ class Simulation:
 
     def _phases(self) -> list[int]:
         """Give the start of each phase (UTC milliseconds), the first day's at the earliest."""
-        calendar = self._lab.calendar
-        starts = [
-            self._first if phase.start is None else max(self._first, calendar.parse(phase.start))
-            for phase in self._experiment.phases
-        ]
+        calendar, starts = self._lab.calendar, self.laboratory.starts()
         if starts[0] >= self._end:
             raise InputError(
                 f"experiment {self._experiment.name}: phases.0.start: {calendar.show(starts[0])} must be "
@@ -267,9 +263,7 @@ class Simulation:
 
     def _traffic(self, users: Users) -> Traffic:
         """Let the splitter assign a block of users."""
-        columns = {name: [row[name] for row in users.attributes] for name in self._population.names()}
-        units = [unit_of(users.first + row) for row in range(len(users))]
-        return Traffic.split(self._split, self._starts, units, columns)
+        return self.laboratory.traffic(self._split, self._starts, users)
 
     def _count(self, traffic: Traffic, shown: Page) -> None:
         """Count the requests of units that take no part while the experiment runs."""

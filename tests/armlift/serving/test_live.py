@@ -1,10 +1,9 @@
 """Live experiments: what changes is assigned by within a second, also without a database."""
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from serving_lab import wait_for
 from sqlalchemy import Engine, text
 
 from armlift import running
@@ -110,10 +109,3 @@ def test_a_ramp_up_leaves_nobody_in_doubt(lab: Lab, engine: Engine) -> None:
             unit = f"u{number}"
             fresh = demo.assign(unit, AT + DAY_MS, {}, None)
             assert demo.assign(unit, AT + DAY_MS, {}, None, known=False) == fresh
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
