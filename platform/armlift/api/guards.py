@@ -47,9 +47,9 @@ class Guards:
     unknown length as it comes. With `settings.require_keys` a key must be shown, and have the scope that
     `scopes_of(method, path)` names; a HEAD asks as a GET does. `scope["state"]["key"]` then is the `Key`,
     else None. One key, or where none is found one client's address, is answered
-    `settings.requests_per_second` times in each second of the clock. An exception becomes a 500 with an id
-    by which the log has its type and where it was raised, and neither its text nor anything of the request
-    but method and path. Errors read `{"error": {"code", "message"}}`.
+    `settings.requests_per_second` times in a second, which begins with the first of them. An exception
+    becomes a 500 with an id by which the log has its type and where it was raised, and neither its text nor
+    anything of the request but method and path. Errors read `{"error": {"code", "message"}}`.
 
     Give it to `app.add_middleware`: around the whole app of Starlette an exception would come too late, as
     its outermost part answers before it raises. `clock` tells the time in UTC milliseconds.

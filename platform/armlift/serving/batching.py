@@ -54,6 +54,9 @@ class Batcher(Generic[Asked, Answer]):
         """
         future: asyncio.Future[Answer] = self._loop.create_future()
         with self._changed:
+            if len(self._waiting) >= self._limit:
+                # Who has gone makes room.
+                self._waiting = deque(one for one in self._waiting if not one.future.done())
             if self._closed or len(self._waiting) >= self._limit:
                 raise BusyError(f"{len(self._waiting)} wait already")
             self._waiting.append(_Waiting(asked, monotonic() + seconds, future))

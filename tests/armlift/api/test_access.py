@@ -3,7 +3,6 @@
 import json
 import socket
 import time
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -151,24 +150,29 @@ def test_made_up_keys_cost_a_query_now_and_then(guarded: Guarded) -> None:
 def test_a_key_is_answered_so_often_a_second_and_others_meanwhile(guarded: Guarded) -> None:
     busy, calm = (made(guarded.engine, name, "assignments") for name in ("busy", "calm"))
     assert ask(guarded, "GET", "/v1/experiments", calm).status_code == 200
-    found: Counter[int] = Counter()
     headers = {"Authorization": f"Bearer {busy}"}
     with httpx.Client(base_url=guarded.api.url, headers=headers, trust_env=False) as client:
+
+        def answered_of_a_second() -> tuple[int, bool]:
+            """Ask until refused: how often it was answered, and whether all was within one second."""
+            time.sleep(1.05)  # the last second is over; the next begins with the first request
+            began = time.monotonic()
+            for answered in range(10 * PER_SECOND):
+                answer = client.get("/v1/experiments")
+                if answer.status_code == 429:
+                    assert (answer.headers["retry-after"], answer.json()["error"]["code"]) == (
+                        "1", "too_many_requests",
+                    )  # fmt: skip
+                    assert ask(guarded, "GET", "/v1/experiments", calm).status_code == 200
+                    return answered, time.monotonic() - began < 1
+                assert answer.status_code == 200
+            pytest.fail("never refused")
+
         assert client.get("/v1/experiments").status_code == 200
-        time.sleep(1.01 - time.time() % 1.0)  # the window is a second of the clock
-        began = time.monotonic()
-        while time.monotonic() - began < 0.8:
-            answer = client.get("/v1/experiments")
-            found[answer.status_code] += 1
-            if answer.status_code == 429:
-                assert (answer.headers["retry-after"], answer.json()["error"]["code"]) == (
-                    "1", "too_many_requests",
-                )  # fmt: skip
-                assert ask(guarded, "GET", "/v1/experiments", calm).status_code == 200
-                break
-        assert found[429] == 1
-        assert PER_SECOND - 1 <= found[200] <= PER_SECOND
-        time.sleep(1.01 - time.time() % 1.0)
+        # A machine that is busy may need more than a second for so many.
+        found = (answered_of_a_second() for _ in range(20))
+        assert next(answered for answered, within in found if within) == PER_SECOND
+        time.sleep(1.05)
         assert client.get("/v1/experiments").status_code == 200
 
 
