@@ -25,7 +25,7 @@ from brokers import kafka
 from databases import postgresql
 from sqlalchemy import Connection, Engine, Table, select
 
-from armlift import ingest, runs
+from armlift import batch, ingest, runs
 from armlift.days import Calendar
 from armlift.events import KINDS, Codec
 from armlift.ingest import Ingester
@@ -61,8 +61,8 @@ def child(url: str, database: str, point: str, count: int, bug: bool) -> None:
         setattr(owner, name, hooked)
 
     after(Ingester, "_read", "poll")
-    after(ingest, "insert_new", "copy")
-    after(ingest, "append", "before commit")
+    after(batch, "insert_new", "copy")
+    after(batch, "append", "before commit")
     after(Ingester, "_store", "after commit")
     after(ingest, "roll_up", "rollup")
     engine = connect(database, Path())
