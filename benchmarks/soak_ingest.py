@@ -74,7 +74,8 @@ def child(url: str, database: str, point: str, count: int, bug: bool) -> None:
                 move(self, own, *offsets)
 
         setattr(Ingester, "_move_offsets", apart)  # noqa: B010 (mypy: a method is not to be assigned)
-    with KafkaStream(url, settings(), session_seconds=SESSION_SECONDS) as stream:
+    quick = settings().model_copy(update={"session_seconds": SESSION_SECONDS})
+    with KafkaStream(url, quick) as stream:
         one = Ingester(engine, stream, Codec(KINDS), Calendar("UTC"), runs.Subjects(), batch=BATCH)
         one.drain(wait=120)
     os.write(1, b"done\n")

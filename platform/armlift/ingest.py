@@ -239,7 +239,7 @@ class Ingester:
                     f"{self._stream.stream_id}: stored offset {offset} of partition {partition} is out of "
                     f"range, must be {first} to {end}"
                 )
-        return {partition: end for partition, end in ends.items() if end > beginnings[partition]}
+        return {partition: end for partition, end in ends.items() if end > beginnings.get(partition, 0)}
 
     def lag(self) -> dict[int, int]:
         """Count the records that are not stored yet, by partition that this ingester owns now."""

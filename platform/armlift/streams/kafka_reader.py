@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetSpec, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from kafka.errors import LogTruncationError, OffsetOutOfRangeError
+from kafka.errors import InvalidSessionTimeoutError, LogTruncationError, OffsetOutOfRangeError
 
 from armlift.errors import StreamError
 from armlift.streams.kafka_cluster import Cluster, failing, passes
@@ -58,6 +58,7 @@ class KafkaReader:
     ) -> None:
         self.group = group
         self._cluster = cluster
+        self._session_seconds = session_seconds
         self._on_assign = on_assign
         self._on_revoke = on_revoke
         self._owned: set[Partition] = set()
@@ -127,6 +128,7 @@ class KafkaReader:
                     self._sought.pop(partition, None)
                 self._on_revoke(partitions)
                 continue
+            self._cluster.grow(1 + max(partitions))  # the member that hands them out may know first
             self._owned |= set(partitions)
             self._sought |= dict.fromkeys(partitions)
             try:
@@ -160,6 +162,11 @@ class KafkaReader:
             with failing(self._cluster.url, "read"):
                 found = self._consumer.poll(timeout_ms=wait * 1000, max_records=max_records)
         except StreamError as error:
+            if isinstance(error.__cause__, InvalidSessionTimeoutError):
+                raise StreamError(
+                    f"{self._cluster.url}: kafka.session_seconds: {self._session_seconds:g} is refused, must be"
+                    " within the brokers' group.min.session.timeout.ms and group.max.session.timeout.ms"
+                ) from error
             if isinstance(error.__cause__, LogTruncationError):
                 self._cluster.ask_same()  # the likely cause, which the client's metadata may not know yet
             if not isinstance(error.__cause__, OffsetOutOfRangeError):
@@ -167,7 +174,7 @@ class KafkaReader:
             # Records expired that were still to be read: `_place` says so until a seek mends it.
             self._sought |= {place.partition: offset for place, offset in error.__cause__.args[0].items()}
             return []
-        self._cluster.check_same(self._consumer._cluster)
+        self._cluster.follow(self._consumer._cluster)
         return [
             Record(
                 place.partition,
