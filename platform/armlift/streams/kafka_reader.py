@@ -164,8 +164,8 @@ class KafkaReader:
         except StreamError as error:
             if isinstance(error.__cause__, InvalidSessionTimeoutError):
                 raise StreamError(
-                    f"{self._cluster.url}: kafka.session_seconds: {self._session_seconds:g} is refused, must be"
-                    " within the brokers' group.min.session.timeout.ms and group.max.session.timeout.ms"
+                    f"{self._cluster.url}: kafka.session_seconds: {self._session_seconds:g} is refused, must"
+                    " be within the brokers' group.min.session.timeout.ms and group.max.session.timeout.ms"
                 ) from error
             if isinstance(error.__cause__, LogTruncationError):
                 self._cluster.ask_same()  # the likely cause, which the client's metadata may not know yet
