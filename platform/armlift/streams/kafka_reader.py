@@ -8,10 +8,17 @@ its callback has placed it.
 import time
 from collections import deque
 from collections.abc import Iterable
+from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetSpec, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from kafka.errors import InvalidSessionTimeoutError, LogTruncationError, OffsetOutOfRangeError
+from kafka.errors import (
+    InvalidSessionTimeoutError,
+    LogTruncationError,
+    OffsetOutOfRangeError,
+    RebalanceInProgressError,
+)
+from kafka.structs import MemberState
 
 from armlift.errors import StreamError
 from armlift.streams.kafka_cluster import Cluster, failing, passes
@@ -42,6 +49,28 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pytho
 
     def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         self.noted.append((False, sorted(place.partition for place in revoked)))
+
+
+def _complete_joins(coordinator: Any) -> None:
+    """Let a join of a group be complete when the broker says so, on kafka-python's thread.
+
+    Left alone, kafka-python completes only what ends while a poll waits for it. A join that ends between two
+    polls it begins anew, with all other members; where these are as busy, none is ever handed a partition.
+    """
+    join = coordinator._do_join_and_sync_async
+
+    async def joined() -> None:
+        assignment = await join()
+        coordinator.rejoining = coordinator.rejoin_needed = False
+        now = coordinator._generation
+        await coordinator._on_join_complete_async(now.generation_id, now.member_id, now.protocol, assignment)
+        with coordinator._lock:
+            coordinator.state = MemberState.STABLE
+            coordinator._enable_heartbeat()
+        # Who waits looks again: partitions that were given up are handed on by another join.
+        raise RebalanceInProgressError
+
+    coordinator._do_join_and_sync_async = joined
 
 
 class KafkaReader:
@@ -76,6 +105,8 @@ class KafkaReader:
             allow_auto_create_topics=False,
             metrics_enabled=False,
         )
+        self._coordinator = self._consumer._coordinator
+        _complete_joins(self._coordinator)
         self._listener = _Listener(self._consumer)
         self._consumer.subscribe([cluster.topic_name], listener=self._listener)
         # Without the topic's metadata the leader of a group would hand out no partition, and leave it so.
@@ -139,8 +170,8 @@ class KafkaReader:
 
     def _place(self) -> None:
         """Go where `seek` said, or to the beginning; an offset out of range stays noted, and is an error."""
-        if not self._sought:
-            return
+        if not self._sought or self._coordinator.rebalance_in_progress():
+            return  # what is assigned may change any moment
         beginnings = self._cluster.offsets(OffsetSpec.EARLIEST)
         ends = self._cluster.offsets(OffsetSpec.LATEST)
         assigned = self._consumer.assignment()

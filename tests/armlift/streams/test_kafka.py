@@ -145,6 +145,16 @@ def test_partitions_move_to_a_member_that_comes_and_back_from_one_that_is_killed
     assert time.monotonic() - start < 10
 
 
+def test_members_that_are_busy_between_polls_come_to_share(open_stream: Open) -> None:
+    readers, deadline = [Reader(open_stream()) for _ in range(3)], time.monotonic() + PATIENCE
+    while sorted(len(reader.owned) for reader in readers) != [1, 1, 2]:
+        assert time.monotonic() < deadline, [reader.owned for reader in readers]
+        for reader in readers:
+            reader.stream.poll(1, 0)
+            time.sleep(0.2)
+    assert set().union(*(reader.owned for reader in readers)) == {0, 1, 2, 3}
+
+
 def test_partitions_that_are_added_are_shared_and_written_to_by_who_runs(
     url: str, open_stream: Open, admin: Any
 ) -> None:
