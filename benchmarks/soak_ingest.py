@@ -25,7 +25,7 @@ from brokers import kafka
 from databases import postgresql
 from sqlalchemy import Connection, Engine, Table, select
 
-from armlift import ingest, runs
+from armlift import batch, ingest, runs
 from armlift.days import Calendar
 from armlift.events import KINDS, Codec
 from armlift.ingest import Ingester
@@ -61,8 +61,8 @@ def child(url: str, database: str, point: str, count: int, bug: bool) -> None:
         setattr(owner, name, hooked)
 
     after(Ingester, "_read", "poll")
-    after(ingest, "insert_new", "copy")
-    after(ingest, "append", "before commit")
+    after(batch, "insert_new", "copy")
+    after(batch, "append", "before commit")
     after(Ingester, "_store", "after commit")
     after(ingest, "roll_up", "rollup")
     engine = connect(database, Path())
@@ -74,7 +74,8 @@ def child(url: str, database: str, point: str, count: int, bug: bool) -> None:
                 move(self, own, *offsets)
 
         setattr(Ingester, "_move_offsets", apart)  # noqa: B010 (mypy: a method is not to be assigned)
-    with KafkaStream(url, settings(), session_seconds=SESSION_SECONDS) as stream:
+    quick = settings().model_copy(update={"session_seconds": SESSION_SECONDS})
+    with KafkaStream(url, quick) as stream:
         one = Ingester(engine, stream, Codec(KINDS), Calendar("UTC"), runs.Subjects(), batch=BATCH)
         one.drain(wait=120)
     os.write(1, b"done\n")

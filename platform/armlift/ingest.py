@@ -11,21 +11,21 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from msgspec.structs import astuple
-from sqlalchemy import Connection, Engine, Table, select, update
+from sqlalchemy import Connection, Engine, select, update
 
+from armlift.batch import Batch, write
 from armlift.days import Calendar, utc_now
 from armlift.durations import LATENESS, milliseconds
 from armlift.errors import StreamError
-from armlift.events import Alias, BadEvent, Codec, Event, Exposure, Feedback, Impression, request_day
-from armlift.lateness import MOST_AHEAD, Arrivals
-from armlift.rollup import Subjects, roll_up, roll_up_all
+from armlift.events import Codec
+from armlift.lateness import MOST_AHEAD
+from armlift.rollup import Subjects, marked, roll_up, roll_up_all
 from armlift.store import tables
 from armlift.store.database import writing
 from armlift.store.partitions import Partitions, oldest
-from armlift.store.sink import append, insert_new
+from armlift.store.sink import insert_new
 from armlift.streams.stream import EventStream, Record
 
 if TYPE_CHECKING:
@@ -35,16 +35,7 @@ BATCH = 5_000
 """Records a transaction takes at most; a record is a message of about twelve events."""
 GROUP = "ingest"
 ROLL_SECONDS = 1.0
-"""Seconds between two computations of the rollup, at least, while records come in."""
-
-
-TABLES: Mapping[type[Event], Table] = {
-    Exposure: tables.exposures,
-    Impression: tables.impressions,
-    Feedback: tables.feedback,
-}
-"""The tables whose columns are the fields of an event, behind its request day and its day."""
-Row = tuple[Any, ...]
+"""Seconds between two looks for what the rollup must compute, at least."""
 
 
 class Ingested(NamedTuple):
@@ -60,71 +51,6 @@ NOTHING = Ingested(0, 0, 0)
 
 class PartitionLostError(Exception):
     """The stored offset is not where this ingester left it: another one owns the partition now."""
-
-
-class Batch:
-    """The rows of a batch, by table, and the cells they touch."""
-
-    def __init__(self, calendar: Calendar, lateness: int = milliseconds(LATENESS)) -> None:
-        self.arrivals = Arrivals(lateness)
-        self.rows: dict[Table, list[Row]] = {table: [] for table in (*TABLES.values(), tables.aliases)}
-        self.dead: list[Row] = []
-        self._rows = {kind: self.rows[table] for kind, table in TABLES.items()}
-        self._cells: set[tuple[str, str, int]] = set()
-        self._exposed: set[tuple[str, str, str, int]] = set()
-        self._merged: set[tuple[str, str]] = set()
-        self._day = calendar.day
-
-    def add(self, events: Sequence[Event], partition: int = 0, arrived: int | None = None) -> None:
-        """Take in a record's valid events; they count as arrivals where their time (UTC ms) is known."""
-        watermark = None if arrived is None else self.arrivals.watermark(arrived)
-        counts, counted, touched = [0, 0, 0], None, None
-        # A record's events are mostly of one cell: what is kept by cell is looked up when it changes.
-        for event in events:
-            ts = event.ts
-            day = self._day(ts)
-            cell = (event.run, event.unit_id, day)
-            if watermark is not None:
-                if cell != counted:
-                    counts, counted = self.arrivals.counts(partition, event.run, day, watermark), cell
-                counts[0] += 1
-                counts[1] += ts < watermark
-            if type(event) is Alias:
-                self._merged.add((event.run, event.anonymous_id))
-                self.rows[tables.aliases].append((event.run, event.anonymous_id, ts, event.unit_id))
-                continue
-            if type(event) is Exposure:
-                self._exposed.add((event.run, event.unit_id, event.arm, ts))
-            elif cell != touched:
-                self._cells.add(cell)
-                touched = cell
-            self._rows[type(event)].append((request_day(event.event_id), day) + astuple(event))  # noqa: RUF005 (slower)
-
-    def reject(self, stream_id: str, partition: int, offset: int, bad: BadEvent) -> None:
-        """Take in one bad event of a record, as a dead letter."""
-        self.dead.append((stream_id, partition, offset, bad.place, bad.reason, bad.raw, bad.schema))
-
-    @property
-    def by_table(self) -> dict[str, int]:
-        """Count the events of the batch, by the table they belong to."""
-        return {table.name: len(rows) for table, rows in self.rows.items()}
-
-    @property
-    def events(self) -> int:
-        """Count the events of the batch."""
-        return sum(self.by_table.values())
-
-    @property
-    def request_days(self) -> set[int]:
-        """Give the request days of what is partitioned by them."""
-        return {row[0] for table in tables.PARTITIONED for row in self.rows[table]}
-
-    @property
-    def marks(self) -> list[Row]:
-        """Give the rows of `touched_cells`."""
-        cells = [(run, unit, day, None, None) for run, unit, day in self._cells]
-        exposed = [(run, unit, None, arm, ts) for run, unit, arm, ts in self._exposed]
-        return [*cells, *exposed, *((run, merged, None, None, None) for run, merged in self._merged)]
 
 
 class _Taken(NamedTuple):
@@ -179,7 +105,6 @@ class Ingester:
         self._next: dict[int, int] = {}
         self._partitions = Partitions(engine)
         self._roll_at = 0.0
-        self._marked = True  # for all it knows
         self._ahead: _Taken | None = None
         self._storing: Future[_Stored] | None = None
         self._writer = ThreadPoolExecutor(1, "ingest-writer")
@@ -194,8 +119,8 @@ class Ingester:
         try:
             taken, self._ahead = self._ahead or self._take(timeout), None
             done = self._move(taken) if taken else NOTHING
-            if self._marked and time.monotonic() >= self._roll_at:
-                self._marked = self.roll() > 0
+            if time.monotonic() >= self._roll_at:
+                self.roll()
         except Exception as error:
             if self._metrics:
                 self._metrics.failed(error)
@@ -205,11 +130,18 @@ class Ingester:
         return done
 
     def roll(self) -> int:
-        """Compute marked cells of the rollup; gives how many marks were taken, 0 if another computes them."""
+        """Compute marked cells of the rollup; gives how many marks were taken, 0 if another computes them.
+
+        Whose marks they are does not matter: one that has nothing to read takes those of one that died.
+        """
         started = time.monotonic()
-        with writing(self._engine) as connection:
-            taken = roll_up(connection, self._subjects)
+        with self._engine.connect() as connection:
             self._codec.oldest_day = oldest(connection)
+            some = marked(connection)
+        taken = 0
+        if some:
+            with writing(self._engine) as connection:
+                taken = roll_up(connection, self._subjects)
         ended = time.monotonic()
         # Most of the time is left to records, however slow the rollup is; it then takes more marks at once.
         self._roll_at = ended + max(ROLL_SECONDS, 2 * (ended - started))
@@ -250,7 +182,6 @@ class Ingester:
                 self._return_to_stored(self._next.keys() & taken.reached.keys())
             raise
         self._next.update((at, end) for at, end in taken.reached.items() if at in self._next)
-        self._marked = True
         done = Ingested(len(taken.records), taken.batch.events, len(taken.batch.dead))
         self.total.update(done._asdict())
         if self._metrics:
@@ -308,7 +239,7 @@ class Ingester:
                     f"{self._stream.stream_id}: stored offset {offset} of partition {partition} is out of "
                     f"range, must be {first} to {end}"
                 )
-        return {partition: end for partition, end in ends.items() if end > beginnings[partition]}
+        return {partition: end for partition, end in ends.items() if end > beginnings.get(partition, 0)}
 
     def lag(self) -> dict[int, int]:
         """Count the records that are not stored yet, by partition that this ingester owns now."""
@@ -378,16 +309,3 @@ def stored_offsets(connection: Connection, stream_id: str) -> dict[int, int]:
     offsets = tables.stream_offsets.c
     rows = connection.execute(select(offsets.partition, offsets.next).where(offsets.stream_id == stream_id))
     return {row.partition: row.next for row in rows}
-
-
-def write(connection: Connection, batch: Batch, stream_id: str | None = None) -> int:
-    """Store a batch's rows, and mark the cells they touch; gives how many events were new.
-
-    `stream_id` is where the events arrived, if they count as arrivals.
-    """
-    new = sum(insert_new(connection, table, rows) for table, rows in batch.rows.items())
-    insert_new(connection, tables.dead_letters, batch.dead)
-    if stream_id is not None:
-        batch.arrivals.write(connection, stream_id)
-    append(connection, tables.touched_cells, batch.marks)
-    return new

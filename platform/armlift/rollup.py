@@ -117,6 +117,11 @@ def roll_up_all(engine: Engine, subjects: Subjects, *, wait: float = 60.0) -> No
         time.sleep(0.01)
 
 
+def marked(connection: Connection) -> bool:
+    """Tell whether there are marks at all."""
+    return connection.execute(select(touched_cells.c.mark).limit(1)).first() is not None
+
+
 def waiting(connection: Connection) -> int:
     """Count the marks that are not yet worked on."""
     return _number(connection, touched_cells)

@@ -121,6 +121,12 @@ class KafkaSettings(BaseModel):
     partitions: int = Field(default=4, ge=1, le=10_000, description="Of a topic that armlift makes.")
     retention_days: float = Field(default=30, gt=0, le=36_500, description="Of a topic that armlift makes.")
     create_topic: bool = Field(default=True, description="Make the topic where it is not there.")
+    session_seconds: float = Field(
+        default=10,
+        ge=1,
+        le=3_600,
+        description="Without a sign of life after which a reader's partitions go to another.",
+    )
     security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     user: str = Field(default="", description="For SASL.")

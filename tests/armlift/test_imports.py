@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 from sqlalchemy import Engine, func, select
 
-from armlift import imports, ingest
+from armlift import imports
+from armlift.batch import write
 from armlift.errors import InputError
 from armlift.imports import Import
 from armlift.lab import Lab, init_lab
@@ -173,7 +174,7 @@ def test_one_that_was_broken_off_is_begun_again(lab: Lab, monkeypatch: pytest.Mo
     monkeypatch.setattr("armlift.tabular.BATCH", 20)
     wanted = means(*bring(lab, exposures(), events()), lab)
     lab = Lab(lab.folder, database="sqlite:///other.db")
-    stored = ingest.write
+    stored = write
     calls = []
 
     def failing(*given: Any) -> int:

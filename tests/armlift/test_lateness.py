@@ -85,7 +85,7 @@ def test_a_batch_that_fails_counts_nothing(
     publish(tmp_path / "stream", [(START, [event(START, n)]) for n in range(5)])
     with ingester(engine, tmp_path / "stream", Stamped) as one:
         with monkeypatch.context() as patch:
-            patch.setattr("armlift.ingest.append", lambda *_: 1 / 0)
+            patch.setattr("armlift.batch.append", lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 one.step()
         one.drain(wait=5)

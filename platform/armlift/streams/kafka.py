@@ -25,7 +25,7 @@ class KafkaStream(EventStream):
     """The topic of kafka://HOST:PORT[,HOST:PORT]/TOPIC, made as the settings say unless it is there.
 
     `buffer_bytes` bounds what `publish` holds in memory. `flush`, and `publish` with a full buffer, wait at
-    most `wait_seconds` for the brokers; a member that dies loses its partitions after `session_seconds`.
+    most `wait_seconds` for the brokers.
 
     Raises InputError for settings that do not fit together, StreamError when no broker answers within
     `connect_seconds`, none takes the user and password, or the topic is missing.
@@ -39,12 +39,11 @@ class KafkaStream(EventStream):
         buffer_bytes: int = 32 * 1024 * 1024,
         connect_seconds: float = 10.0,
         wait_seconds: float = 60.0,
-        session_seconds: float = 10.0,
     ) -> None:
         self._url = url
         self._buffer_bytes = buffer_bytes
         self._wait_seconds = wait_seconds
-        self._session_seconds = session_seconds
+        self._session_seconds = settings.session_seconds
         self._writer: KafkaWriter | None = None
         self._reader: KafkaReader | None = None
         self._closed = False

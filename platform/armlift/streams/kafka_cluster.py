@@ -39,7 +39,7 @@ class MissingTopicError(StreamError):
 
 
 class Topic(NamedTuple):
-    """A topic as it was found: its id for ever, its partitions, and the bytes a message may have."""
+    """A topic: its id for ever, the partitions it is known to have, and the bytes a message may have."""
 
     id: str
     partitions: int
@@ -108,9 +108,17 @@ class Cluster:
                     raise
             time.sleep(_RETRY_SECONDS)
 
-    def check_same(self, metadata: Any) -> None:
-        """Raise StreamError when a client's metadata knows the topic by another id than ours."""
+    def follow(self, metadata: Any) -> None:
+        """Learn from a client's metadata of partitions that were added to the topic.
+
+        Raises StreamError when it knows the topic by another id than ours.
+        """
         self._check_id(metadata.topic_id(self.topic_name))
+        self.grow(len(metadata.partitions_for_topic(self.topic_name) or ()))
+
+    def grow(self, partitions: int) -> None:
+        """Learn that the topic has at least so many partitions; it never has fewer again."""
+        self.topic = self.topic._replace(partitions=max(partitions, self.topic.partitions))
 
     def ask_same(self) -> None:
         """Raise StreamError when the brokers know the topic by another id than ours."""

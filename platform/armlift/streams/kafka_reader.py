@@ -8,10 +8,17 @@ its callback has placed it.
 import time
 from collections import deque
 from collections.abc import Iterable
+from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetSpec, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from kafka.errors import LogTruncationError, OffsetOutOfRangeError
+from kafka.errors import (
+    InvalidSessionTimeoutError,
+    LogTruncationError,
+    OffsetOutOfRangeError,
+    RebalanceInProgressError,
+)
+from kafka.structs import MemberState
 
 from armlift.errors import StreamError
 from armlift.streams.kafka_cluster import Cluster, failing, passes
@@ -44,6 +51,28 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pytho
         self.noted.append((False, sorted(place.partition for place in revoked)))
 
 
+def _complete_joins(coordinator: Any) -> None:
+    """Let a join of a group be complete when the broker says so, on kafka-python's thread.
+
+    Left alone, kafka-python completes only what ends while a poll waits for it. A join that ends between two
+    polls it begins anew, with all other members; where these are as busy, none is ever handed a partition.
+    """
+    join = coordinator._do_join_and_sync_async
+
+    async def joined() -> None:
+        assignment = await join()
+        coordinator.rejoining = coordinator.rejoin_needed = False
+        now = coordinator._generation
+        await coordinator._on_join_complete_async(now.generation_id, now.member_id, now.protocol, assignment)
+        with coordinator._lock:
+            coordinator.state = MemberState.STABLE
+            coordinator._enable_heartbeat()
+        # Who waits looks again: partitions that were given up are handed on by another join.
+        raise RebalanceInProgressError
+
+    coordinator._do_join_and_sync_async = joined
+
+
 class KafkaReader:
     """A member of a group; a member that dies is noticed after `session_seconds`."""
 
@@ -58,6 +87,7 @@ class KafkaReader:
     ) -> None:
         self.group = group
         self._cluster = cluster
+        self._session_seconds = session_seconds
         self._on_assign = on_assign
         self._on_revoke = on_revoke
         self._owned: set[Partition] = set()
@@ -75,6 +105,8 @@ class KafkaReader:
             allow_auto_create_topics=False,
             metrics_enabled=False,
         )
+        self._coordinator = self._consumer._coordinator
+        _complete_joins(self._coordinator)
         self._listener = _Listener(self._consumer)
         self._consumer.subscribe([cluster.topic_name], listener=self._listener)
         # Without the topic's metadata the leader of a group would hand out no partition, and leave it so.
@@ -127,6 +159,7 @@ class KafkaReader:
                     self._sought.pop(partition, None)
                 self._on_revoke(partitions)
                 continue
+            self._cluster.grow(1 + max(partitions))  # the member that hands them out may know first
             self._owned |= set(partitions)
             self._sought |= dict.fromkeys(partitions)
             try:
@@ -137,8 +170,8 @@ class KafkaReader:
 
     def _place(self) -> None:
         """Go where `seek` said, or to the beginning; an offset out of range stays noted, and is an error."""
-        if not self._sought:
-            return
+        if not self._sought or self._coordinator.rebalance_in_progress():
+            return  # what is assigned may change any moment
         beginnings = self._cluster.offsets(OffsetSpec.EARLIEST)
         ends = self._cluster.offsets(OffsetSpec.LATEST)
         assigned = self._consumer.assignment()
@@ -160,6 +193,11 @@ class KafkaReader:
             with failing(self._cluster.url, "read"):
                 found = self._consumer.poll(timeout_ms=wait * 1000, max_records=max_records)
         except StreamError as error:
+            if isinstance(error.__cause__, InvalidSessionTimeoutError):
+                raise StreamError(
+                    f"{self._cluster.url}: kafka.session_seconds: {self._session_seconds:g} is refused, must"
+                    " be within the brokers' group.min.session.timeout.ms and group.max.session.timeout.ms"
+                ) from error
             if isinstance(error.__cause__, LogTruncationError):
                 self._cluster.ask_same()  # the likely cause, which the client's metadata may not know yet
             if not isinstance(error.__cause__, OffsetOutOfRangeError):
@@ -167,7 +205,7 @@ class KafkaReader:
             # Records expired that were still to be read: `_place` says so until a seek mends it.
             self._sought |= {place.partition: offset for place, offset in error.__cause__.args[0].items()}
             return []
-        self._cluster.check_same(self._consumer._cluster)
+        self._cluster.follow(self._consumer._cluster)
         return [
             Record(
                 place.partition,

@@ -57,7 +57,7 @@ class KafkaWriter:
     def flush(self) -> None:
         """Wait until every message is in the log; raises StreamError when one is not known to be."""
         self._settle(0)
-        self._cluster.check_same(self._producer._metadata)
+        self._cluster.follow(self._producer._metadata)
 
     def close(self) -> None:
         """Let go of the producer, and of what it has not delivered, within a few times `wait_seconds`."""

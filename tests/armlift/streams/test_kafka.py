@@ -25,6 +25,7 @@ from armlift.streams.stream import Partition, Record
 ROOT = Path(__file__).resolve().parents[3]
 PATIENCE = 40.0
 SETTINGS = KafkaSettings(partitions=4)
+QUICK = KafkaSettings(partitions=4, session_seconds=2.0)
 MEMBER = """
 import sys
 from armlift.settings import KafkaSettings
@@ -35,7 +36,7 @@ def tell(change):
         change(partitions)
         print(*sorted(owned), flush=True)
     return told
-with KafkaStream(sys.argv[1], KafkaSettings(), session_seconds=2.0) as stream:
+with KafkaStream(sys.argv[1], KafkaSettings(session_seconds=2.0)) as stream:
     stream.subscribe("ingest", tell(owned.update), tell(owned.difference_update))
     while True:
         stream.poll(100, 0.1)
@@ -119,9 +120,9 @@ def flush_at_last(stream: KafkaStream) -> None:
 def test_partitions_move_to_a_member_that_comes_and_back_from_one_that_is_killed(
     url: str, open_stream: Open
 ) -> None:
-    first = Reader(open_stream(session_seconds=2.0))
+    first = Reader(open_stream(QUICK))
     first.until(lambda: len(first.owned) == 4)
-    second = Reader(open_stream(session_seconds=2.0))
+    second = Reader(open_stream(QUICK))
     first_or_both = iter([first, second] * 10_000)
     deadline = time.monotonic() + PATIENCE
     while (len(first.owned), len(second.owned)) != (2, 2):
@@ -142,6 +143,51 @@ def test_partitions_move_to_a_member_that_comes_and_back_from_one_that_is_killed
     start = time.monotonic()
     first.until(lambda: len(first.owned) == 4)
     assert time.monotonic() - start < 10
+
+
+def test_members_that_are_busy_between_polls_come_to_share(open_stream: Open) -> None:
+    readers, deadline = [Reader(open_stream()) for _ in range(3)], time.monotonic() + PATIENCE
+    while sorted(len(reader.owned) for reader in readers) != [1, 1, 2]:
+        assert time.monotonic() < deadline, [reader.owned for reader in readers]
+        for reader in readers:
+            reader.stream.poll(1, 0)
+            time.sleep(0.2)
+    assert set().union(*(reader.owned for reader in readers)) == {0, 1, 2, 3}
+
+
+def test_partitions_that_are_added_are_shared_and_written_to_by_who_runs(
+    url: str, open_stream: Open, admin: Any
+) -> None:
+    writer, readers = open_stream(), [Reader(open_stream()) for _ in range(2)]
+    found: list[Record] = []
+
+    def until(done: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not done():
+            assert time.monotonic() < deadline, [reader.owned for reader in readers]
+            for reader in readers:
+                found.extend(reader.stream.poll(1000, 0.05))
+
+    def write(first: int) -> None:
+        publish(writer, names(first, first + 40))
+        writer.flush()
+        until(lambda: len(found) == first + 40)
+
+    until(lambda: sorted(len(reader.owned) for reader in readers) == [2, 2])
+    admin.create_partitions({kafka_address(url)[1]: 6})
+    until(lambda: sorted(len(reader.owned) for reader in readers) == [3, 3])
+    deadline = time.monotonic() + PATIENCE
+    while {record.partition for record in found} != set(range(6)):
+        assert time.monotonic() < deadline, {record.partition for record in found}
+        write(len(found))
+    assert sorted(int(record.value) for record in found) == list(range(len(found)))
+    assert set(writer.end_offsets()) == set(range(6))
+
+
+def test_a_session_that_the_broker_does_not_allow_is_named(url: str, open_stream: Open) -> None:
+    reader = Reader(open_stream(KafkaSettings(session_seconds=3_600)))
+    with pytest.raises(StreamError, match=r"kafka.session_seconds: 3600 is refused, must be within the brok"):
+        reader.until(lambda: False)
 
 
 def test_a_topic_made_again_is_another_stream(url: str, open_stream: Open, admin: Any) -> None:
