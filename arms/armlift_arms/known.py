@@ -44,7 +44,7 @@ class Computed(Generic[Value]):
 def read_known(
     histories: Iterable[History], items: ItemTable, *, until: int, kinds: Container[str], note: Note
 ) -> Known:
-    """Write what is known before `until` to disk, by behaviours of some `kinds`; units without any are left out.
+    """Write what is known before `until` to disk, by behaviours of some `kinds`; a unit without any is none.
 
     Adjacent behaviours on one item count once. Raises OSError where the disk is full.
     """
