@@ -10,7 +10,8 @@ from armlift.arm import ArmConfig, ItemTable, Request
 from armlift.artefacts import Tensors
 from armlift.errors import InputError
 from armlift.slates import Ranking, depth_of, rank, top_k
-from armlift_arms.neural import Known, NeuralConfig, OneStepArm, Singles, Warm, load_weights
+from armlift_arms.known import Known
+from armlift_arms.neural import NeuralConfig, OneStepArm, Singles, Warm, load_weights
 from armlift_arms.windows import Ints, Longs
 
 if TYPE_CHECKING:

@@ -1,5 +1,6 @@
 """The task of fine-tuning: tell the next item after the model's own replies, step by step."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -43,11 +44,11 @@ class FineTune:
         self._sequences, self._windows, self._replies = sequences, split.windows, replies
         self.held_out = by_length(split.held_out)
         self._plan, self._later_weight, self._user_dropout = plan, later_weight, user_dropout
-        counts = np.bincount(sequences.items, minlength=model.decoder.shape.items)
+        counts = sequences.counts(model.decoder.shape.items)
         self._unmet = torch.from_numpy(counts == 0)
         self._softmax = SampledSoftmax(counts, negatives)
 
-    def batches(self, tokens: int, random: np.random.Generator) -> list[Longs]:
+    def batches(self, tokens: int, random: np.random.Generator) -> Sequence[Longs]:
         """Cut an epoch in batches of windows [B, 3], of at most `tokens` padded behaviours."""
         return batches(self._windows, tokens, random)
 

@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -61,7 +61,7 @@ class Task(Protocol):
         """Give the rows that validate, [V, ...], like ones together; none: `patience` epochs are run."""
         ...
 
-    def batches(self, tokens: int, random: np.random.Generator) -> list[Longs]:
+    def batches(self, tokens: int, random: np.random.Generator) -> Sequence[Longs]:
         """Cut an epoch in batches of about `tokens` inputs."""
         ...
 

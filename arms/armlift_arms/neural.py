@@ -4,8 +4,7 @@ PyTorch is imported where it is used: naming an arm and its configuration must n
 """
 
 from abc import abstractmethod
-from array import array
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeVar
 
@@ -17,8 +16,9 @@ from armlift.arm import ArmConfig, Behaviour, Capability, History, ItemTable, Re
 from armlift.artefacts import Tensors, pack_strings, read_weights, unpack_strings
 from armlift.errors import InputError
 from armlift.slates import FixedOrder, Ranking, depth_of, rank, seen_items, slate_of, top_k
+from armlift_arms.known import Known, known_items, read_known
 from armlift_arms.tables import TableArm
-from armlift_arms.windows import Ints, Longs, Sequences
+from armlift_arms.windows import Longs
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -74,15 +74,6 @@ class NeuralConfig(ArmConfig):
 Config = TypeVar("Config", bound=NeuralConfig)
 
 
-class Known(NamedTuple):
-    """What an arm is trained on: sequences of item indices, their units and notes, and the catalogue."""
-
-    sequences: Sequences
-    units: list[str]
-    notes: list[Longs]
-    items: ItemTable
-
-
 class Asked(NamedTuple):
     """A request, the indices of the last known items of its history, and where in the history each stands."""
 
@@ -129,10 +120,11 @@ class NeuralArm(TableArm[Config]):
     ) -> None:
         """Train on behaviours before `until`, from the weights of `warm` on if given.
 
-        Holds 4 bytes a behaviour. Of a share of the units the last item is held out to say when to stop.
+        What is known of units lies on disk meanwhile, so that histories may be larger than memory. Of a share
+        of the units the last item is held out to say when to stop.
         """
         known = self._known(histories, items, until)
-        counts = np.bincount(known.sequences.items, minlength=len(items)).astype(np.int64)
+        counts = known.sequences.counts(len(items))
         weights = (
             self._train(known, None if warm is None else self._warm(warm, known)) if counts.any() else {}
         )
@@ -144,31 +136,17 @@ class NeuralArm(TableArm[Config]):
             {"counts": counts, "unit_bytes": unit_bytes, "unit_offsets": unit_offsets, **tensors},
         )
 
-    def _note(
-        self, behaviours: Sequence[Behaviour], positions: Longs, index_of: Mapping[str, int]
-    ) -> list[Longs]:
-        """Keep what training needs of a history beside the items at some positions: one array, or nothing."""
-        return []
+    def _note(self, behaviours: Sequence[Behaviour], positions: Longs, index_of: Mapping[str, int]) -> Longs:
+        """Note what training needs of a history beside the items at some positions, [n, K]."""
+        return np.zeros((len(positions), 0), dtype=np.int64)
 
     def _knows_units(self) -> bool:
         """Tell whether the model has something of its own for each unit."""
         return False
 
     def _known(self, histories: Iterable[History], items: ItemTable, until: int) -> Known:
-        found, starts = array("i"), array("q", [0])
-        units: list[str] = []
-        notes: list[Longs] = []
-        index_of = {item: index for index, item in enumerate(items.ids)}
-        for history in histories:
-            behaviours = [behaviour for behaviour in history.behaviours if behaviour.ts < until]
-            tokens = [*_tokens(behaviours, index_of, self.config.history_kinds)]
-            if tokens:
-                found.extend(index for index, _ in tokens)
-                starts.append(len(found))
-                units.append(history.unit)
-                notes += self._note(behaviours, np.array([place for _, place in tokens]), index_of)
-        flat: Ints = np.array(found, dtype=np.int32)
-        return Known(Sequences(flat, np.array(starts, dtype=np.int64)), units, notes, items)
+        kinds = self.config.history_kinds
+        return read_known(histories, items, until=until, kinds=kinds, note=self._note)
 
     def _warm(self, folder: Path, known: Known) -> Warm:
         """Read an artefact to start from, and find its rows in the new tables."""
@@ -176,7 +154,7 @@ class NeuralArm(TableArm[Config]):
         ids = unpack_strings(tensors["item_bytes"], tensors["item_offsets"])
         units = unpack_strings(tensors["unit_bytes"], tensors["unit_offsets"])
         # Row 0 of a table of units is the unknown one's.
-        new_units, old_units = _common(known.units, units)
+        new_units, old_units = _common(known.units if units else [], units)
         shared = np.zeros(1, dtype=np.int64)
         unit_rows = (np.append(shared, new_units + 1), np.append(shared, old_units + 1))
         return Warm(_weights(tensors), _common(known.items.ids, ids), unit_rows)
@@ -210,7 +188,7 @@ class NeuralArm(TableArm[Config]):
         if self._trained:
             kinds = self.config.history_kinds
             history = request.history
-            tokens = [*_tokens(history, self._met_index, kinds)][-self.config.length :]
+            tokens = [*known_items(history, self._met_index, kinds)][-self.config.length :]
         laid = np.array(tokens, dtype=np.int64).reshape(-1, 2)
         return Asked(request, laid[:, 0], laid[:, 1])
 
@@ -276,18 +254,6 @@ class OneStepArm(NeuralArm[Config]):
     def _ranking(self, request: Request, scores: Singles) -> Ranking:
         """Rank what a request may be given by scores of the catalogue, float32 [n]."""
         return self._best(request, scores, depth_of(request, self.config), self._seen(request))
-
-
-def _tokens(
-    behaviours: Sequence[Behaviour], index_of: Mapping[str, int], kinds: Container[str]
-) -> Iterator[tuple[int, int]]:
-    """Give the indices of known items of some kinds, and their places; what repeats at once counts once."""
-    last = None
-    for place, behaviour in enumerate(behaviours):
-        index = index_of.get(behaviour.item) if behaviour.kind in kinds else None
-        if index is not None and index != last:
-            last = index
-            yield index, place
 
 
 def _weights(tensors: Tensors) -> Tensors:

@@ -16,8 +16,9 @@ from armlift.evaluation import Floats
 from armlift.fitting import record_figures
 from armlift_arms.decoder import Decoder
 from armlift_arms.items import ItemModel
+from armlift_arms.known import Known
 from armlift_arms.loop import Task, device, run, seeded
-from armlift_arms.neural import Known, NeuralConfig, Warm, start_from, weights_of
+from armlift_arms.neural import NeuralConfig, Warm, start_from, weights_of
 from armlift_arms.serving import read
 from armlift_arms.softmax import SampledSoftmax
 from armlift_arms.windows import Longs, Sequences, Split, batches, padded, split
@@ -34,7 +35,7 @@ class NextTask(ABC, Generic[Model]):
         self._sequences = sequences
         self._windows = split.windows
         self.held_out = by_length(split.held_out)
-        counts = np.bincount(sequences.items, minlength=len(model.items.weight))
+        counts = sequences.counts(len(model.items.weight))
         self._softmax = SampledSoftmax(counts, negatives)
 
     @abstractmethod
@@ -49,7 +50,7 @@ class NextTask(ABC, Generic[Model]):
     def _scores(self, tokens: Tensor, last: Tensor) -> Tensor:
         """Score the catalogue by what is known after the places `last` [B] of tokens [B, L], -> [B, N]."""
 
-    def batches(self, tokens: int, random: np.random.Generator) -> list[Longs]:
+    def batches(self, tokens: int, random: np.random.Generator) -> Sequence[Longs]:
         """Cut an epoch in batches of windows [B, 3], of at most `tokens` padded inputs."""
         return batches(self._windows, tokens, random)
 

@@ -1,7 +1,7 @@
 """RecGPT's recall: replies to what the unit did, then items, each step after the best item of the last."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,11 @@ class Replies(NamedTuple):
 
     items: Ints
     missed: Flags
+
+    @classmethod
+    def none(cls, behaviours: int) -> Self:
+        """Give none to so many behaviours, before a single recall step."""
+        return cls(np.zeros((behaviours, 0), dtype=np.int32), np.broadcast_to(np.True_, (behaviours, 1)))
 
 
 class Plan(NamedTuple):
@@ -55,6 +60,17 @@ class Plan(NamedTuple):
         return self.turns - 1 if self.replies else 0
 
 
+Value = TypeVar("Value", covariant=True)
+
+
+class ByNumber(Protocol[Value]):
+    """Values of sequences, by their numbers."""
+
+    def __getitem__(self, number: int, /) -> Value:
+        """Give that of one sequence."""
+        ...
+
+
 class Known(NamedTuple):
     """What is known of n sequences beforehand: [length, K] each.
 
@@ -62,8 +78,8 @@ class Known(NamedTuple):
     draw the others, where they are drawn.
     """
 
-    given: Sequence[Longs]
-    chances: Sequence[npt.NDArray[np.float64]] | None = None
+    given: ByNumber[Longs]
+    chances: ByNumber[npt.NDArray[np.float64]] | None = None
 
     def part(self, numbers: Sequence[tuple[int, int, int]]) -> "Known":
         """Take the rows from one place to another of some sequences: (sequence, start, end) each."""

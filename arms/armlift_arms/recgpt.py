@@ -15,7 +15,8 @@ from pydantic import Field
 from armlift.arm import ArmConfig, Behaviour, Capability, Prompt, Request
 from armlift.artefacts import Tensors
 from armlift.slates import Ranking, depth_of
-from armlift_arms.neural import Asked, Known, NeuralArm, Singles, Warm, load_weights
+from armlift_arms.known import Known
+from armlift_arms.neural import Asked, NeuralArm, Singles, Warm, load_weights
 from armlift_arms.sasrec import DecoderConfig
 from armlift_arms.sources import Catalogue, chances, of_catalogue, stored, unclicked
 from armlift_arms.windows import Longs
@@ -118,12 +119,10 @@ class RecGpt(NeuralArm[RecGptConfig]):
     def _knows_units(self) -> bool:
         return self.config.user_vectors
 
-    def _note(
-        self, behaviours: Sequence[Behaviour], positions: Longs, index_of: Mapping[str, int]
-    ) -> list[Longs]:
+    def _note(self, behaviours: Sequence[Behaviour], positions: Longs, index_of: Mapping[str, int]) -> Longs:
         if self.config.prompt_source != "unclicked":
-            return []
-        return [unclicked(behaviours, positions, index_of, self.config.history_kinds, self.config.prompts)]
+            return super()._note(behaviours, positions, index_of)
+        return unclicked(behaviours, positions, index_of, self.config.history_kinds, self.config.prompts)
 
     def _load(self, weights: Tensors) -> None:
         self._catalogue = Catalogue.of(self._tensors["counts"])
@@ -149,7 +148,8 @@ class RecGpt(NeuralArm[RecGptConfig]):
         steps = len(self.plan.recall)
         slates = [_Slate(self, request) for request, *_ in asked]
         units = np.array([self._unit_rows.get(request.unit, 0) for request, *_ in asked], dtype=np.int64)
-        known = Known([self._given(one) for one in asked], self._chances(asked))
+        given = [self._given(one) for one in asked]
+        known = Known(given, self._chances(asked))
         with torch.inference_mode():
             sequences = [one.sequence for one in asked]
             for rows, talk in self._recall.conversations(sequences, units, known):
@@ -161,7 +161,7 @@ class RecGpt(NeuralArm[RecGptConfig]):
                         first[row] = slates[place].take(step, scores[row])
                     if step < steps - 1:
                         met = self._recall.go_on(talk, met, torch.from_numpy(first).to(met.device))
-                self._show(rows, talk, asked, known.given, slates)
+                self._show(rows, talk, asked, given, slates)
         return [slate.ranking() for slate in slates]
 
     def _given(self, one: Asked) -> Longs:

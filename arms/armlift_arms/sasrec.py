@@ -7,7 +7,8 @@ from pydantic import Field, model_validator
 
 from armlift.arm import ArmConfig
 from armlift.artefacts import Tensors
-from armlift_arms.neural import Known, NeuralConfig, OneStepArm, Warm, load_weights
+from armlift_arms.known import Known
+from armlift_arms.neural import NeuralConfig, OneStepArm, Warm, load_weights
 from armlift_arms.windows import Longs
 
 if TYPE_CHECKING:

@@ -8,21 +8,25 @@ heart, and write them into its prompts.
 import hashlib
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from armlift.artefacts import Tensors
 from armlift.errors import InputError
 from armlift.fitting import record_figures, recorded_figures
+from armlift_arms import scratch
 from armlift_arms.conversation import Conversation, Parts
 from armlift_arms.finetune import FineTune
+from armlift_arms.known import Computed, Known
 from armlift_arms.loop import Outcome, device, run, seeded
-from armlift_arms.neural import Known, Warm, start_from, weights_of
+from armlift_arms.neural import Warm, start_from, weights_of
 from armlift_arms.next_item import NextItem, next_item_losses
+from armlift_arms.prefixes import Prefixes, following
 from armlift_arms.recall import Known as Prompts
 from armlift_arms.recall import Plan, Recall, Replies, generate
 from armlift_arms.recgpt import RecGptConfig
 from armlift_arms.sources import NONE, Catalogue, chances, of_catalogue
-from armlift_arms.windows import Longs, Sequences, Split, split
+from armlift_arms.windows import Longs, Split, split, windows_of_others
 
 
 def pretrained(config: RecGptConfig, known: Known) -> Conversation:
@@ -61,14 +65,17 @@ _ANSWERING = {"name", "model", "description", "exploration", "recall_as"}
 def _identity(config: RecGptConfig, known: Known) -> str:
     """Hash all that decides a training's outcome."""
     hashed = hashlib.sha256(config.model_dump_json(exclude=_ANSWERING).encode())
-    for part in (known.sequences.items, known.sequences.starts, *known.notes):
-        hashed.update(np.ascontiguousarray(part).tobytes())
-    hashed.update("\n".join([*known.units, *known.items.ids]).encode())
+    for of in (*known.sequences, known.notes, known.units.text, known.units.starts):
+        for part in scratch.parts(len(of)):
+            hashed.update(of[part].data)
+    hashed.update("\n".join(known.items.ids).encode())
     return hashed.hexdigest()
 
 
 _LOSSES = 2_000
 """Held-out rows whose loss is taken, at most."""
+_ANSWERED = 2**14
+"""Behaviours whose prompts are generated at a time."""
 
 
 class _Stages:
@@ -77,7 +84,7 @@ class _Stages:
     def __init__(self, config: RecGptConfig, known: Known, cut: Split, warm: Warm | None) -> None:
         self._config, self._known, self._cut, self._warm = config, known, cut, warm
         self._shape = config.shape(len(known.items))
-        self._counts = np.bincount(known.sequences.items, minlength=len(known.items))
+        self._counts = known.sequences.counts(len(known.items))
         self._prompts = self._known_prompts()
 
     def run(self) -> Tensors:
@@ -98,12 +105,12 @@ class _Stages:
 
         It is -log softmax over the whole catalogue, in nats; None where nothing is held out.
         """
-        rows, items = self._cut.held_out[:_LOSSES], self._known.sequences.items.astype(np.int64)
+        rows, items = self._cut.held_out[:_LOSSES], self._known.sequences.items
         if not len(rows):
             return None
         model.eval()
-        prefixes = [items[start:end] for start, end, _ in rows.tolist()]
-        return float(next_item_losses(model.decoder, prefixes, items[rows[:, 1]]).mean())
+        prefixes = [items[start:end].astype(np.int64) for start, end, _ in rows.tolist()]
+        return float(next_item_losses(model.decoder, prefixes, items[rows[:, 1]].astype(np.int64)).mean())
 
     def begin(self) -> Conversation:
         """Make the model, and start it from an earlier one or train its decoder."""
@@ -126,8 +133,7 @@ class _Stages:
             return run(NextItem(model.decoder, self._known.sequences, cut, config.negatives), recipe, stage)
         # The heads that tell further items learn with the rest, which fine-tuning does, here without replies.
         plan = Plan(0, (1,), 1)
-        n = len(self._known.sequences.items)
-        none = Replies(np.zeros((n, 0), dtype=np.int32), np.ones((n, 1), dtype=np.bool_))
+        none = Replies.none(len(self._known.sequences.items))
         return run(self._fine_tune(model, cut, none, plan, None), recipe, stage)
 
     def _fine_tune(
@@ -148,22 +154,15 @@ class _Stages:
 
     def _replies(self) -> Replies:
         """Generate the prompts to every behaviour, and say how often they are what comes next."""
-        sequences, plan = self._known.sequences, self._config.plan
-        prefixes, targets = _prefixes(sequences, self._config.length)
-        replies = Replies(
-            np.zeros((len(prefixes), plan.generated), dtype=np.int32),
-            np.ones((len(prefixes), len(plan.recall)), dtype=np.bool_),
-        )
+        plan, n = self._config.plan, len(self._known.sequences.items)
         if not plan.generated:
-            return replies
-        fold_of = np.repeat(np.arange(len(sequences)) % self._config.folds, np.diff(sequences.starts))
+            return Replies.none(n)
+        replies = Replies(
+            scratch.zeros((n, plan.generated), np.int32), scratch.zeros((n, len(plan.recall)), np.bool_)
+        )
         for fold in range(self._config.folds):
-            answered = np.flatnonzero(fold_of == fold)
-            found = self._answers(
-                fold, [prefixes[at] for at in answered.tolist()], targets[answered], answered
-            )
-            replies.items[answered], replies.missed[answered] = found
-        self._record_hits(replies, targets)
+            self._answer(fold, replies)
+        self._record_hits(replies)
         return replies
 
     def _known_prompts(self) -> Prompts | None:
@@ -173,74 +172,72 @@ class _Stages:
             return None
         numbers = None
         if config.top_p is not None:
-            sizes = np.diff(known.sequences.starts).tolist()
-            pairs = zip(known.units, sizes, strict=True)
-            numbers = [chances(unit, np.arange(n), config.prompts, config.seed) for unit, n in pairs]
+
+            def drawn(number: int) -> npt.NDArray[np.float64]:
+                positions = np.arange(len(known.sequences.at(number)))
+                return chances(known.units[number], positions, config.prompts, config.seed)
+
+            numbers = Computed(drawn)
         return Prompts(self._other_prompts(), numbers)
 
-    def _other_prompts(self) -> list[Longs]:
+    def _other_prompts(self) -> Computed[Longs]:
         """Give the prompts of another source, [items, K] for each unit; NONE: the model generates them."""
         config, known = self._config, self._known
         if config.prompt_source == "unclicked":
-            if not any((note != NONE).any() for note in known.notes):
+            if not any((known.notes[part] != NONE).any() for part in scratch.parts(len(known.notes))):
                 raise InputError(
                     f"arm {config.name}: prompt_source: unclicked needs behaviours of other kinds than "
                     f"history_kinds, the data have none"
                 )
-            return known.notes
+            return Computed(known.notes_of)
         source, catalogue = config.prompt_source, Catalogue.of(self._counts)
-        return [
-            of_catalogue(source, catalogue, unit, np.arange(len(one)), one, config.prompts, config.seed)
-            for unit, one in zip(known.units, known.sequences.each(), strict=True)
-        ]
 
-    def _answers(self, fold: int, prefixes: list[Longs], targets: Longs, places: Longs) -> Replies:
-        """Let a model that is trained on the other folds answer prefixes, which end at some places."""
-        config = self._config
+        def prompts(number: int) -> Longs:
+            unit, items = known.units[number], known.sequences.at(number)
+            return of_catalogue(
+                source, catalogue, unit, np.arange(len(items)), items, config.prompts, config.seed
+            )
+
+        return Computed(prompts)
+
+    def _answer(self, fold: int, replies: Replies) -> None:
+        """Let a model that is trained on the other folds answer every prefix of the units of a fold."""
+        config, sequences = self._config, self._known.sequences
         generator = self._generator(fold)
         with seeded(config.seed, config.threads), torch.inference_mode():
             recall = Recall(generator, config.plan, torch.from_numpy(self._counts == 0).to(device()))
-            return generate(recall, config.plan, prefixes, targets, self._known_up_to(places))
-
-    def _known_up_to(self, places: Longs) -> Prompts | None:
-        """Say what is known of prompts to prefixes that end at some places."""
-        if self._prompts is None:
-            return None
-        starts = self._known.sequences.starts
-        numbers = np.searchsorted(starts, places, side="right") - 1
-        ends = (places - starts[numbers] + 1).tolist()
-        length = self._config.length
-        rows = zip(numbers.tolist(), ends, strict=True)
-        return self._prompts.part([(number, max(0, end - length), end) for number, end in rows])
+            for part in scratch.parts(len(sequences.items), _ANSWERED):
+                places = np.arange(part.start, part.stop)
+                numbers = np.searchsorted(sequences.starts, places, side="right") - 1
+                places = places[numbers % config.folds == fold]
+                asked = Prefixes.at(sequences, places, config.length)
+                known = None if self._prompts is None else self._prompts.part(asked.ranges)
+                found = generate(recall, config.plan, asked.items, asked.targets, known)
+                replies.items[places], replies.missed[places] = found
 
     def _generator(self, fold: int) -> Conversation:
         """Train a model on the windows of all sequences but those of a fold."""
         config = self._config
-        others = self._cut.windows[self._cut.windows[:, 2] % config.folds != fold]
+        others = windows_of_others(self._cut.windows, fold, config.folds)
         with seeded(config.seed + fold + 1, config.threads):
             generator = Conversation(self._shape, Parts(None, segments=False, ahead=config.ahead))
         self._tell_next(generator, Split(others, self._cut.held_out[:0]), f"fold{fold + 1}")
         return generator.eval()
 
-    def _record_hits(self, replies: Replies, targets: Longs) -> None:
+    def _record_hits(self, replies: Replies) -> None:
         """Record how often a prompt is the next item, where it trains and where it validates."""
-        hits = (replies.items[:, : self._config.prompts] == targets[:, None]).any(axis=1)
-        validates = np.zeros(len(hits), dtype=np.bool_)
-        validates[self._cut.held_out[:, 1] - 1] = True
-        trains = (targets >= 0) & ~validates
-        for name, which in (("train", trains), ("validation", validates)):
-            if which.any():
-                record_figures({f"prompt_hits_{name}": float(hits[which].mean())})
-
-
-def _prefixes(sequences: Sequences, length: int) -> tuple[list[Longs], Longs]:
-    """Give the last `length` items up to each place, and what follows it, -1 after the last, int64 [P]."""
-    prefixes: list[Longs] = []
-    targets = np.append(sequences.items[1:], -1).astype(np.int64)
-    targets[sequences.starts[1:] - 1] = -1
-    for of in sequences.each():
-        prefixes += [of[max(0, at + 1 - length) : at + 1] for at in range(len(of))]
-    return prefixes, targets
+        sequences, held_out = self._known.sequences, self._cut.held_out[:, 1] - 1
+        counted = np.zeros((2, 2), dtype=np.int64)
+        for part in scratch.parts(len(sequences.items)):
+            places = np.arange(part.start, part.stop)
+            targets = following(sequences, places)
+            hits = (replies.items[part, : self._config.prompts] == targets[:, None]).any(axis=1)
+            validates = np.isin(places, held_out)
+            for row, which in enumerate(((targets >= 0) & ~validates, validates)):
+                counted[row] += hits[which].sum(), which.sum()
+        for name, (hit, of) in zip(("train", "validation"), counted.tolist(), strict=True):
+            if of:
+                record_figures({f"prompt_hits_{name}": hit / of})
 
 
 def _record(stage: str, outcome: Outcome) -> None:
