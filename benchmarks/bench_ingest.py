@@ -18,6 +18,7 @@ from figures import Figure, show
 from sqlalchemy import BigInteger, Boolean, Connection, Engine, Float, Integer, String, Table, insert, text
 
 from armlift import runs
+from armlift.batch import Batch
 from armlift.days import DAY_MS, Calendar
 from armlift.events import (
     KINDS,
@@ -31,7 +32,7 @@ from armlift.events import (
     impression_identity,
     request_identity,
 )
-from armlift.ingest import BATCH, Batch, Ingester
+from armlift.ingest import BATCH, Ingester
 from armlift.rollup import roll_up_all
 from armlift.settings import KafkaSettings
 from armlift.store import tables

@@ -22,9 +22,10 @@ from sqlalchemy import (
     tuple_,
 )
 
+from armlift.batch import Batch
 from armlift.days import Calendar, utc_now
 from armlift.events import BadEvent, Codec, Event
-from armlift.ingest import Batch, write
+from armlift.ingest import write
 from armlift.lateness import MOST_AHEAD
 from armlift.rollup import Subjects, roll_up_all
 from armlift.store.database import writing

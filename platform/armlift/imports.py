@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import polars as pl
 from sqlalchemy import Connection, Engine, delete, select
 
+from armlift.batch import Batch
 from armlift.errors import InputError
 from armlift.events import (
     IMPRESSION_KIND,
@@ -24,7 +25,7 @@ from armlift.events import (
 )
 from armlift.experiment import Experiment
 from armlift.imported_rows import NO_VERSION, REASON, Reader, content_of, name_of
-from armlift.ingest import Batch, write
+from armlift.ingest import write
 from armlift.lab import Lab
 from armlift.mapping import Mapping
 from armlift.metric import Metrics, measures

@@ -11,16 +11,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from msgspec.structs import astuple
-from sqlalchemy import Connection, Engine, Table, select, update
+from sqlalchemy import Connection, Engine, select, update
 
+from armlift.batch import Batch
 from armlift.days import Calendar, utc_now
 from armlift.durations import LATENESS, milliseconds
 from armlift.errors import StreamError
-from armlift.events import Alias, BadEvent, Codec, Event, Exposure, Feedback, Impression, request_day
-from armlift.lateness import MOST_AHEAD, Arrivals
+from armlift.events import Codec
+from armlift.forgotten import Forgotten, count_dropped, writing_units
+from armlift.lateness import MOST_AHEAD
 from armlift.rollup import Subjects, roll_up, roll_up_all
 from armlift.store import tables
 from armlift.store.database import writing
@@ -38,21 +39,13 @@ ROLL_SECONDS = 1.0
 """Seconds between two computations of the rollup, at least, while records come in."""
 
 
-TABLES: Mapping[type[Event], Table] = {
-    Exposure: tables.exposures,
-    Impression: tables.impressions,
-    Feedback: tables.feedback,
-}
-"""The tables whose columns are the fields of an event, behind its request day and its day."""
-Row = tuple[Any, ...]
-
-
 class Ingested(NamedTuple):
-    """What a batch brought: records, events, and how many of them were bad."""
+    """What a batch brought: records, events, and how many were bad, or of units that were forgotten since."""
 
     records: int
     events: int
     bad: int
+    forgotten: int = 0
 
 
 NOTHING = Ingested(0, 0, 0)
@@ -60,71 +53,6 @@ NOTHING = Ingested(0, 0, 0)
 
 class PartitionLostError(Exception):
     """The stored offset is not where this ingester left it: another one owns the partition now."""
-
-
-class Batch:
-    """The rows of a batch, by table, and the cells they touch."""
-
-    def __init__(self, calendar: Calendar, lateness: int = milliseconds(LATENESS)) -> None:
-        self.arrivals = Arrivals(lateness)
-        self.rows: dict[Table, list[Row]] = {table: [] for table in (*TABLES.values(), tables.aliases)}
-        self.dead: list[Row] = []
-        self._rows = {kind: self.rows[table] for kind, table in TABLES.items()}
-        self._cells: set[tuple[str, str, int]] = set()
-        self._exposed: set[tuple[str, str, str, int]] = set()
-        self._merged: set[tuple[str, str]] = set()
-        self._day = calendar.day
-
-    def add(self, events: Sequence[Event], partition: int = 0, arrived: int | None = None) -> None:
-        """Take in a record's valid events; they count as arrivals where their time (UTC ms) is known."""
-        watermark = None if arrived is None else self.arrivals.watermark(arrived)
-        counts, counted, touched = [0, 0, 0], None, None
-        # A record's events are mostly of one cell: what is kept by cell is looked up when it changes.
-        for event in events:
-            ts = event.ts
-            day = self._day(ts)
-            cell = (event.run, event.unit_id, day)
-            if watermark is not None:
-                if cell != counted:
-                    counts, counted = self.arrivals.counts(partition, event.run, day, watermark), cell
-                counts[0] += 1
-                counts[1] += ts < watermark
-            if type(event) is Alias:
-                self._merged.add((event.run, event.anonymous_id))
-                self.rows[tables.aliases].append((event.run, event.anonymous_id, ts, event.unit_id))
-                continue
-            if type(event) is Exposure:
-                self._exposed.add((event.run, event.unit_id, event.arm, ts))
-            elif cell != touched:
-                self._cells.add(cell)
-                touched = cell
-            self._rows[type(event)].append((request_day(event.event_id), day) + astuple(event))  # noqa: RUF005 (slower)
-
-    def reject(self, stream_id: str, partition: int, offset: int, bad: BadEvent) -> None:
-        """Take in one bad event of a record, as a dead letter."""
-        self.dead.append((stream_id, partition, offset, bad.place, bad.reason, bad.raw, bad.schema))
-
-    @property
-    def by_table(self) -> dict[str, int]:
-        """Count the events of the batch, by the table they belong to."""
-        return {table.name: len(rows) for table, rows in self.rows.items()}
-
-    @property
-    def events(self) -> int:
-        """Count the events of the batch."""
-        return sum(self.by_table.values())
-
-    @property
-    def request_days(self) -> set[int]:
-        """Give the request days of what is partitioned by them."""
-        return {row[0] for table in tables.PARTITIONED for row in self.rows[table]}
-
-    @property
-    def marks(self) -> list[Row]:
-        """Give the rows of `touched_cells`."""
-        cells = [(run, unit, day, None, None) for run, unit, day in self._cells]
-        exposed = [(run, unit, None, arm, ts) for run, unit, arm, ts in self._exposed]
-        return [*cells, *exposed, *((run, merged, None, None, None) for run, merged in self._merged)]
 
 
 class _Taken(NamedTuple):
@@ -178,6 +106,7 @@ class Ingester:
         self._clock = clock
         self._next: dict[int, int] = {}
         self._partitions = Partitions(engine)
+        self._forgotten = Forgotten()
         self._roll_at = 0.0
         self._marked = True  # for all it knows
         self._ahead: _Taken | None = None
@@ -251,10 +180,11 @@ class Ingester:
             raise
         self._next.update((at, end) for at, end in taken.reached.items() if at in self._next)
         self._marked = True
-        done = Ingested(len(taken.records), taken.batch.events, len(taken.batch.dead))
+        batch = taken.batch
+        done = Ingested(len(taken.records), batch.events, len(batch.dead), batch.dropped.total())
         self.total.update(done._asdict())
         if self._metrics:
-            self._metrics.batch(done, taken.batch.by_table, stored.new, stored.seconds)
+            self._metrics.batch(done, batch.by_table, stored.new, stored.seconds)
         return done
 
     def _store(self, taken: _Taken, expected: Mapping[int, int]) -> _Stored:
@@ -263,7 +193,7 @@ class Ingester:
         self._partitions.ensure(taken.batch.request_days)
         with writing(self._engine) as connection:
             self._move_offsets(connection, expected, taken.reached)
-            new = write(connection, taken.batch, self._stream.stream_id)
+            new = write(connection, taken.batch, self._stream.stream_id, self._forgotten)
         return _Stored(new, time.perf_counter() - began)
 
     def _go_back(self, records: Sequence[Record]) -> None:
@@ -288,7 +218,7 @@ class Ingester:
             if all(stored.get(partition, 0) >= end for partition, end in ends.items()):
                 roll_up_all(self._engine, self._subjects, wait=wait)
                 moved = self.total - before
-                return Ingested(moved["records"], moved["events"], moved["bad"])
+                return Ingested(*(moved[name] for name in Ingested._fields))
             self.step(timeout=0.05)
             if (here := sum(stored.values())) != seen:
                 moved_at, seen = time.monotonic(), here
@@ -380,11 +310,16 @@ def stored_offsets(connection: Connection, stream_id: str) -> dict[int, int]:
     return {row.partition: row.next for row in rows}
 
 
-def write(connection: Connection, batch: Batch, stream_id: str | None = None) -> int:
+def write(
+    connection: Connection, batch: Batch, stream_id: str | None = None, forgotten: Forgotten | None = None
+) -> int:
     """Store a batch's rows, and mark the cells they touch; gives how many events were new.
 
-    `stream_id` is where the events arrived, if they count as arrivals.
+    `stream_id` is where the events arrived, if they count as arrivals. What is of forgotten units is left
+    out; whoever writes often keeps those `forgotten`.
     """
+    batch.drop(writing_units(connection, forgotten))
+    count_dropped(connection, batch.dropped)
     new = sum(insert_new(connection, table, rows) for table, rows in batch.rows.items())
     insert_new(connection, tables.dead_letters, batch.dead)
     if stream_id is not None:

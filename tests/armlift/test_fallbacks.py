@@ -7,10 +7,10 @@ from guarded import HOUR, START, make_lab, start_all
 from sqlalchemy import Engine, insert
 
 from armlift import running
+from armlift.batch import Batch
 from armlift.days import DAY_MS, utc_day
 from armlift.events import Exposure, Impression, exposure_identity, impression_identity, request_identity
 from armlift.fallbacks import Share, excess
-from armlift.ingest import Batch
 from armlift.lab import Lab
 from armlift.running import RunningExperiment
 from armlift.store.database import reading, writing

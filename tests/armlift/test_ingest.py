@@ -19,6 +19,7 @@ from sqlalchemy import Engine, Table, delete, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from armlift import ingest, rollup, runs
+from armlift.batch import TABLES
 from armlift.days import DAY_MS, Calendar
 from armlift.errors import StreamError
 from armlift.events import (
@@ -186,7 +187,7 @@ def test_what_is_published_is_in_the_tables(database: Engine, folder: Path) -> N
     assert (*head, click.unit_id, click.item_id, click.kind, click.value, 0) in found["feedback"]
 
 
-@pytest.mark.parametrize(("event", "table"), ingest.TABLES.items())
+@pytest.mark.parametrize(("event", "table"), TABLES.items())
 def test_columns_are_the_fields_of_their_event(event: type[Event], table: Table) -> None:
     assert ["request_day", "day", *event.__struct_fields__] == table.c.keys()
 

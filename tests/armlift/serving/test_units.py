@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, event, text
 
 from armlift.arm import Behaviour
+from armlift.batch import Batch
 from armlift.days import DAY_MS, Calendar
 from armlift.events import (
     Alias,
@@ -25,7 +26,7 @@ from armlift.events import (
     impression_identity,
     request_identity,
 )
-from armlift.ingest import Batch, write
+from armlift.ingest import write
 from armlift.segments import tell
 from armlift.serving.units import Unit, UnitFigures, Units
 from armlift.splitter import Assignment
