@@ -72,6 +72,11 @@ class Forgotten:
         found = (known.get(hash_of_unit(secret, unit)) for secret, known in self._known.items())
         return last(one for one in found if one is not None)
 
+    def covers(self, unit: str, at: int) -> bool:
+        """Tell whether what happened to an id at a time (UTC ms) was erased."""
+        erased = self.of(unit) if self else None
+        return erased is not None and at <= erased.at
+
     def among(self, units: Iterable[str]) -> dict[str, Erased]:
         """Give those of some ids that were forgotten, and their last erasure."""
         if not self:
@@ -120,7 +125,7 @@ def write(connection: Connection, records: Iterable[Record]) -> int:
 def finish(
     connection: Connection, records: Collection[Record], *, at: int, counts: Mapping[str, int]
 ) -> None:
-    """Note that all was erased of what records name, and how much of it: the first of them bears the counts."""
+    """Note that all was erased of what records name, and how much: the first of them bears the counts."""
     f = forgotten.c
     for place, one in enumerate(records):
         here = (f.secret == one.secret, f.unit == one.unit, f.at == one.at)
