@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from armlift.archive import manifest as manifests
+from armlift.archive.erasing import Erased, without
 from armlift.archive.folder import UNFINISHED, Folder
 from armlift.archive.manifest import MANIFESTS, Manifest, StoredFile
 from armlift.archive.schema import TABLES
@@ -98,6 +99,27 @@ class Archive:
         for path in strays:
             self.folder.remove(path)
         return len(strays)
+
+    def erase(self, units: Iterable[str]) -> Erased:
+        """Write the files that hold rows of some units anew without them, and remove the old ones.
+
+        Killed at any moment and done again, it comes to the same. Only who is `alone` may.
+        """
+        unwanted, erased = sorted(set(units)), Erased(0, 0)
+        for manifest in self.read(self.archived()).values():
+            tables, before = {}, erased
+            for table, files in manifest.tables.items():
+                kept = []
+                for file in files:
+                    new = without(self.folder, file, TABLES[table], unwanted)
+                    if new != file:
+                        erased = Erased(erased.files + 1, erased.rows + file.rows - (new.rows if new else 0))
+                    kept += [new] if new else []
+                tables[table] = tuple(kept)
+            if erased != before:
+                self.name(manifests.made_of(manifest.run, manifests.day_number(manifest.day), tables))
+        self.sweep()
+        return erased
 
 
 def _ours(path: str) -> bool:

@@ -4,23 +4,19 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Engine
 
 from armlift.archive import manifest as manifests
 from armlift.archive.alone import alone
 from armlift.archive.archive import Archive
 from armlift.archive.archived import DAMAGED, LATE, NEW, Archived, Short, Written
+from armlift.archive.counts import Day, counts, first_days
 from armlift.archive.manifest import Manifest, day_of
 from armlift.archive.schema import TABLES
 from armlift.archive.writing import sorting, write_table
 from armlift.days import utc_day
 from armlift.store.database import reading
-from armlift.store.tables import PARTITIONED, expired
 
-Day = tuple[str, int]
-"""A run, and a day counted from 1970-01-01 (UTC)."""
-Rows = Mapping[str, int]
-"""How many, by table."""
 Tell = Callable[[int, int], None]
 """Told how many rows of how many are written."""
 
@@ -46,27 +42,6 @@ def archive_closed(
     )  # fmt: skip
 
 
-def counts(
-    connection: Connection, first: Rows, before: int, run: str | None = None
-) -> dict[Day, dict[str, int]]:
-    """Count the rows of each table that a run has on a day; `first` gives the first day of a table."""
-    found: dict[Day, dict[str, int]] = defaultdict(dict)
-    for name, table in TABLES.items():
-        days = (table.c.request_day >= first.get(name, 0), table.c.request_day < before)
-        of_run = () if run is None else (table.c.run == run,)
-        asked = select(table.c.run, table.c.request_day, func.count()).where(*days, *of_run)
-        for one, day, rows in connection.execute(asked.group_by(table.c.run, table.c.request_day)):
-            found[one, day][name] = rows
-    return found
-
-
-def first_days(connection: Connection) -> dict[str, int]:
-    """Give, by table, the first day whose events are in the database still, where some were deleted."""
-    names = {table.name for table in PARTITIONED}
-    found = connection.execute(select(expired.c.table, expired.c.before))
-    return {table: before for table, before in found if table in names}
-
-
 class _Work:
     """One archiving."""
 
@@ -74,7 +49,7 @@ class _Work:
         self._engine, self._archive, self._deep = engine, archive, deep
         with reading(engine) as connection:
             self._first = first_days(connection)
-            self._stored = counts(connection, self._first, before, run)
+            self._stored = counts(connection, TABLES.values(), self._first, before, run)
         self.removed = archive.sweep()
         self._sizes = archive.folder.sizes()
         asked = {one for one in archive.archived() if run in (None, one[0]) and one[1] < before}
@@ -133,7 +108,8 @@ class _Work:
         known = self._known.get((run, day))
         with sorting(self._engine) as connection:
             made = {
-                name: write_table(self._archive, connection, TABLES[name], run, day, told) for name in tables
+                name: write_table(self._archive.folder, connection, TABLES[name], run, day, told)
+                for name in tables
             }
         manifest = manifests.made_of(run, day, {**(known.tables if known else {}), **made})
         self._archive.name(manifest)

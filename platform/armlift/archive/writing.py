@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlalchemy import ColumnElement, Connection, Engine, Table, collate, func, select
 
-from armlift.archive.archive import Archive
+from armlift.archive.folder import Folder
 from armlift.archive.manifest import StoredFile, folder_of
 from armlift.archive.schema import schema_of
 from armlift.errors import StoreError
@@ -41,7 +41,7 @@ def sorting(engine: Engine) -> Iterator[Connection]:
 
 
 def write_table(
-    archive: Archive, connection: Connection, table: Table, run: str, day: int, told: Told
+    root: Folder, connection: Connection, table: Table, run: str, day: int, told: Told
 ) -> tuple[StoredFile, ...]:
     """Write the events of a table that a run has on a day; gives the files, none where there are no events.
 
@@ -58,7 +58,7 @@ def write_table(
     for experiment in experiments:
         these = of_day if experiment is None else (*of_day, table.c.experiment == experiment)
         pieces = _pieces(connection, table, these, told)
-        files.append(write_file(archive, folder_of(table.name, run, day, experiment), table, pieces))
+        files.append(write_file(root, folder_of(table.name, run, day, experiment), table, pieces))
     found = tuple(file for file in files if file is not None)
     stored = connection.execute(select(func.count()).select_from(table).where(*of_day)).scalar_one()
     written = sum(file.rows for file in found)
@@ -70,7 +70,7 @@ def write_table(
     return found
 
 
-def write_file(archive: Archive, folder: str, table: Table, pieces: Iterable[pa.Table]) -> StoredFile | None:
+def write_file(root: Folder, folder: str, table: Table, pieces: Iterable[pa.Table]) -> StoredFile | None:
     """Write pieces of sorted rows as one file, and read it back; None where there are no rows.
 
     It is written to a file without a name first, which is gone with the process, as its content names it.
@@ -87,18 +87,18 @@ def write_file(archive: Archive, folder: str, table: Table, pieces: Iterable[pa.
         scratch.seek(0)
         digest = hashlib.file_digest(scratch, "sha256").hexdigest()
         made = StoredFile(path=f"{folder}/{digest[:32]}.parquet", rows=rows, bytes=size, sha256=digest)
-        archive.folder.write(made.path, scratch)
-    _check(archive, made)
+        root.write(made.path, scratch)
+    _check(root, made)
     return made
 
 
-def _check(archive: Archive, made: StoredFile) -> None:
+def _check(root: Folder, made: StoredFile) -> None:
     """Read back what a file says of itself."""
-    with archive.folder.reading(made.path) as file:
+    with root.reading(made.path) as file:
         found = pq.read_metadata(file).num_rows
         size = file.seek(0, 2)
     if (found, size) != (made.rows, made.bytes):
-        raise archive.folder.error(
+        raise root.error(
             made.path,
             f"has {found:,} rows and {size:,} bytes, must have the {made.rows:,} and {made.bytes:,} written",
         )
