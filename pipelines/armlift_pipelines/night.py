@@ -277,9 +277,11 @@ class Night:
         return done
 
     def _lost(self, known: JobRun) -> bool:
-        """Tell whether the data set that a step gave is gone."""
+        """Tell whether the data set that a step gave is gone, or no more what it was."""
         name = known.outputs.get("dataset")
-        return name is not None and not has_dataset(self._lab.folder / DATASETS / name)
+        return name is not None and not has_dataset(
+            self._lab.folder / DATASETS / name, known.outputs["data_hash"]
+        )
 
     def _attempt(
         self, step: Step, key: Key, inputs: Mapping[str, Any], settings: StepSettings
