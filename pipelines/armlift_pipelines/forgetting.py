@@ -6,18 +6,15 @@ done again, it comes to the same.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from sqlalchemy import Engine
 
 from armlift import erasure, forgotten
 from armlift.archive.alone import alone
 from armlift.archive.archive import Archive
-from armlift.archive.schema import TABLES
 from armlift.decisions import check_by, log
 from armlift.erased_messages import Covers, without_units
 from armlift.erasure_records import ErasureRecords
@@ -27,8 +24,9 @@ from armlift.serving.service import SPILL
 from armlift.store.database import reading, writing
 from armlift.streams.blanking import blank_stream
 from armlift.streams.opening import stream_folder
-from armlift_pipelines import dataset_erasure
+from armlift_pipelines import kept_units
 from armlift_pipelines.dataset import DATASETS
+from armlift_pipelines.dataset_erasure import erase_from_all
 
 STREAM, ARCHIVE, DATA = "stream", "archive", "datasets"
 """What is counted beside tables: messages of the embedded stream and the spill, rows of the other two."""
@@ -74,14 +72,16 @@ class Forgetting:
             counts = Counter(erasure.count(connection, ids))
             definitions = erasure.definitions_with(connection, ids)
         counts[STREAM] = self._blank(_all_of(ids), dry=True)
-        counts[ARCHIVE] = sum(1 for one, _ in self._archived() if one in {*ids})
-        counts[DATA] = sum(dataset_erasure.count_in_all(self._datasets, ids).values())
+        those = frozenset(ids)
+        counts[ARCHIVE] = sum(unit in those for unit, _ in kept_units.archived(self._archive))
+        counts[DATA] = sum(unit in those for unit in kept_units.in_datasets(self._datasets))
         return Found(ids, dict(+counts), definitions)
 
-    def forget(self, unit: str) -> dict[str, int]:
-        """Erase a unit, and record that; gives how many rows, by where they were."""
+    def forget(self, unit: str) -> Found:
+        """Erase a unit, and record that; gives what there was of it."""
         with reading(self._engine) as connection:
             ids = erasure.ids_of(connection, unit)
+            definitions = erasure.definitions_with(connection, ids)
             secret = forgotten.secret_of(connection)
         records = forgotten.records_of(ids, secret=secret or self._secret(), at=self._at, by=self._by)
         self._record(records)
@@ -90,7 +90,7 @@ class Forgetting:
         gone += self._erase_files(ids)
         gone += Counter(erasure.erase_aliases(self._engine, ids))
         self._finish(records, gone)
-        return dict(+gone)
+        return Found(ids, dict(+gone), definitions)
 
     def again(self) -> Repeated:
         """Erase again what was ever recorded as erased: after a restore, or where something came back."""
@@ -99,22 +99,25 @@ class Forgetting:
             known = Forgotten().refresh(connection)
             records = forgotten.all_records(connection)
             named = known.among({*erasure.units(connection)})
-        archived = {unit for unit, ts in self._archived() if known.covers(unit, ts)}
-        in_datasets = known.among(dataset_erasure.units_of_all(self._datasets)).keys()
+        archived = {unit for unit, ts in kept_units.archived(self._archive) if known.covers(unit, ts)}
+        learned = {*known.among({*kept_units.in_datasets(self._datasets)})}
         gone: Counter[str] = Counter()
         for until in sorted({one.at for one in named.values()}):
             ids = [unit for unit, one in named.items() if one.at == until]
             gone += Counter(erasure.erase(self._engine, ids, self._calendar, until=until))
             gone += Counter(erasure.erase_aliases(self._engine, ids, until=until))
-        gone[erasure.LETTERS.name] += erasure.erase_letters(self._engine, lambda some: bool(known.among(some)))
+        gone[erasure.LETTERS.name] += erasure.erase_letters(
+            self._engine, lambda some: bool(known.among(some))
+        )
         gone[STREAM] = self._blank(known.covers)
-        gone += self._erase_files(archived | in_datasets)
+        gone += self._erase_files(archived | learned)
         self._finish(records, gone)
-        return Repeated(len(records), len({*named, *archived, *in_datasets}), dict(+gone))
+        return Repeated(len(records), len({*named, *archived, *learned}), dict(+gone))
 
     def _secret(self) -> str:
-        """Give the secret of earlier erasures, which a database that was made anew does not know; else draw one."""
-        return next((one.secret for one in reversed(self._records.all())), None) or forgotten.new_secret()
+        """Give the secret of earlier erasures, which a new database does not know; else draw one."""
+        earlier = [one.secret for one in self._records.all()]
+        return earlier[-1] if earlier else forgotten.new_secret()
 
     def _record(self, records: Collection[Record]) -> None:
         """Record erasures, outside the database first: from then on nothing of the units is taken in."""
@@ -128,30 +131,18 @@ class Forgetting:
         if ids:
             with alone(self._engine):
                 gone[ARCHIVE] = self._archive.erase(ids).rows
-            gone[DATA] = sum(dataset_erasure.erase_from_all(self._datasets, ids).values())
+            gone[DATA] = sum(erase_from_all(self._datasets, ids).values())
         return gone
 
     def _blank(self, covers: Covers, *, dry: bool = False) -> int:
         blank = without_units(covers)
         return sum(blank_stream(folder, blank, dry=dry) for folder in self._streams)
 
-    def _archived(self) -> Iterator[tuple[str, int]]:
-        """Give the unit and the time of every archived row."""
-        for run in self._archive.runs():
-            for one in self._archive.manifests(run):
-                for file in one.files:
-                    with self._archive.folder.reading(file.path) as content:
-                        rows = pq.read_table(content, columns=["unit_id", "ts"])
-                    yield from zip(rows["unit_id"].to_pylist(), rows["ts"].to_pylist(), strict=True)
-
-    def _finish(self, records: Collection[Record], gone: Counter[str]) -> None:
+    def _finish(self, records: Sequence[Record], gone: Counter[str]) -> None:
         with writing(self._engine) as connection:
             forgotten.finish(connection, records, at=self._at, counts=dict(+gone))
-            log(
-                connection, at=self._at, by=self._by, action="forget",
-                subject=f"unit/{records[0].unit[:12]}" if len(records) == 1 else "units",
-                details={"ids": len(records), "erased": dict(+gone)},
-            )  # fmt: skip
+            details = {"ids": len(records), "erased": dict(+gone)}
+            log(connection, at=self._at, by=self._by, action="forget", subject="units", details=details)
 
 
 def _all_of(ids: Iterable[str]) -> Covers:

@@ -26,7 +26,8 @@ from sqlalchemy import (
 from armlift.aliases import merged_into
 from armlift.days import Calendar
 from armlift.naming import names_in
-from armlift.rollup import Subjects, hold, roll_up_all
+from armlift.rollup import hold, roll_up_all
+from armlift.runs import Subjects
 from armlift.store import tables
 from armlift.store.database import reading, writing
 from armlift.store.tables import touched_cells, unit_days
@@ -144,26 +145,33 @@ def _erase(engine: Engine, place: Place, ids: Sequence[str], until: int | None) 
 
 
 def _erase_counted(engine: Engine, ids: Sequence[str], last: int | None) -> Counter[str]:
-    """Erase what the rollup computed, and have it compute the days of events that remain."""
+    """Erase what the rollup computed, and let it compute anew what remains from a day on."""
     gone: Counter[str] = Counter()
-    marks: list[dict[str, Any]] = []
     with writing(engine) as connection:
         # Whoever computes the rollup has read events that have gone meanwhile.
         hold(connection)
-        for place in COUNTED:
+        marks = [] if last is None else _marks(connection, ids, last)
+        earlier = () if last is None else (unit_days.c.day < last,)
+        for place, days in zip(COUNTED, (earlier, ()), strict=True):
             for where in _parts(connection, place, ids):
-                days = () if last is None or place.table is touched_cells else (unit_days.c.day <= last,)
                 gone[place.table.name] += connection.execute(delete(place.table).where(where, *days)).rowcount
-        if last is not None:
-            for place in EVENTS:
-                for where in _parts(connection, place, ids):
-                    left = select(place.table.c.run, place.table.c.unit_id).where(where).distinct()
-                    marks += [dict(row._mapping) for row in connection.execute(left)]
         if marks:
             connection.execute(insert(touched_cells), marks)
     if marks:
         roll_up_all(engine, Subjects())
     return gone
+
+
+def _marks(connection: Connection, ids: Sequence[str], last: int) -> list[dict[str, Any]]:
+    """Mark all days of units that have events left, and the day up to which theirs are gone."""
+    marks = []
+    for place in (*EVENTS, COUNTED[0]):
+        t, day = place.table.c, None if place in EVENTS else last
+        then = () if day is None else (t.day == last,)
+        for where in _parts(connection, place, ids):
+            for run, unit in connection.execute(select(t.run, t.unit_id).where(where, *then).distinct()):
+                marks.append({"run": run, "unit_id": unit, "day": day})
+    return marks
 
 
 def _parts(connection: Connection, place: Place, ids: Sequence[str]) -> list[ColumnElement[bool]]:

@@ -7,7 +7,7 @@ not even that. What happened up to an erasure is never taken in again; who comes
 
 import hmac
 import secrets
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import NamedTuple, Self
 
@@ -122,15 +122,23 @@ def write(connection: Connection, records: Iterable[Record]) -> int:
     return new
 
 
-def finish(
-    connection: Connection, records: Collection[Record], *, at: int, counts: Mapping[str, int]
-) -> None:
-    """Note that all was erased of what records name, and how much: the first of them bears the counts."""
+def all_records(connection: Connection) -> list[Record]:
+    """Read all records, in their order."""
     f = forgotten.c
-    for place, one in enumerate(records):
-        here = (f.secret == one.secret, f.unit == one.unit, f.at == one.at)
-        values = {"erased": at} | ({} if place else {"counts": dict(counts)})
-        connection.execute(update(forgotten).where(*here).values(values))
+    asked = select(f.secret, f.unit, f.at, f.by).order_by(f.number)
+    return [Record(*row) for row in connection.execute(asked)]
+
+
+def finish(connection: Connection, records: Sequence[Record], *, at: int, counts: Mapping[str, int]) -> None:
+    """Note that all was erased of the ids of some records; the first of these bears how much that was."""
+    f = forgotten.c
+    for one in records:
+        same = (f.secret == one.secret, f.unit == one.unit, f.erased.is_(None))
+        connection.execute(update(forgotten).where(*same).values(erased=at))
+    if counts:
+        first = records[0]
+        here = (f.secret == first.secret, f.unit == first.unit, f.at == first.at)
+        connection.execute(update(forgotten).where(*here).values(counts=dict(counts)))
 
 
 def count_dropped(connection: Connection, dropped: Mapping[int, int]) -> None:
