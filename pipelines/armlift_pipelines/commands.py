@@ -1,4 +1,4 @@
-"""The commands of nights, and what shows them: nightly, schedule, jobs, demo."""
+"""The commands of nights, and what shows them: nightly, schedule, jobs, demo, forget."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +16,7 @@ from armlift.commands.options import (
 )
 from armlift.days import utc_now
 from armlift.streams.opening import open_stream
-from armlift_pipelines import demo
+from armlift_pipelines import demo, forget
 
 if TYPE_CHECKING:
     from armlift.lab import Lab
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 app.add_typer(demo.app)
+app.add_typer(forget.app)
 
 RunOption = Annotated[
     str | None, typer.Option("--run", help="Learn from this run's events, instead of nightly.yaml's.")

@@ -20,6 +20,7 @@ from armlift.days import Calendar, utc_now
 from armlift.durations import LATENESS, milliseconds
 from armlift.errors import StreamError
 from armlift.events import Codec
+from armlift.forgotten import Forgotten
 from armlift.lateness import MOST_AHEAD
 from armlift.rollup import Subjects, marked, roll_up, roll_up_all
 from armlift.store import tables
@@ -39,11 +40,12 @@ ROLL_SECONDS = 1.0
 
 
 class Ingested(NamedTuple):
-    """What a batch brought: records, events, and how many of them were bad."""
+    """What a batch brought: records, events, and how many were bad, or of units that were forgotten since."""
 
     records: int
     events: int
     bad: int
+    forgotten: int = 0
 
 
 NOTHING = Ingested(0, 0, 0)
@@ -104,6 +106,7 @@ class Ingester:
         self._clock = clock
         self._next: dict[int, int] = {}
         self._partitions = Partitions(engine)
+        self._forgotten = Forgotten()
         self._roll_at = 0.0
         self._ahead: _Taken | None = None
         self._storing: Future[_Stored] | None = None
@@ -182,10 +185,11 @@ class Ingester:
                 self._return_to_stored(self._next.keys() & taken.reached.keys())
             raise
         self._next.update((at, end) for at, end in taken.reached.items() if at in self._next)
-        done = Ingested(len(taken.records), taken.batch.events, len(taken.batch.dead))
+        batch = taken.batch
+        done = Ingested(len(taken.records), batch.events, len(batch.dead), batch.dropped.total())
         self.total.update(done._asdict())
         if self._metrics:
-            self._metrics.batch(done, taken.batch.by_table, stored.new, stored.seconds)
+            self._metrics.batch(done, batch.by_table, stored.new, stored.seconds)
         return done
 
     def _store(self, taken: _Taken, expected: Mapping[int, int]) -> _Stored:
@@ -194,7 +198,7 @@ class Ingester:
         self._partitions.ensure(taken.batch.request_days)
         with writing(self._engine) as connection:
             self._move_offsets(connection, expected, taken.reached)
-            new = write(connection, taken.batch, self._stream.stream_id)
+            new = write(connection, taken.batch, self._stream.stream_id, self._forgotten)
         return _Stored(new, time.perf_counter() - began)
 
     def _go_back(self, records: Sequence[Record]) -> None:
@@ -219,7 +223,7 @@ class Ingester:
             if all(stored.get(partition, 0) >= end for partition, end in ends.items()):
                 roll_up_all(self._engine, self._subjects, wait=wait)
                 moved = self.total - before
-                return Ingested(moved["records"], moved["events"], moved["bad"])
+                return Ingested(*(moved[name] for name in Ingested._fields))
             self.step(timeout=0.05)
             if (here := sum(stored.values())) != seen:
                 moved_at, seen = time.monotonic(), here

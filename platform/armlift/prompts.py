@@ -7,6 +7,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, delete, func, select
 
 from armlift.arm import Behaviour, Prompt
+from armlift.forgotten import writing_units
 from armlift.hashing import hash_of
 from armlift.store.sink import insert_new
 from armlift.store.tables import prompts
@@ -57,8 +58,9 @@ def write(connection: Connection, arm: str, version: str, units: Mapping[str, To
     """Store what a version said to units, in place of all it said to them before.
 
     `written` (UTC milliseconds) must be later than that of earlier calls: by it, readers notice. Calls for
-    many units are the fastest.
+    many units are the fastest. Answers to what units did before they were forgotten are left out.
     """
+    forgotten = writing_units(connection)
     for names in _chunks(list(units)):
         here = (prompts.c.arm == arm, prompts.c.version == version, prompts.c.unit_id.in_(names))
         connection.execute(delete(prompts).where(*here))
@@ -66,6 +68,7 @@ def write(connection: Connection, arm: str, version: str, units: Mapping[str, To
         (arm, version, unit, *one, said.history_hash, written)
         for unit, said in units.items()
         for one in said.prompts
+        if not forgotten.covers(unit, one.ts)
     ]
     insert_new(connection, prompts, rows)
     if len(rows) >= MANY and connection.dialect.name == "postgresql":

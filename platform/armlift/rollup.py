@@ -131,6 +131,11 @@ def _number(connection: Connection, table: Table) -> int:
     return connection.execute(select(func.count()).select_from(table)).scalar_one()
 
 
+def hold(connection: Connection) -> None:
+    """Wait until nobody computes the rollup; nobody does then until the transaction ends."""
+    _alone(connection, "pg_advisory_xact_lock")
+
+
 def _alone(connection: Connection, lock: str) -> bool:
     """Take PostgreSQL's lock of the rollup by one of its functions; SQLite has one writer anyway."""
     if connection.dialect.name != "postgresql":
@@ -163,7 +168,7 @@ def rebuild(connection: Connection, subject: Subject) -> None:
 
     Those of days whose events retention has begun to delete stay as they are.
     """
-    _alone(connection, "pg_advisory_xact_lock")
+    hold(connection)
     cells.create(connection, checkfirst=True)
     connection.execute(delete(cells))
     whole = first_whole_day(connection)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from armlift.errors import InputError
+from armlift.forgotten import writing_units
 from armlift.store.sink import insert_or
 from armlift.store.tables import unit_attributes
 
@@ -48,11 +49,14 @@ def value_of(run: str, attribute: str, unit: ColumnElement[str]) -> ColumnElemen
 def tell(connection: Connection, run: str, attribute: str, values: Iterable[tuple[str, int, str]]) -> None:
     """Store units' values, each with the time (UTC milliseconds) it was told: a unit's earliest counts.
 
-    Of one time the value counts that sorts first, so that their order does not matter.
+    Of one time the value counts that sorts first, so that their order does not matter. What was told of
+    units before they were forgotten is left out.
     """
+    forgotten = writing_units(connection)
     earliest: dict[str, tuple[int, str]] = {}
     for unit, ts, value in values:
-        earliest[unit] = min(earliest.get(unit, (ts, value)), (ts, value))
+        if not forgotten.covers(unit, ts):
+            earliest[unit] = min(earliest.get(unit, (ts, value)), (ts, value))
     rows = [
         {"run": run, "attribute": attribute, "unit_id": unit, "ts": ts, "value": value}
         for unit, (ts, value) in earliest.items()

@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_REVISION = "0009"
+SCHEMA_REVISION = "0010"
 """The newest Alembic revision; a test holds it against the migrations."""
 
 metadata = MetaData(
@@ -468,3 +468,18 @@ items = Table(
     Index("ix_items_updated", "updated"),
 )
 """What is known of the catalogue."""
+
+forgotten = Table(
+    "forgotten",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("secret", String(64), nullable=False, comment="of the lab, by which ids are hashed"),
+    Column("unit", String(64), nullable=False, comment="the id's HMAC-SHA256; the id is kept nowhere"),
+    Column("at", BigInteger, nullable=False, comment="what happened up to then is not taken in again"),
+    Column("by", NAME, nullable=False),
+    Column("erased", BigInteger, comment="when its rows were gone; null: that was broken off"),
+    Column("counts", JSON, nullable=False, comment="what was erased, by where it was"),
+    Column("dropped", BigInteger, nullable=False, comment="events that came later and were not taken in"),
+    Index("uq_forgotten_unit", "secret", "unit", "at", unique=True),
+)
+"""Ids of units that were erased; a person who comes back is a new unit, and can be forgotten again."""

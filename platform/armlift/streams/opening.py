@@ -17,7 +17,7 @@ WAIT_SECONDS = 2.0
 
 def open_stream(lab: "Lab") -> "EventStream":
     """Open the lab's event stream, which is made unless it is there."""
-    folder = _stream_folder(lab)
+    folder = stream_folder(lab)
     if folder is not None:
         from armlift.streams.embedded import EmbeddedStream
 
@@ -33,7 +33,7 @@ def open_existing_stream(lab: "Lab", *, seconds: float) -> "EventStream | None":
 
     Brokers that do not answer are waited for at most so many seconds, now and whenever they are asked.
     """
-    folder = _stream_folder(lab)
+    folder = stream_folder(lab)
     if folder is not None:
         from armlift.streams.embedded import EmbeddedStream, is_stream
 
@@ -53,7 +53,7 @@ def stream_opener(lab: "Lab") -> "Callable[[], EventStream]":
 
     What it opens waits for brokers for seconds only: for whoever knows what to do while they are away.
     """
-    if _stream_folder(lab) is not None:
+    if stream_folder(lab) is not None:
         return lambda: open_stream(lab)
     url, kafka = lab.settings.stream_url, _kafka(lab)
 
@@ -65,7 +65,7 @@ def stream_opener(lab: "Lab") -> "Callable[[], EventStream]":
     return opened
 
 
-def _stream_folder(lab: "Lab") -> Path | None:
+def stream_folder(lab: "Lab") -> Path | None:
     """Give the folder of an embedded stream; None for a topic of Kafka."""
     scheme, _, folder = lab.settings.stream_url.partition("://")
     return lab.folder / folder if scheme == "local" else None

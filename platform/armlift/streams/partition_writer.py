@@ -48,6 +48,18 @@ class PartitionWriter:
         except OSError as error:
             raise failure(self._folder, "recover", error) from error
 
+    def seal(self) -> None:
+        """Close the segment that is written now: what comes goes to the next one, whoever writes it."""
+        try:
+            with self._commit.locked():
+                commit = self._settle()
+                if commit.length:
+                    self._open(commit.next)
+                    self._sync(0)
+                    self._commit.write(Commit(commit.next, 0, commit.next))
+        except OSError as error:
+            raise failure(self._folder, "close a segment", error) from error
+
     def flush(self) -> None:
         """Make the buffered records durable and visible: all of them, or, with StreamError, none."""
         if self._broken:
