@@ -15,6 +15,7 @@ import typer
 
 from armlift import processes
 from armlift.commands import (
+    capacity,
     data,
     definitions,
     evaluations,
@@ -48,7 +49,7 @@ def build() -> typer.Typer:
     )
     for part in (
         labs.app, definitions.app, explain.app, replays.app, simulations.app, plans.app, imports.app,
-        evaluations.app, ope.app, data.app, serving.app, keys.app, items.app,
+        evaluations.app, ope.app, data.app, serving.app, keys.app, items.app, capacity.app,
     ):  # fmt: skip
         app.add_typer(part)
     for entry in entry_points(group=GROUP):
