@@ -168,9 +168,7 @@ class _Lab:
             cost = self._costs.arms[arm].item_memory
             memory = self._demand.items * cost.value
             source = f"arms.{arm}.item_memory"
-            yield Figure(
-                f"item_table.{arm}", memory, "bytes", (source,), _beyond(cost, self._demand.items)
-            )
+            yield Figure(f"item_table.{arm}", memory, "bytes", (source,), _beyond(cost, self._demand.items))
 
     def night(self) -> Iterator[Step]:
         """Give the steps of a night in their order."""
@@ -252,7 +250,9 @@ class _Lab:
     def _sql_bytes(self) -> float:
         c, demand = self._costs, self._demand
         unit_days = demand.unit_days / self._labs * demand.archive_days
-        return self._events * demand.days_kept * c.sql_event_bytes.value + unit_days * c.sql_unit_day_bytes.value
+        return (
+            self._events * demand.days_kept * c.sql_event_bytes.value + unit_days * c.sql_unit_day_bytes.value
+        )
 
     def _sql_cores(self) -> float:
         c = self._costs
@@ -260,7 +260,7 @@ class _Lab:
         return (self._peak * c.ingest_sql_cpu.value + counted) / UTILISATION
 
     def _shared_processes(self) -> int:
-        """Give how many processes bring the steps that can share work into what the others leave of a night."""
+        """Give how many processes bring the steps that several share into what others leave of a night."""
         hours = [0.0, 0.0]
         for _, alone, shared, *_ in self._steps():
             hours[shared] += alone
@@ -269,7 +269,7 @@ class _Lab:
         return max(1, ceil(shared_hours / left))
 
     def _steps(self) -> Iterator[tuple[str, float, bool, str, float]]:
-        """Give each step: its hours with one process, whether several can share it, its cost, how far beyond."""
+        """Give each step: its hours with one process, whether several can share it, its cost, `beyond`."""
 
         def step(
             name: str, cost: Cost, source: str, size: float, *, shared: bool = False

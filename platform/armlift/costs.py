@@ -93,13 +93,17 @@ BytesAnEvent = Annotated[Cost, _unit("bytes/event")]
 class ArmCosts(_Part):
     """What a night takes for an arm."""
 
-    training: Annotated[Cost, _unit("s/behaviour")] = Field(description="One process, one pass over what is learned from.")
-    prompts: Annotated[Cost, _unit("s/user")] | None = Field(default=None, description="Null: it writes none.")
+    training: Annotated[Cost, _unit("s/behaviour")] = Field(
+        description="One process, one pass over what is learned from."
+    )
+    prompts: Annotated[Cost, _unit("s/user")] | None = Field(
+        default=None, description="Null: it writes none."
+    )
     item_memory: Annotated[Cost, _unit("bytes/item")] = Field(description="Of the process that trains.")
 
 
 class Costs(_Part):
-    """Every cost that a capacity plan rests on; `s` are seconds of one process, `core s` those of its cores."""
+    """Every cost that a plan rests on; `s` are seconds that pass, `core s` those that cores work."""
 
     stream_bytes: BytesAnEvent = Field(description="In the topic, of one replica.")
     broker_cpu: CoreSecondsAnEvent = Field(description="Of the broker: taken in, and read once.")
@@ -109,7 +113,7 @@ class Costs(_Part):
     rollup_time: SecondsAnEvent = Field(description="Of the one process that counts.")
     rollup_sql_cpu: CoreSecondsAnEvent = Field(description="Of PostgreSQL, while events are counted.")
     sql_event_bytes: BytesAnEvent = Field(description="In PostgreSQL, with indexes.")
-    sql_unit_day_bytes: Annotated[Cost, _unit("bytes/unit-day")] = Field(description="Of the rollup, with its index.")
+    sql_unit_day_bytes: Annotated[Cost, _unit("bytes/unit-day")] = Field(description="Of the rollup.")
     recommend_cpu: Annotated[Cost, _unit("core s/request")] = Field(description="Of the API and its arm.")
     accept_cpu: CoreSecondsAnEvent = Field(description="Of the API, for events that are sent to it.")
     follow_cpu: CoreSecondsAnEvent = Field(description="Of each API process, for every event of the stream.")

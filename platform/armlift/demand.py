@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from math import isfinite
 
-from armlift.costs import Costs
 from armlift.complaints import choices
+from armlift.costs import Costs
 from armlift.errors import InputError
 
 DAY_SECONDS = 86_400
@@ -22,9 +22,9 @@ class Demand:
     """What is asked for; `events_per_day` and `requests_per_day` are those of ONE user, on average.
 
     `users` are those with an event in the last 30 days. `peak` is the busiest second against the mean one.
-    `days_kept` are days of events in SQL, `archive_days` those of the archive and the rollup, `stream_days` those
-    of the topic, `window` those that arms learn from, `experiment_days` those that a report reads. `epochs` are
-    passes of a training over what is learned from, `memory` the bytes that one process may use.
+    `days_kept` are days of events in SQL, `archive_days` those of the archive and the rollup, `stream_days`
+    those of the topic, `window` those that arms learn from, `experiment_days` those that a report reads.
+    `epochs` are passes of a training over what is learned from, `memory` the bytes one process may use.
     """
 
     users: int
@@ -69,7 +69,7 @@ class Demand:
 
 
 def check(demand: Demand, costs: Costs) -> None:
-    """Refuse what cannot be planned; raises InputError that names the option, its value and what is allowed."""
+    """Refuse what cannot be planned; raises InputError that names option, value and what is allowed."""
     for option, value, most in (
         ("--users", demand.users, MOST_USERS),
         ("--events-per-day", demand.events_per_day, MOST_A_DAY),

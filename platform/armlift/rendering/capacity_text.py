@@ -85,10 +85,11 @@ def _row(name: str, value: str, unit: str, part: Figure | Step) -> str:
 
 def _asked(demand: Demand) -> str:
     return (
-        f"{demand.users:,} users, each {demand.events_per_day:g} events and {demand.requests_per_day:g} requests "
-        f"a day: {demand.events:,.0f} events a day, {demand.events_at_peak:,.0f} a second at the peak "
-        f"({demand.peak:g} x the mean), {demand.requests_at_peak:,.0f} requests a second. {demand.items:,} items; "
-        f"arms {', '.join(demand.arms)}. At most {UTILISATION:.0%} busy; {REPLICAS} copies of the topic."
+        f"{demand.users:,} users, each {demand.events_per_day:g} events and {demand.requests_per_day:g} "
+        f"requests a day: {demand.events:,.0f} events a day, {demand.events_at_peak:,.0f} a second at the "
+        f"peak ({demand.peak:g} x the mean), {demand.requests_at_peak:,.0f} requests a second. "
+        f"{demand.items:,} items; arms {', '.join(demand.arms)}. "
+        f"At most {UTILISATION:.0%} busy; {REPLICAS} copies of the topic."
     )
 
 
@@ -98,8 +99,8 @@ def _labs(plan: Plan) -> str:
     if plan.labs == 1:
         return f"One lab takes all users; what bends first is {name_of(first.name)}, at {share(first.load)}."
     return (
-        f"Users must be split over {plan.labs:,} labs: {name_of(first.name)} takes {share(first.load)} what one "
-        "can. Figures are of all labs, the night of one of them."
+        f"Users must be split over {plan.labs:,} labs: {name_of(first.name)} takes {share(first.load)} what "
+        "one can. Figures are of all labs, the night of one of them."
     )
 
 
