@@ -25,7 +25,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "evaluate": ("evaluate",),
     "gate": ("gate", "promote"),
     "prompts": ("write_prompts",),
-    "report": ("drift", "snapshot", "retention"),
+    "report": ("drift", "snapshot", "archive", "retention"),
 }
 """The parts of a night, in their order, and the steps of each."""
 _PART_OF = {step: part for part, steps in PARTS.items() for step in steps}

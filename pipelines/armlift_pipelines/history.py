@@ -111,8 +111,14 @@ def came_to(one: JobRun) -> str:
         "promote": lambda: f"{outputs['serving'] or 'nothing'} serves",
         "write_prompts": lambda: f"{outputs['prompts']:,} prompts to {outputs['prompted']:,} units",
         "drift": lambda: _DRIFT[outputs["drift"]["status"]],
+        "archive": lambda: f"{outputs['archived']['days']:,} days, {outputs['archived']['rows']:,} events",
+        "retention": lambda: _waiting(outputs["deleted"]["waiting_days"]),
     }
     return told[one.step]() if one.step in told and one.status == SUCCEEDED else ""
+
+
+def _waiting(days: int) -> str:
+    return f"{days:,} days wait for the archive" if days else ""
 
 
 def _metric(evaluation: dict[str, Any]) -> str:

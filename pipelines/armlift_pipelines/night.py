@@ -208,6 +208,7 @@ class Night:
             "minimum_units": nightly.gate.minimum_units,
             "alpha": nightly.gate.alpha,
             "gate": nightly.gate.model_dump(mode="json"),
+            "archive": None if nightly.archive is None else nightly.archive.model_dump(mode="json"),
             "retention": nightly.retention.model_dump(mode="json"),
         }
         before, failed = yield from self._chain(BEFORE, values)
@@ -219,9 +220,15 @@ class Night:
             found, _ = yield from self._chain(chain, values | before | self._of_target(target, parent))
             served[name_of(target.arm, target.scope)] = found.get("serving", parent)
         if not failed:
-            # A rehearsal that is broken off meets its days anew, with the models and prompts they had.
-            after = [step for step in AFTER if step.name != "retention" or self._scope is None]
-            yield from self._chain(after, values | before, go_on=True)
+            yield from self._chain(self._after(), values | before, go_on=True)
+
+    def _after(self) -> list[Step]:
+        """List the steps after the arms."""
+        # A rehearsal that is broken off meets its days anew, with the models and prompts they had.
+        left_out = {"archive", "retention"} if self._scope is not None else set[str]()
+        if self._nightly.archive is None:
+            left_out.add("archive")
+        return [step for step in AFTER if step.name not in left_out]
 
     def _of_target(self, target: Target, parent: str | None) -> dict[str, Any]:
         config = self._lab.arm(target.arm)

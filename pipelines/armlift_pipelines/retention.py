@@ -8,6 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, delete, select
 
+from armlift.archive.archive import Archive
+from armlift.archive.safety import expire_archived
 from armlift.artefacts import delete_artefact, stored_versions
 from armlift.days import utc_day
 from armlift.durations import milliseconds
@@ -24,15 +26,21 @@ _NIGHT = re.compile(r"\d{4}-?\d{2}-?\d{2}.*")
 """How the name of a night's folder begins: by its date, so that names sort by time."""
 
 
-def retain(lab: Lab, engine: Engine, settings: RetentionSettings, *, now_ms: int) -> dict[str, Any]:
+def retain(
+    lab: Lab, engine: Engine, settings: RetentionSettings, *, now_ms: int, archived: bool = False
+) -> dict[str, Any]:
     """Delete what is kept no longer at a time (UTC milliseconds); gives how much of each.
 
-    `events` counts the rows of each table, `models` the artefacts (their rows in `models` stay), `prompts`
-    rows, `datasets` folders, and `logs` files. Done again, or after it was killed half-way, it deletes what
-    is left, and in the end the same. Raises InputError where artefacts or files cannot be removed.
+    With `archived` events stay from the first day on that is not in the archive, row for row: `waiting_days`
+    counts those that do. `events` counts the rows of each table, `models` the artefacts (their rows in
+    `models` stay), `prompts` rows, `datasets` folders, and `logs` files. Done again, or after it was killed
+    half-way, it deletes what is left, and in the end the same. Raises InputError where artefacts or files
+    cannot be removed, or the archive cannot be read.
     """
+    events, waiting = _events(lab, engine, settings, now_ms, archived)
     return {
-        "events": _events(engine, settings, now_ms),
+        "events": events,
+        "waiting_days": waiting,
         "models": _artefacts(lab, engine, settings.models),
         "prompts": _prompts(engine),
         "datasets": _datasets(lab.folder / DATASETS, settings.datasets),
@@ -40,10 +48,15 @@ def retain(lab: Lab, engine: Engine, settings: RetentionSettings, *, now_ms: int
     }
 
 
-def _events(engine: Engine, settings: RetentionSettings, now: int) -> dict[str, int]:
+def _events(
+    lab: Lab, engine: Engine, settings: RetentionSettings, now: int, archived: bool
+) -> tuple[dict[str, int], int]:
     if settings.events is None:
-        return {}
-    return expire(engine, max(0, utc_day(now - milliseconds(settings.events))))
+        return {}, 0
+    before = max(0, utc_day(now - milliseconds(settings.events)))
+    if archived:
+        return expire_archived(engine, Archive(lab.resolve(lab.settings.archive_url)), before)
+    return expire(engine, before), 0
 
 
 def _artefacts(lab: Lab, engine: Engine, newest: int) -> int:

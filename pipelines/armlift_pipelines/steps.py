@@ -12,12 +12,16 @@ import numpy as np
 from sqlalchemy import Engine
 
 from armlift import promotions, prompts
+from armlift.archive.archive import Archive
+from armlift.archive.closed import archive_closed
 from armlift.arm import ArmConfig, Request, arm_class
 from armlift.artefacts import MODEL_FILE, artefact_folder, definition_of, load_artefact, read_weights
+from armlift.durations import milliseconds
+from armlift.errors import StoreError
 from armlift.evaluation import BATCH
 from armlift.fitted import FittedArms
 from armlift.lab import Lab
-from armlift.nightly import GateSettings, RetentionSettings
+from armlift.nightly import ArchiveSettings, GateSettings, RetentionSettings
 from armlift.reproduction import take_report
 from armlift.rollup import roll_up_all
 from armlift.runs import Subjects, of_name
@@ -248,10 +252,22 @@ def snapshot(context: Context, inputs: Inputs) -> Outputs:
     return {"snapshots": made}
 
 
+def archive(context: Context, inputs: Inputs) -> Outputs:
+    """Write closed days of events to the archive; fails where it finds it damaged for good."""
+    settings = ArchiveSettings.model_validate(inputs["archive"])
+    place = Archive(context.lab.resolve(context.lab.settings.archive_url))
+    done = archive_closed(context.engine, place, inputs["now"], after=milliseconds(settings.after))
+    print(done.text())
+    if not done.sound:
+        raise StoreError("; ".join(done.complaints()))
+    return {"archived": done.document()}
+
+
 def retain(context: Context, inputs: Inputs) -> Outputs:
     """Delete what is older than what is kept."""
-    settings = RetentionSettings.model_validate(inputs["retention"])
-    return {"deleted": retention.retain(context.lab, context.engine, settings, now_ms=inputs["now"])}
+    settings, archived = RetentionSettings.model_validate(inputs["retention"]), inputs["archive"] is not None
+    done = retention.retain(context.lab, context.engine, settings, now_ms=inputs["now"], archived=archived)
+    return {"deleted": done}
 
 
 _OF_DATA = ("dataset", "data_hash")
@@ -301,7 +317,8 @@ OF_ARM = (
 AFTER = (
     Step("drift", ("run", "watermark", "rolled_up"), ("drift",), report_drift),
     Step("snapshot", ("run", "watermark", "rolled_up"), ("snapshots",), snapshot),
-    Step("retention", ("retention", "now"), ("deleted",), retain),
+    Step("archive", ("archive", "now"), ("archived",), archive),
+    Step("retention", ("retention", "archive", "now"), ("deleted",), retain),
 )
 """What is done once, after the arms."""
 STEPS = {step.name: step for step in (*BEFORE, *OF_ARM, *AFTER)}

@@ -11,7 +11,7 @@ FILE = "nightly.yaml"
 ArmStep = Literal["retrain", "evaluate", "gate", "promote", "write_prompts"]
 Step = Literal[
     "roll_up", "build_dataset", "retrain", "evaluate", "gate", "promote", "write_prompts",
-    "drift", "snapshot", "retention",
+    "drift", "snapshot", "archive", "retention",
 ]  # fmt: skip
 AlertKind = Literal["failure", "stale_model", "srm", "dead_letters", "guardrail", "error_rate", "refused"]
 ARM_STEPS: tuple[ArmStep, ...] = get_args(ArmStep)
@@ -149,6 +149,14 @@ class AlertSettings(_Part):
     )
 
 
+class ArchiveSettings(_Part):
+    """What is archived at night."""
+
+    after: Duration = Field(
+        default="3d", description="How long ago a day (UTC) must have ended to be closed."
+    )
+
+
 class RetentionSettings(_Part):
     """What is kept, and how long."""
 
@@ -174,6 +182,9 @@ class Nightly(_Part):
     gate: GateSettings = GateSettings()
     monitor: MonitorSettings = MonitorSettings()
     alerts: AlertSettings = AlertSettings()
+    archive: ArchiveSettings | None = Field(
+        default=None, description="Closed days are written to archive_url; then only archived events expire."
+    )
     retention: RetentionSettings = RetentionSettings()
 
     @field_validator("arms")

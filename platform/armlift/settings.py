@@ -203,7 +203,7 @@ class ServeSettings(BaseModel):
 
 
 class SettingsFile(BaseModel):
-    """What `armlift.toml` may hold: three URLs that change between a laptop and production, and choices."""
+    """What `armlift.toml` may hold: four URLs that change between a laptop and production, and choices."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -214,6 +214,7 @@ class SettingsFile(BaseModel):
         default="local://stream", description="local://FOLDER or kafka://HOST:PORT/TOPIC."
     )
     artefact_url: str = Field(default="models", min_length=1, description="A folder or any fsspec URL.")
+    archive_url: str = Field(default="archive", min_length=1, description="A folder or any fsspec URL.")
     timezone: Annotated[str, AfterValidator(_check_timezone)] = Field(
         default="UTC", description="Defines the day everywhere."
     )

@@ -8,6 +8,7 @@ from armlift.commands.options import (
     DatabaseOption,
     JsonOption,
     LabOption,
+    milliseconds_of,
     open_lab,
     say,
     who,
@@ -50,7 +51,7 @@ def create(
     from armlift.store.database import open_database, writing
 
     at = utc_now()
-    ends = None if expires is None else at + _milliseconds("--expires", expires)
+    ends = None if expires is None else at + milliseconds_of("--expires", expires)
     named = [one.strip() for one in scopes.split(",") if one.strip()]
     opened = open_lab(lab, database)
     with writing(open_database(opened, create=True)) as connection:
@@ -93,7 +94,7 @@ def rotate(
     from armlift import keys
     from armlift.store.database import open_database, writing
 
-    lasts = 0 if grace == "0" else _milliseconds("--grace", grace)
+    lasts = 0 if grace == "0" else milliseconds_of("--grace", grace)
     opened = open_lab(lab, database)
     with writing(open_database(opened)) as connection:
         made = keys.rotate(connection, name, by=who(by), at=utc_now(), grace=lasts)
@@ -136,18 +137,3 @@ def _line(key: "StoredKey", calendar: "Calendar", at: int) -> str:
     else:
         until = f"{'ends' if at < key.ends else 'ended'} {calendar.show(key.ends)}"
     return f"key {key.name}  {key.id}  {state}, {until}, opens {', '.join(key.scopes)}"
-
-
-def _milliseconds(option: str, text: str) -> int:
-    """Read a duration; raises InputError that names the option."""
-    from pydantic import TypeAdapter, ValidationError
-
-    from armlift.complaints import first_complaint
-    from armlift.durations import Duration, milliseconds
-
-    try:
-        return milliseconds(TypeAdapter(Duration).validate_python(text))
-    except ValidationError as error:
-        from armlift.errors import InputError
-
-        raise InputError(f"{option}: {first_complaint(error, None, None).text}") from error

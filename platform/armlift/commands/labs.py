@@ -59,14 +59,28 @@ def expire_events(
     database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete impressions and feedback of requests before a day; the rollup keeps what they counted."""
+    """Delete impressions and feedback of requests before a day; the rollup keeps what they counted.
+
+    Where nightly.yaml says `archive`, days stay from the first on that is not archived whole: exit code 1.
+    """
+    from armlift.archive.archive import Archive
+    from armlift.archive.safety import expire_archived
     from armlift.days import Calendar, utc_day
     from armlift.store.database import open_database
     from armlift.store.partitions import expire
 
     day = utc_day(Calendar("UTC").parse(before))
-    deleted = expire(open_database(open_lab(lab, database)), day)
+    opened = open_lab(lab, database)
+    engine, waiting = open_database(opened), 0
+    if opened.nightly.archive is None:
+        deleted = expire(engine, day)
+    else:
+        archive = Archive(opened.resolve(opened.settings.archive_url))
+        deleted, waiting = expire_archived(engine, archive, day)
     if as_json:
-        write_json({"before": before, "deleted": deleted})
+        write_json({"before": before, "deleted": deleted, "waiting_days": waiting})
     else:
         print(", ".join(f"{rows:,} {table}" for table, rows in deleted.items()) + " deleted")
+    if waiting:
+        say(f"{waiting:,} days stay: not all of their events are archived; run `armlift archive` first")
+        raise typer.Exit(1)

@@ -44,6 +44,20 @@ def who(by: str | None) -> str:
         raise InputError("--by: nobody is logged in, must name who decides") from error
 
 
+def milliseconds_of(option: str, text: str) -> int:
+    """Read a duration; raises InputError that names the option."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from armlift.complaints import first_complaint
+    from armlift.durations import Duration, milliseconds
+    from armlift.errors import InputError
+
+    try:
+        return milliseconds(TypeAdapter(Duration).validate_python(text))
+    except ValidationError as error:
+        raise InputError(f"{option}: {first_complaint(error, None, None).text}") from error
+
+
 def stored_run(lab: "Lab", engine: "Engine", experiment: str, run: str | None) -> "Run":
     """Give a finished or live run of an experiment, the newest when none is named."""
     from armlift.errors import InputError

@@ -6,7 +6,7 @@ the transaction that needs them, in one of their own: two ingesters that make th
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, timedelta
 
 from sqlalchemy import Connection, Engine, Table, delete, func, select, text
@@ -25,6 +25,8 @@ _FIRST = date(1970, 1, 1)
 _LAST = (date(2100, 1, 1) - _FIRST).days
 LOCK = 0x61726D6D
 """PostgreSQL's advisory lock of whoever makes or drops partitions."""
+UpTo = Callable[[Connection, int], int]
+"""Given the first day that need not go, gives the first one that must not."""
 
 
 class Partitions:
@@ -66,16 +68,22 @@ def partition_name(table: Table, day: int) -> str:
     return f"{table.name}_{_FIRST + timedelta(days=day):%Y%m%d}"
 
 
-def expire(engine: Engine, before: int) -> dict[str, int]:
+def expire(engine: Engine, before: int, *, up_to: UpTo | None = None) -> dict[str, int]:
     """Delete impressions and feedback of request days before one; gives the rows deleted, by table.
 
     The rollup keeps what they counted; from then on the ingester refuses events so old that the rollup could
-    not be computed again with them (see `oldest`).
+    not be computed again with them (see `oldest`). `up_to` may name an earlier day, from which on all stay:
+    it is asked while nobody can write events.
     """
     deleted = {}
     with writing(engine) as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
+        if up_to is not None:
+            if engine.dialect.name == "postgresql":
+                names = ", ".join(table.name for table in PARTITIONED)
+                connection.execute(text(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE"))
+            before = min(before, up_to(connection, before))
         for table in PARTITIONED:
             _note(connection, table, before)
             deleted[table.name] = _dropped(connection, table, before)

@@ -99,39 +99,39 @@ def test_a_lab_is_found_from_the_folders_inside(
 
 
 BAD_SETTINGS = {
-    "not TOML": ('timezone = "Asia/Shanghai"', "timezone = Asia", 10, "is not TOML: Invalid value"),
-    "key twice": ("history_limit = 200", "history_limit = 1\nhistory_limit = 2", 20, "is not TOML: Cannot"),
+    "not TOML": ('timezone = "Asia/Shanghai"', "timezone = Asia", 11, "is not TOML: Invalid value"),
+    "key twice": ("history_limit = 200", "history_limit = 1\nhistory_limit = 2", 21, "is not TOML: Cannot"),
     "unknown key": (
         "timezone =",
         "timezon =",
-        10,
-        "timezon: unknown key, must be one of artefact_url, dashboard, database_url, default_arm, "
-        "history_limit, holdout, kafka, kinds, lateness, serve, stream_url, timezone "
+        11,
+        "timezon: unknown key, must be one of archive_url, artefact_url, dashboard, database_url, "
+        "default_arm, history_limit, holdout, kafka, kinds, lateness, serve, stream_url, timezone "
         "(did you mean timezone?)",
     ),
-    "unknown table": ("[holdout]", "[holdut]", 21, "holdut: unknown key, must be one of"),
+    "unknown table": ("[holdout]", "[holdut]", 22, "holdut: unknown key, must be one of"),
     "unknown nested key": (
         "share = 0.0",
         "shar = 0.0",
-        23,
+        24,
         "holdout.shar: unknown key, must be one of name, share (did you mean share?)",
     ),
     "timezone": (
         "Asia/Shanghai",
         "Mars/Base",
-        10,
+        11,
         "timezone: 'Mars/Base' is not a time zone, must be a name such as UTC or Asia/Shanghai",
     ),
-    "a path for a timezone": ("Asia/Shanghai", "../../etc/passwd", 10, "is not a time zone, must be"),
-    "number for a text": ('"Asia/Shanghai"', "8", 10, "timezone: 8 must be text, in quotes"),
-    "text for a number": ("= 200", '= "200"', 19, "history_limit: '200' must be a whole number"),
-    "truth for a number": ("share = 0.0", "share = true", 23, "holdout.share: true must be a number"),
-    "out of range": ("share = 0.0", "share = 1.5", 23, "holdout.share: 1.5 must be less than or equal to 1"),
-    "kind": ('"click",', '"Click",', 26, "kinds.names.0: 'Click' must match pattern '^[a-z][a-z0-9_]"),
+    "a path for a timezone": ("Asia/Shanghai", "../../etc/passwd", 11, "is not a time zone, must be"),
+    "number for a text": ('"Asia/Shanghai"', "8", 11, "timezone: 8 must be text, in quotes"),
+    "text for a number": ("= 200", '= "200"', 20, "history_limit: '200' must be a whole number"),
+    "truth for a number": ("share = 0.0", "share = true", 24, "holdout.share: true must be a number"),
+    "out of range": ("share = 0.0", "share = 1.5", 24, "holdout.share: 1.5 must be less than or equal to 1"),
+    "kind": ('"click",', '"Click",', 27, "kinds.names.0: 'Click' must match pattern '^[a-z][a-z0-9_]"),
     "reserved kind": (
         '"click",',
         '"impression",',
-        26,
+        27,
         "kinds.names: 'impression' is reserved for items shown, must not stand here",
     ),
     "database": (
@@ -191,8 +191,9 @@ def test_settings_that_are_not_text_are_one_line(lab: Path, refused: Refused) ->
             "ARMLIFT_TIMEZON",
             "UTC",
             "unknown variable, must be one of ARMLIFT_DATABASE_URL, ARMLIFT_STREAM_URL, "
-            "ARMLIFT_ARTEFACT_URL, ARMLIFT_TIMEZONE, ARMLIFT_DEFAULT_ARM, ARMLIFT_HOLDOUT, ARMLIFT_KINDS, "
-            "ARMLIFT_KAFKA, ARMLIFT_DASHBOARD, ARMLIFT_SERVE, ARMLIFT_LATENESS, ARMLIFT_HISTORY_LIMIT "
+            "ARMLIFT_ARTEFACT_URL, ARMLIFT_ARCHIVE_URL, ARMLIFT_TIMEZONE, ARMLIFT_DEFAULT_ARM, "
+            "ARMLIFT_HOLDOUT, ARMLIFT_KINDS, ARMLIFT_KAFKA, ARMLIFT_DASHBOARD, ARMLIFT_SERVE, "
+            "ARMLIFT_LATENESS, ARMLIFT_HISTORY_LIMIT "
             "(did you mean ARMLIFT_TIMEZONE?)",
         ),
     ],
@@ -271,5 +272,6 @@ def test_db_expire_deletes_what_is_before_a_day(
     assert capsys.readouterr().out == "0 impressions, 0 feedback deleted\n"
     assert run(["db", "expire", "--lab", str(lab), "--before", "2022-04-15", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert document == {"before": "2022-04-15", "deleted": {"impressions": 0, "feedback": 0}}
+    nothing = {"impressions": 0, "feedback": 0}
+    assert document == {"before": "2022-04-15", "deleted": nothing, "waiting_days": 0}
     assert "must be like 2022-04-15" in refused("db", "expire", "--lab", lab, "--before", "yesterday")
