@@ -47,6 +47,12 @@ class Server:
         words = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.split()
         return f"PostgreSQL {words[2]}"
 
+    @property
+    def pid(self) -> int:
+        """Give the process that all others of it come from."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start it, or start it again; returns when it serves."""
         log = self._folder / "log"

@@ -16,6 +16,7 @@ import typer
 from armlift import processes
 from armlift.commands import (
     archives,
+    capacity,
     data,
     definitions,
     evaluations,
@@ -51,6 +52,7 @@ def build() -> typer.Typer:
     for part in (
         labs.app, definitions.app, explain.app, replays.app, reports.app, simulations.app, plans.app,
         imports.app, evaluations.app, ope.app, data.app, serving.app, keys.app, items.app, archives.app,
+        capacity.app,
     ):  # fmt: skip
         app.add_typer(part)
     for entry in entry_points(group=GROUP):
