@@ -1,12 +1,10 @@
 """The training loop of the neural arms: early stopping, averaged weights, checkpoints, several processes.
 
 A `Task` says what is learnt; the loop does the rest. Weights are averaged over steps (an exponential moving
-average, after Polyak and Juditsky 1992); the averages are what is validated and kept. Under `torchrun` each
-process takes its share of an epoch's batches, which are smaller by their number, and gradients are averaged
-(DistributedDataParallel), so that a step learns from as many positions as it does alone.
+average, after Polyak and Juditsky 1992); the averages are what is validated and kept. Several processes train
+`together`.
 """
 
-import atexit
 import logging
 import math
 import os
@@ -18,12 +16,11 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, distributed, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor, nn
 
-from armlift import processes
 from armlift.errors import InputError
 from armlift.fitting import Epoch, checkpoint_file, tell_epoch
+from armlift_arms import together
 from armlift_arms.averages import Averages
 from armlift_arms.checkpoint import read_state, unfit, write_state
 from armlift_arms.windows import Longs
@@ -120,20 +117,16 @@ def run(task: Task, recipe: Recipe, stage: str) -> Outcome:
     that is started again with its checkpoint ends with the same weights too. Raises InputError for a
     checkpoint of something else, and where the loss is no longer a number.
     """
-    _join_processes()
-    with seeded(recipe.seed, recipe.threads):
+    together.join()
+    with together.told(), seeded(recipe.seed, recipe.threads):
         return _Loop(task, recipe, stage).run()
 
 
-def _join_processes() -> None:
-    """Meet the other processes that `torchrun` started, if there are any, once for all runs."""
-    if processes.count() > 1 and not distributed.is_initialized():
-        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-        atexit.register(distributed.destroy_process_group)
-
-
 class _Loss(nn.Module):
-    """A task's mean loss as a module: the form in which gradients are shared between processes."""
+    """A task's mean loss as a module: the form in which gradients are shared between processes.
+
+    Its mean over the processes is the mean loss of all their targets.
+    """
 
     def __init__(self, task: Task) -> None:
         super().__init__()
@@ -141,23 +134,21 @@ class _Loss(nn.Module):
         self._task = task
 
     def forward(self, batch: Longs) -> tuple[Tensor, int]:
-        """Give the mean loss of a batch, and the number of its targets."""
-        total, targets = self._task.loss(batch)
-        return total / targets, targets
+        """Give what this process adds to the mean loss of a batch, and the number of all its targets."""
+        mine, counts = together.share_of(batch)
+        total, targets = self._task.loss(mine)
+        of_all = int(together.summed(torch.tensor(targets * counts), device()))
+        return total * (together.count() * counts) / of_all, of_all
 
 
 class _Loop:
     """The state of one run."""
 
     def __init__(self, task: Task, recipe: Recipe, stage: str) -> None:
-        shared = distributed.is_initialized()
-        self._world, self._rank = (distributed.get_world_size(), distributed.get_rank()) if shared else (1, 0)
         self._task, self._recipe, self._stage = task, recipe, stage
         self._random = np.random.default_rng(recipe.seed)
         task.model.to(device())
-        self._loss: nn.Module = _Loss(task)
-        if shared:
-            self._loss = DistributedDataParallel(self._loss)
+        self._loss = together.in_parallel(_Loss(task))
         self._averages = Averages(task.model)
         self._optimizer = torch.optim.AdamW(
             self._averages.weights, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
@@ -170,6 +161,7 @@ class _Loop:
         path = checkpoint_file(self._stage)
         if path is not None and path.exists():
             self._restore(path)
+        together.agree("the last epoch", self._epochs, device())
         while not self._finished():
             start = time.perf_counter()
             loss, figures = self._epoch(), self._validate()
@@ -178,7 +170,7 @@ class _Loop:
                 self._figures = figures
                 self._best_epoch = self._epochs if figures else 0
                 self._averages.keep()
-            if self._rank == 0:
+            if together.rank() == 0:
                 if path is not None:
                     write_state(path, *self._state())
                 self._report(loss, figures, time.perf_counter() - start)
@@ -193,23 +185,21 @@ class _Loop:
     def _epoch(self) -> float:
         """Pass over all batches once, in a new order; gives the mean loss of a target."""
         self._task.model.train()
-        if self._world > 1:
+        if together.count() > 1:
             # Each process draws for itself, and a checkpoint need not hold what all of them have drawn.
-            torch.manual_seed(_mixed(self._recipe.seed, self._epochs, self._rank))
-        found = self._task.batches(max(1, self._recipe.batch_tokens // self._world), self._random)
-        # Every process makes as many steps: the last ones are filled up with the first batches.
-        steps = math.ceil(len(found) / self._world)
-        horizon = max(1.0, self._recipe.averaging * steps)
+            torch.manual_seed(_mixed(self._recipe.seed, self._epochs, together.rank()))
+        found = self._task.batches(self._recipe.batch_tokens, self._random)
+        together.agree("the number of batches", len(found), device())
+        horizon = max(1.0, self._recipe.averaging * len(found))
         totals = torch.zeros(2, dtype=torch.float64)
-        for step in range(steps):
-            batch = found[(step * self._world + self._rank) % len(found)]
+        for batch in found:
             loss, targets = self._loss(batch)
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self._optimizer.step()
             self._averages.move(horizon)
             totals += torch.tensor([float(loss.detach()) * targets, targets], dtype=torch.float64)
-        total, count = self._summed(totals).tolist()
+        total, count = together.summed(totals, device()).tolist()
         mean = float(total / max(count, 1.0))
         if not math.isfinite(mean):
             raise InputError(
@@ -225,21 +215,14 @@ class _Loop:
         if not len(held_out):
             return {}
         self._task.model.eval()
-        mine = range(self._rank * _RANKED, len(held_out), self._world * _RANKED)
+        mine = range(together.rank() * _RANKED, len(held_out), together.count() * _RANKED)
         with self._averages.in_place():
             ranks = [self._task.ranks(held_out[start : start + _RANKED]).cpu() for start in mine]
         places = torch.cat([*ranks, torch.zeros(0, dtype=torch.int64)])
         hits = (places < CUTOFF).double()
         sums = torch.stack([hits.sum(), (hits / (places + 2.0).log2()).sum()])
-        hit_rate, ndcg = (self._summed(sums) / len(held_out)).tolist()
+        hit_rate, ndcg = (together.summed(sums, device()) / len(held_out)).tolist()
         return {f"HR@{CUTOFF}": hit_rate, f"NDCG@{CUTOFF}": ndcg}
-
-    def _summed(self, values: Tensor) -> Tensor:
-        """Add the values of all processes up."""
-        if self._world > 1:
-            values = values.to(device())
-            distributed.all_reduce(values)
-        return values.cpu()
 
     def _report(self, loss: float, figures: dict[str, float], seconds: float) -> None:
         shown = "".join(f", {name} {value:.4f}" for name, value in figures.items())
@@ -257,7 +240,7 @@ class _Loop:
             tensors["random_cuda"] = torch.cuda.get_rng_state()
         values: dict[str, object] = {
             "numpy_random": self._random.bit_generator.state,
-            "processes": self._world,
+            "processes": together.count(),
             "steps": self._averages.steps,
             "epochs": self._epochs,
             "best_epoch": self._best_epoch,
@@ -271,8 +254,10 @@ class _Loop:
         named = self._averages.tensors()
         if any(name not in tensors or tensors[name].shape != own.shape for name, own in named.items()):
             raise unfit(path, "is a checkpoint of another model")
-        if values["processes"] != self._world:
-            raise unfit(path, f"is a checkpoint of {values['processes']} processes, not of {self._world}")
+        if values["processes"] != together.count():
+            raise unfit(
+                path, f"is a checkpoint of {values['processes']} processes, not of {together.count()}"
+            )
         for name, own in named.items():
             own.copy_(tensors[name])
         state = self._optimizer.state_dict()

@@ -6,6 +6,8 @@ heart, and write them into its prompts.
 """
 
 import hashlib
+from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +16,7 @@ import torch
 from armlift.artefacts import Tensors
 from armlift.errors import InputError
 from armlift.fitting import record_figures, recorded_figures
-from armlift_arms import scratch
+from armlift_arms import scratch, together
 from armlift_arms.conversation import Conversation, Parts
 from armlift_arms.finetune import FineTune
 from armlift_arms.known import Computed, Known
@@ -206,14 +208,23 @@ class _Stages:
         generator = self._generator(fold)
         with seeded(config.seed, config.threads), torch.inference_mode():
             recall = Recall(generator, config.plan, torch.from_numpy(self._counts == 0).to(device()))
-            for part in scratch.parts(len(sequences.items), _ANSWERED):
-                places = np.arange(part.start, part.stop)
-                numbers = np.searchsorted(sequences.starts, places, side="right") - 1
-                places = places[numbers % config.folds == fold]
+            for places in self._places_of(fold, together.rank()):
                 asked = Prefixes.at(sequences, places, config.length)
                 known = None if self._prompts is None else self._prompts.part(asked.ranges)
                 found = generate(recall, config.plan, asked.items, asked.targets, known)
                 replies.items[places], replies.missed[places] = found
+        for process in range(together.count()):
+            for places in self._places_of(fold, process):
+                for of in replies:
+                    of[places] = together.sent(of[places], process, device())
+
+    def _places_of(self, fold: int, process: int) -> Iterator[Longs]:
+        """Give the behaviours of the units of a fold that a process answers, some at a time."""
+        starts, n = self._known.sequences.starts, len(self._known.sequences.items)
+        for part in islice(scratch.parts(n, _ANSWERED), process, None, together.count()):
+            places = np.arange(part.start, part.stop)
+            numbers = np.searchsorted(starts, places, side="right") - 1
+            yield places[numbers % self._config.folds == fold]
 
     def _generator(self, fold: int) -> Conversation:
         """Train a model on the windows of all sequences but those of a fold."""

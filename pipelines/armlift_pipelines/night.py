@@ -237,6 +237,7 @@ class Night:
             "experiment_arms": list(target.experiment_arms),
             "definition": definition_hash(config),
             "warm": self._nightly.of_arm(target.arm).warm,
+            "processes": self._nightly.of_arm(target.arm).processes,
             "parent": parent,
             "serving": parent,
         }
@@ -290,7 +291,8 @@ class Night:
         mine = self._record.begin(key, inputs, log=str(log.relative_to(self._lab.folder)))
         arguments = {"step": step.name, "lab": str(self._lab.folder), **self._urls(), "inputs": dict(inputs)}
         try:
-            work = worker.run(do, arguments, settings, log, self._stop)
+            number = inputs.get("processes", 1)
+            work = worker.run(do, arguments, settings, log, self._stop, number=number)
         except StepError as error:
             outputs = {"step_megabytes": round(error.megabytes, 1)}
             return self._record.end(mine, FAILED, outputs, str(error)), error.lasting

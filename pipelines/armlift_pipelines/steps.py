@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from sqlalchemy import Engine
 
-from armlift import promotions, prompts
+from armlift import processes, promotions, prompts
 from armlift.archive.archive import Archive
 from armlift.archive.closed import archive_closed
 from armlift.arm import ArmConfig, Request, arm_class
@@ -88,7 +88,10 @@ def build_dataset(context: Context, inputs: Inputs) -> Outputs:
 
 
 def retrain(context: Context, inputs: Inputs) -> Outputs:
-    """Train an arm, from the promoted version on where it can be and the definition is still the same."""
+    """Train an arm, from the promoted version on where it can be and the definition is still the same.
+
+    Of several processes that train it together, the first one says what came of it.
+    """
     lab, config = context.lab, context.lab.arm(inputs["arm"])
     lesson = Lesson(
         context.data(inputs["dataset"]),
@@ -101,6 +104,8 @@ def retrain(context: Context, inputs: Inputs) -> Outputs:
     warm = parent if inputs["warm"] and _can_go_on(context, config, parent) else None
     fitted = FittedArms(lab, context.engine, scope=inputs["scope"])
     arm = fitted.arm(config, lesson, warm=warm, parent=parent)
+    if not processes.is_first():
+        return {}
     with artefact_folder(context.url, config.name, arm.version) as (folder, manifest):
         _, tensors = read_weights(folder, type(config))
         finite = all(np.isfinite(one).all() for one in tensors.values() if one.dtype.kind == "f")
@@ -287,7 +292,18 @@ BEFORE = (
 OF_ARM = (
     Step(
         "retrain",
-        ("arm", "scope", "definition", "mode", "experiment", "experiment_arms", "parent", "warm", *_OF_DATA),
+        (
+            "arm",
+            "scope",
+            "definition",
+            "mode",
+            "experiment",
+            "experiment_arms",
+            "parent",
+            "warm",
+            "processes",
+            *_OF_DATA,
+        ),
         ("candidate", "warm_from", "figures", "model_megabytes", "finite"),
         retrain,
     ),

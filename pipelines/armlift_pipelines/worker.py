@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from armlift import processes
 from armlift.durations import milliseconds
-from armlift.errors import ArmliftError, InputError
+from armlift.errors import ArmliftError, InputError, OthersError
 from armlift.nightly import StepSettings
 from armlift.store.database import DATABASE_ERRORS
 
@@ -57,37 +58,80 @@ Target = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 def run(
-    target: Target, arguments: Mapping[str, Any], limits: StepSettings, log: Path, stop: threading.Event
+    target: Target,
+    arguments: Mapping[str, Any],
+    limits: StepSettings,
+    log: Path,
+    stop: threading.Event,
+    *,
+    number: int = 1,
 ) -> Work:
     """Run a function of a module in a process of its own; arguments and outputs are plain data.
 
-    Raises StepError where it fails, is ended or takes more than its limits, StoppedError once `stop` is set.
+    In a `number` of processes where it is more than one: each finds its place in the environment, as
+    `torchrun` tells it, limits are those of all together, and the outputs are the first one's. Raises
+    StepError where one fails, is ended or takes more than the limits, StoppedError once `stop` is set.
     """
     began = time.monotonic()
-    context = _context()
-    hear, tell = context.Pipe(duplex=False)
-    watched, life = context.Pipe(duplex=False)
-    process = context.Process(
-        target=_work, args=(target, json.dumps(arguments), str(log), tell, watched), daemon=True
-    )
-    process.start()
-    for end in (tell, watched):
-        end.close()
+    team: list[_Member] = []
     try:
-        peak, answer = _watch(process, hear, limits, stop, began)
+        places = processes.places(number) if number > 1 else [{}]
+        team.extend(_Member(target, json.dumps(arguments), str(log), place) for place in places)
+        peak = _watch(team, limits, stop, began)
+        failed = min((one for one in team if one.failed), key=lambda one: one.follows, default=None)
     finally:
-        if process.is_alive():
-            process.kill()
-        process.join()
-        for end in (hear, life):
-            end.close()
+        for one in team:
+            one.end()
     seconds = time.monotonic() - began
-    peak = max(peak, answer.get("megabytes", 0.0))
-    if "outputs" in answer:
-        return Work(answer["outputs"], seconds, peak)
-    if "error" in answer:
-        raise StepError(answer["error"], lasting=answer["lasting"], megabytes=peak)
-    raise StepError(_ending(process.exitcode, peak), megabytes=peak)
+    peak = max(peak, sum(one.answer.get("megabytes", 0.0) for one in team if one.answer))
+    if failed is None:
+        assert team[0].answer
+        return Work(team[0].answer["outputs"], seconds, peak)
+    if failed.answer:
+        raise StepError(failed.answer["error"], lasting=failed.answer["lasting"], megabytes=peak)
+    raise StepError(_ending(failed.process.exitcode, peak), megabytes=peak)
+
+
+class _Member:
+    """One of the processes of a step."""
+
+    def __init__(self, target: Target, arguments: str, log: str, place: Mapping[str, str]) -> None:
+        context = _context()
+        self.hear, tell = context.Pipe(duplex=False)
+        watched, self._life = context.Pipe(duplex=False)
+        self.process = context.Process(
+            target=_work, args=(target, arguments, log, place, tell, watched), daemon=True
+        )
+        self.process.start()
+        for end in (tell, watched):
+            end.close()
+        self.answer: dict[str, Any] | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Tell whether it has ended without outputs."""
+        return self.answer is not None and "outputs" not in self.answer
+
+    @property
+    def follows(self) -> bool:
+        """Tell whether it has failed as another one did."""
+        return self.answer is not None and self.answer.get("follows", False)
+
+    def listen(self) -> None:
+        """Take its answer; an empty one, where it ended without."""
+        try:
+            self.answer = json.loads(self.hear.recv())
+        except EOFError:
+            self.process.join(5.0)
+            self.answer = {}
+
+    def end(self) -> None:
+        """End it, if it has not ended."""
+        if self.process.is_alive():
+            self.process.kill()
+        self.process.join()
+        for pipe in (self.hear, self._life):
+            pipe.close()
 
 
 def _context() -> Any:
@@ -99,18 +143,20 @@ def _context() -> Any:
     return context
 
 
-def _watch(
-    process: Any, hear: Connection, limits: StepSettings, stop: threading.Event, began: float
-) -> tuple[float, dict[str, Any]]:
-    """Wait for a process's answer, and look after its limits; gives the most memory seen, and the answer."""
+def _watch(team: Sequence[_Member], limits: StepSettings, stop: threading.Event, began: float) -> float:
+    """Wait for the answers of processes, and look after their limits; gives the most memory seen.
+
+    Ends with the first one that fails, but for those that fail as another has.
+    """
     peak, seconds = 0.0, milliseconds(limits.timeout) / 1000.0
-    while True:
-        if wait([hear], POLL):
-            with suppress(EOFError):
-                return peak, json.loads(hear.recv())
-            process.join(5.0)
-            return peak, {}
-        peak = max(peak, _memory(process.pid))
+    while busy := [one for one in team if one.answer is None]:
+        heard = wait([one.hear for one in busy], POLL)
+        for one in busy:
+            if one.hear in heard:
+                one.listen()
+        if any(one.failed and not one.follows for one in team):
+            break
+        peak = max(peak, sum(_memory(one.process.pid) for one in busy))
         if limits.megabytes is not None and peak > limits.megabytes:
             raise StepError(
                 f"used {peak:,.0f} MB of memory, must use at most {limits.megabytes:,}", megabytes=peak
@@ -119,6 +165,7 @@ def _watch(
             raise StepError(f"took longer than {limits.timeout}", megabytes=peak)
         if stop.is_set():
             raise StoppedError("stopped")
+    return peak
 
 
 def _memory(pid: int) -> float:
@@ -135,8 +182,11 @@ def _ending(code: int | None, peak: float) -> str:
     return f"its process ended with code {code} and no answer"
 
 
-def _work(target: Target, arguments: str, log: str, tell: Connection, watched: Connection) -> None:
-    """Do the work of a process."""
+def _work(
+    target: Target, arguments: str, log: str, place: Mapping[str, str], tell: Connection, watched: Connection
+) -> None:
+    """Do the work of a process, at its place among others."""
+    os.environ.update(place)
     threading.Thread(target=_end_with, args=(watched,), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever asked: it ends this process then
     with open(log, "ab", buffering=0) as file:
@@ -148,7 +198,7 @@ def _work(target: Target, arguments: str, log: str, tell: Connection, watched: C
         print(error, file=sys.stderr, flush=True)
         # A database that is away is worth another try, whatever else it is called.
         lasting = isinstance(error, InputError) and not isinstance(error.__cause__, DATABASE_ERRORS)
-        answer = {"error": str(error), "lasting": lasting}
+        answer = {"error": str(error), "lasting": lasting, "follows": isinstance(error, OthersError)}
     except BaseException as error:  # noqa: BLE001 (it is told, whatever it is)
         traceback.print_exc()
         sys.stderr.flush()

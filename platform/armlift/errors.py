@@ -2,6 +2,7 @@
 
     ArmliftError            anything armlift raises on purpose
     ├── InputError          what the caller gave is wrong: one line, exit code 2
+    ├── OthersError         another process of the same work has failed
     ├── StreamError         the event stream cannot do what was asked
     └── StoreError          the database cannot do what was asked
 
@@ -15,6 +16,10 @@ class ArmliftError(Exception):
 
 class InputError(ArmliftError):
     """What the caller gave is wrong; the command line prints the one line and exits with 2."""
+
+
+class OthersError(ArmliftError):
+    """Another process of the same work has failed, or cannot be reached."""
 
 
 class StreamError(ArmliftError):

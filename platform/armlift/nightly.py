@@ -50,6 +50,9 @@ class ArmSettings(_Part):
 
     steps: tuple[ArmStep, ...] = Field(default=ARM_STEPS, description="What is done for it; [] is nothing.")
     warm: bool = Field(default=True, description="Whether training goes on from the promoted version.")
+    processes: int = Field(
+        default=1, ge=1, le=64, description="Processes of this machine that train it together."
+    )
 
 
 class DataSettings(_Part):

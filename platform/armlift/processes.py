@@ -1,11 +1,28 @@
 """The processes of one command: `torchrun` starts several, and says in the environment which one this is."""
 
 import os
+import socket
+from collections.abc import Iterator
 
 
 def count() -> int:
     """Count the processes that `torchrun` started for this command; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def places(number: int) -> Iterator[dict[str, str]]:
+    """Give the environment of each of so many processes of this machine that are to run one command."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    for rank in map(str, range(number)):
+        yield {
+            "WORLD_SIZE": str(number),
+            "RANK": rank,
+            "LOCAL_RANK": rank,
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+        }
 
 
 def is_first() -> bool:

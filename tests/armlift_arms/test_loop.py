@@ -199,7 +199,7 @@ def test_ranks_are_those_among_the_whole_catalogue() -> None:
 
 
 class Line:
-    """A task without chance: fit a straight line to 64 points, in batches of as many as there are tokens."""
+    """A task without chance: fit a straight line to 64 points, in uneven batches; one of them is a single point."""
 
     def __init__(self) -> None:
         self.model = nn.Linear(1, 1)
@@ -208,7 +208,7 @@ class Line:
         self.held_out = np.arange(600)[:, None] % 64
 
     def batches(self, tokens: int, random: np.random.Generator) -> list[Longs]:
-        return np.split(np.arange(64)[:, None], 64 // tokens)
+        return np.split(np.arange(64)[:, None], [tokens, tokens + 1, 3 * tokens])
 
     def loss(self, batch: Longs) -> tuple[Tensor, int]:
         x = torch.from_numpy(batch).float() / 64

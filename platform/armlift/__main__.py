@@ -1,0 +1,5 @@
+"""What `python -m armlift` runs, which is how `torchrun` starts it."""
+
+from armlift.cli import main
+
+main()
