@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import polars as pl
 from sqlalchemy import Connection, Engine, Select
 
-from armlift.store.database import reading
+from armlift.archive.writing import sorting
 from armlift_pipelines import dataset_rows
 from armlift_pipelines.dataset import ITEMS, META, Contents, Meta, Span
 from armlift_pipelines.shards import (
@@ -67,7 +67,7 @@ def build_from_sql(engine: Engine, span: Span, folder: Path, *, shard_rows: int 
     """Build a data set from the events of a database, all as of one moment; see `build`."""
 
     def gather(runs: Path) -> Gathered:
-        with reading(engine) as connection:
+        with sorting(engine) as connection:
             asked = dataset_rows.rows_by_table(span)
             found = {
                 table.name: sorted_runs(
