@@ -3,8 +3,10 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import polars as pl
 import pytest
 from acting_units import ARMS, SPAN, World
 from sqlalchemy import Engine
@@ -15,11 +17,11 @@ from armlift.hashing import key_of
 from armlift.store import tables
 from armlift.store.database import connect
 from armlift.training_mix import Mode
-from armlift_pipelines import dataset_erasure
+from armlift_pipelines import dataset_build, dataset_erasure
 from armlift_pipelines.dataset import DataSet, Lesson, Meta
 from armlift_pipelines.dataset_build import build_from_sql
 from armlift_pipelines.dataset_erasure import erase, erase_from_all
-from armlift_pipelines.shards import TABLES
+from armlift_pipelines.shards import BEHAVIOURS, TABLES
 
 
 def chance(text: str) -> float:
@@ -155,6 +157,19 @@ def test_a_build_that_is_killed_leaves_no_data_set_and_is_done_again(
     engine.dispose()
 
 
+def test_a_build_that_read_what_is_erased_meanwhile_fails(
+    filled: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def merged(*_: object) -> Iterator[pl.DataFrame]:
+        erase_from_all(tmp_path / "sets", ["unit-7"])
+        yield pl.DataFrame(schema=BEHAVIOURS.schema)
+
+    monkeypatch.setattr(dataset_build, "merged", merged)
+    with pytest.raises(FileNotFoundError):
+        build_from_sql(filled, SPAN, tmp_path / "sets" / "day")
+    assert not list((tmp_path / "sets").iterdir())
+
+
 def test_a_build_that_fails_leaves_the_data_set_there_was(filled: Engine, tmp_path: Path) -> None:
     before = build_from_sql(filled, SPAN, tmp_path / "sets" / "day")
     tables.exposures.drop(filled)
@@ -220,7 +235,8 @@ def test_units_are_erased_from_all_data_sets_and_what_killed_builds_left(
     for name in ("one", "two"):
         build_from_sql(filled, SPAN, tmp_path / "sets" / name)
     (tmp_path / "sets" / f".two-{'0' * 32}" / "behaviours").mkdir(parents=True)
+    (tmp_path / "sets" / ".others").mkdir()
     found = erase_from_all(tmp_path / "sets", ["unit-7"])
     assert set(found) == {"one", "two"}
     assert found["one"] == found["two"] > 0
-    assert sorted(one.name for one in (tmp_path / "sets").iterdir()) == ["one", "two"]
+    assert sorted(one.name for one in (tmp_path / "sets").iterdir()) == [".others", "one", "two"]
