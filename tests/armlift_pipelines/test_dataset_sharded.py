@@ -3,88 +3,25 @@
 import signal
 import subprocess
 import sys
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
+import polars as pl
 import pytest
+from acting_units import ARMS, SPAN, World
 from sqlalchemy import Engine
 
 from armlift.arm import Behaviour, History
 from armlift.errors import InputError
-from armlift.hashing import key_of, places_of
+from armlift.hashing import key_of
 from armlift.store import tables
-from armlift.store.database import connect, writing
-from armlift.store.sink import insert_new
+from armlift.store.database import connect
 from armlift.training_mix import Mode
-from armlift_pipelines import dataset_erasure
-from armlift_pipelines.dataset import DataSet, Lesson, Meta, Span
+from armlift_pipelines import dataset_build, dataset_erasure
+from armlift_pipelines.dataset import DataSet, Lesson, Meta
 from armlift_pipelines.dataset_build import build_from_sql
 from armlift_pipelines.dataset_erasure import erase, erase_from_all
-from armlift_pipelines.shards import TABLES
-
-SPAN = Span("live", 0, 900, 1000)
-ARMS = ("A", "B", "C")
-UNITS = 120
-
-Acts = dict[str, list[Behaviour]]
-Met = dict[str, tuple[str, int]]
-
-
-class World:
-    """Units that click at random, each of one of three unequal arms or none; kept as plain Python too."""
-
-    def __init__(self) -> None:
-        rng = np.random.default_rng(3)
-        self.acts: Acts = defaultdict(list)
-        self.met: Met = {}
-        for number in range(UNITS):
-            unit = f"unit-{number}"
-            arm = [None, *ARMS][rng.choice(4, p=[0.2, 0.5, 0.2, 0.1])]
-            if arm is not None:
-                self.met[unit] = (arm, int(rng.integers(100, 1000)))
-            for _ in range(rng.integers(0, 25)):
-                item = f"{rng.choice(['x', arm or 'x'])}{rng.zipf(1.7) % 30}"
-                kind = str(rng.choice(["click", "like"]))
-                self.acts[unit].append(Behaviour(item, kind, float(rng.integers(3)), int(rng.integers(1100))))
-
-    def fill(self, engine: Engine, leave_out: str | None = None) -> None:
-        """Write the events of all units, or of all but one, into a database."""
-        with writing(engine) as connection:
-            done = [
-                (0, 0, f"{unit}/{n}", "live", one.ts, "r", unit, one.item, one.kind, one.value, 0)
-                for unit, acts in self.acts.items()
-                for n, one in enumerate(acts)
-                if unit != leave_out
-            ]
-            insert_new(connection, tables.feedback, done)
-            exposed = [
-                (0, 0, f"{unit}/{n}", "live", ts + n, unit, "e", 0, 0, arm, "v", False, False)
-                for unit, (arm, ts) in self.met.items()
-                for n in range(2)
-                if unit != leave_out
-            ]
-            insert_new(connection, tables.exposures, exposed)
-            shown = [
-                (0, 0, f"{unit}/{n}", "live", 950, "r", unit, "A", "v", item, n, 0, None, None, False)
-                for unit in self.acts
-                for n, item in enumerate(("x1", "x2", "x1"))
-                if unit != leave_out
-            ]
-            insert_new(connection, tables.impressions, shown)
-
-    def learnt(self) -> Iterator[tuple[str, list[Behaviour], str | None, int | None]]:
-        """Give what a data set should: behaviours before the cut, with exposures before it."""
-        units = list(self.acts)
-        for _, unit in sorted(zip(places_of(units).tolist(), units, strict=True)):
-            acts = [one for one in self.acts[unit] if one.ts < SPAN.until]
-            acts.sort(key=lambda one: (one.ts, one.item, one.kind, one.value))
-            arm, ts = self.met.get(unit, (None, None))
-            if acts:
-                yield (
-                    (unit, acts, arm, ts) if ts is not None and ts < SPAN.until else (unit, acts, None, None)
-                )
+from armlift_pipelines.shards import BEHAVIOURS, TABLES
 
 
 def chance(text: str) -> float:
@@ -186,7 +123,8 @@ def slowly(*arguments):
 dataset_build.write_shard = slowly
 folder = Path(sys.argv[1])
 engine = connect(f"sqlite:///{folder / 'armlift.db'}", folder)
-dataset_build.build_from_sql(engine, Span("live", 0, 900, 1000), folder / "sets" / "day", shard_rows=50)
+span = Span("live", 15_000_000, 270_000_000, 300_000_000)
+dataset_build.build_from_sql(engine, span, folder / "sets" / "day", shard_rows=50)
 """
 
 
@@ -219,6 +157,19 @@ def test_a_build_that_is_killed_leaves_no_data_set_and_is_done_again(
     engine.dispose()
 
 
+def test_a_build_that_read_what_is_erased_meanwhile_fails(
+    filled: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def merged(*_: object) -> Iterator[pl.DataFrame]:
+        erase_from_all(tmp_path / "sets", ["unit-7"])
+        yield pl.DataFrame(schema=BEHAVIOURS.schema)
+
+    monkeypatch.setattr(dataset_build, "merged", merged)
+    with pytest.raises(FileNotFoundError):
+        build_from_sql(filled, SPAN, tmp_path / "sets" / "day")
+    assert not list((tmp_path / "sets").iterdir())
+
+
 def test_a_build_that_fails_leaves_the_data_set_there_was(filled: Engine, tmp_path: Path) -> None:
     before = build_from_sql(filled, SPAN, tmp_path / "sets" / "day")
     tables.exposures.drop(filled)
@@ -240,7 +191,7 @@ def test_erased_units_are_as_if_they_had_never_been(
         build_from_sql(engines[name], SPAN, tmp_path / name / "day", shard_rows=shard_rows)
     built = DataSet(tmp_path / "all" / "day")
     before = {path: path.stat().st_ino for path in (tmp_path / "all" / "day").rglob("*.parquet")}
-    behaviours = sum(one.ts < SPAN.watermark for one in world.acts["unit-7"])
+    behaviours = sum(SPAN.first <= one.ts < SPAN.watermark for one in world.acts["unit-7"])
     assert erase(tmp_path / "all" / "day", ["unit-7", "stranger"]) == behaviours + 1 + 2
     erased, without = DataSet(tmp_path / "all" / "day"), DataSet(tmp_path / "without" / "day")
     assert erased.meta.erased
@@ -284,7 +235,8 @@ def test_units_are_erased_from_all_data_sets_and_what_killed_builds_left(
     for name in ("one", "two"):
         build_from_sql(filled, SPAN, tmp_path / "sets" / name)
     (tmp_path / "sets" / f".two-{'0' * 32}" / "behaviours").mkdir(parents=True)
+    (tmp_path / "sets" / ".others").mkdir()
     found = erase_from_all(tmp_path / "sets", ["unit-7"])
     assert set(found) == {"one", "two"}
     assert found["one"] == found["two"] > 0
-    assert sorted(one.name for one in (tmp_path / "sets").iterdir()) == ["one", "two"]
+    assert sorted(one.name for one in (tmp_path / "sets").iterdir()) == [".others", "one", "two"]
