@@ -16,12 +16,13 @@ _AGAIN = 0.02
 
 
 class Asked(NamedTuple):
-    """A request; `what` is kept with its answer."""
+    """A request; `what` is kept with its answer, `headers` are sent beside those of all."""
 
     method: str
     path: str
     body: object = None
     what: Any = None
+    headers: Mapping[str, str] | None = None
 
 
 class Reply(NamedTuple):
@@ -77,7 +78,7 @@ def figures(replies: Sequence[Reply]) -> str:
 def _reply(client: httpx.Client, asked: Asked) -> Reply:
     sent = time.monotonic()
     try:
-        answer = client.request(asked.method, asked.path, json=asked.body)
+        answer = client.request(asked.method, asked.path, json=asked.body, headers=asked.headers)
     except httpx.TransportError:
         return Reply(asked.what, sent, time.monotonic() - sent, 0, None)
     took = time.monotonic() - sent

@@ -14,7 +14,10 @@ from typing import NamedTuple
 from sqlalchemy import Engine
 
 from armlift import promotions, running
+from armlift.arm import Behaviour, History, ItemTable, arm_class, new_arm
+from armlift.artefacts import save_artefact
 from armlift.client import Client
+from armlift.days import utc_now
 from armlift.experiment import Experiment
 from armlift.lab import Lab, init_lab
 from armlift.promotions import EVERY_EXPERIMENT
@@ -111,6 +114,29 @@ def ready(folder: Path, size: Size, arms: Sequence[str] = ARMS, **more: object) 
     begin(lab, engine, size)
     engine.dispose()
     return lab
+
+
+def promote_newer(lab: Lab, engine: Engine, items: Sequence[str]) -> str:
+    """Fit and promote a popularity for which the first items are the most popular."""
+    now = utc_now()
+    definition = lab.arm("popularity").model_dump() | {"half_life_days": 3.0}
+    made = new_arm(arm_class("popularity").config_class.model_validate(definition))
+    units = [
+        History(f"t{place}-{again}", [Behaviour(item, "click", 1.0, now - 1_000)])
+        for place, item in enumerate(items) for again in range(len(items) - place)
+    ]  # fmt: skip
+    made.fit(units, ItemTable(sorted(items)), until=now)
+    manifest = save_artefact(
+        made, lab.resolve(lab.settings.artefact_url), data_hash="newer", data_until=now,
+        created="2026-01-01T00:00:00+00:00",
+    )  # fmt: skip
+    key = ("popularity", EVERY_EXPERIMENT, manifest.version)
+    with writing(engine) as connection:
+        promotions.add_candidate(
+            connection, *key, data_hash="newer", data_until=now, definition_hash="newer", parent=None
+        )
+        promotions.promote(connection, *key, at=now, by="me", reason="newer", override=True)
+    return manifest.version
 
 
 @contextmanager

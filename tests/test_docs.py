@@ -166,12 +166,12 @@ def test_the_containers_are_set_as_the_settings_take_it(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     services = yaml.safe_load((root / "compose.yaml").read_text())["services"]
-    assert set(services) == {"kafka", "postgres", "ingest", "schedule", "api", "dashboard"}
+    assert set(services) == {"kafka", "postgres", "ingest", "schedule", "api", "haproxy", "dashboard"}
     assert set(services["ingest"]["depends_on"]) == {"kafka", "postgres"}
     assert services["schedule"]["environment"] == services["ingest"]["environment"]
     api = services["api"]
     assert api["environment"] == {**services["ingest"]["environment"], "ARMLIFT_SERVE__REQUIRE_KEYS": "true"}
-    assert api["ports"] == ["127.0.0.1:8000:8000"]
+    assert services["haproxy"]["ports"] == ["127.0.0.1:8000:8000"]
     dashboard = services["dashboard"]
     asked = {**services["ingest"]["environment"], "ARMLIFT_DASHBOARD__SIGN_IN": "password"}
     assert dashboard["environment"] == asked

@@ -39,6 +39,8 @@ PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0)
 """Seconds before a call is made again."""
 AGAIN = frozenset({429, 502, 503, 504})
 """Answers after which a call may be made again."""
+UNIT_HEADER = "X-Unit"
+"""Names the unit that a call is about, percent-encoded."""
 BATCH = 1_000
 """Events sent at a time."""
 Context = Mapping[str, str | int | float | bool]
@@ -80,7 +82,7 @@ class Client:
             "unit_id": unit, "experiment": experiment, "layer": layer, "k": k, "context": dict(context or {}),
             "force": force, "request_id": named,
         }  # fmt: skip
-        return RecommendAnswer.model_validate_json(self._ask("POST", "/v1/recommend", body))
+        return RecommendAnswer.model_validate_json(self._ask("POST", "/v1/recommend", body, unit=unit))
 
     def assignments(
         self, unit: str, *, experiment: str | None = None, context: Context | None = None
@@ -91,19 +93,21 @@ class Client:
             "context": None if context is None else msgspec.json.encode(context).decode(),
         }
         given = {name: value for name, value in asked.items() if value is not None}
-        found = self._ask("GET", f"/v1/assignments/{_in_path(unit)}", params=given)
+        found = self._ask("GET", f"/v1/assignments/{_in_path(unit)}", params=given, unit=unit)
         return AssignmentsAnswer.model_validate_json(found).assignments
 
     def send(self, events: Iterable[Event]) -> int:
         """Send events; returns how many, when all are kept. Raises ApiError where some are refused."""
-        runs: dict[str, list[Mapping[str, Any]]] = {}
+        runs: dict[str, list[Event]] = {}
         for event in events:
-            runs.setdefault(event.run, []).append(_plain(event))
+            runs.setdefault(event.run, []).append(event)
         count = 0
-        for run, rows in runs.items():
-            for start in range(0, len(rows), BATCH):
-                some = rows[start : start + BATCH]
-                self._ask("POST", "/v1/events", {"run": run, "events": some})
+        for run, those in runs.items():
+            for start in range(0, len(those), BATCH):
+                some = those[start : start + BATCH]
+                units = {event.unit_id for event in some}
+                unit = units.pop() if len(units) == 1 else None
+                self._ask("POST", "/v1/events", {"run": run, "events": [*map(_plain, some)]}, unit=unit)
                 count += len(some)
         return count
 
@@ -175,11 +179,16 @@ class Client:
 
     def _ask(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *,
-        params: Mapping[str, str] | None = None, pauses: Sequence[float] = PAUSES,
+        params: Mapping[str, str] | None = None, pauses: Sequence[float] = PAUSES, unit: str | None = None,
     ) -> bytes:  # fmt: skip
-        """Give the body of the answer; a change of an experiment is not asked for twice."""
+        """Give the body of the answer; a change of an experiment is not asked for twice.
+
+        What is about one unit says so to a load balancer, which may take it to where the unit is known.
+        """
         content = None if body is None else msgspec.json.encode(body)
         headers = {} if content is None else {"content-type": "application/json"}
+        if unit is not None:
+            headers[UNIT_HEADER] = _in_path(unit)
         for pause in (*pauses, None):
             try:
                 answer = self._client.request(method, path, content=content, headers=headers, params=params)

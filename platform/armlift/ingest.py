@@ -24,7 +24,7 @@ from armlift.forgotten import Forgotten
 from armlift.lateness import MOST_AHEAD
 from armlift.rollup import Subjects, marked, roll_up, roll_up_all
 from armlift.store import tables
-from armlift.store.database import writing
+from armlift.store.database import let_go, writing
 from armlift.store.partitions import Partitions, oldest
 from armlift.store.sink import insert_new
 from armlift.streams.stream import EventStream, Record
@@ -37,6 +37,8 @@ BATCH = 5_000
 GROUP = "ingest"
 ROLL_SECONDS = 1.0
 """Seconds between two looks for what the rollup must compute, at least."""
+SILENT_SECONDS = 10.0
+"""Seconds between two statements of a transaction after which the database gives it up, with its locks."""
 
 
 class Ingested(NamedTuple):
@@ -144,6 +146,7 @@ class Ingester:
         taken = 0
         if some:
             with writing(self._engine) as connection:
+                let_go(connection, SILENT_SECONDS)
                 taken = roll_up(connection, self._subjects)
         ended = time.monotonic()
         # Most of the time is left to records, however slow the rollup is; it then takes more marks at once.
@@ -197,6 +200,7 @@ class Ingester:
         began = time.perf_counter()
         self._partitions.ensure(taken.batch.request_days)
         with writing(self._engine) as connection:
+            let_go(connection, SILENT_SECONDS)
             self._move_offsets(connection, expected, taken.reached)
             new = write(connection, taken.batch, self._stream.stream_id, self._forgotten)
         return _Stored(new, time.perf_counter() - began)

@@ -308,6 +308,46 @@ def test_a_rollup_that_fails_is_computed_later(
     assert content(database) == expected
 
 
+def test_marks_that_another_process_left_are_computed_by_one_that_is_idle(
+    database: Engine, folder: Path
+) -> None:
+    publish(folder, messages(60))
+    drain(database, folder)
+    expected = content(database)
+    with ingester(database, folder) as idle:
+        idle.step(timeout=0)
+        with writing(database) as connection:
+            cells = select(
+                tables.unit_days.c.run, tables.unit_days.c.unit_id, tables.unit_days.c.day
+            ).distinct()
+            left = [row._asdict() for row in connection.execute(cells)]
+            connection.execute(delete(tables.unit_days))
+            connection.execute(insert(tables.touched_cells), left)
+        deadline = time.monotonic() + 20
+        while content(database) != expected:
+            assert time.monotonic() < deadline
+            idle.step(timeout=0.1)
+    assert not content(database, [tables.touched_cells])["touched_cells"]
+
+
+def test_a_transaction_of_one_that_is_silent_is_given_up_with_its_locks(
+    database: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if database.dialect.name != "postgresql":
+        pytest.skip("SQLite takes the locks of processes that end, and no other machine has any")
+    publish(folder, messages(40), partitions=1)
+    monkeypatch.setattr(ingest, "SILENT_SECONDS", 0.2)
+    with ingester(database, folder, batch=10) as one:
+        one.step(timeout=1)
+        with monkeypatch.context() as patch:
+            patch.setattr(ingest, "write", lambda *_: time.sleep(1.0))
+            with pytest.raises(DBAPIError, match="idle-in-transaction timeout"):
+                one.step(timeout=1)
+        assert offsets(database) == {0: 10}
+        one.drain(wait=5)
+    assert offsets(database) == {0: 40}
+
+
 def test_who_lost_a_partition_cannot_commit(database: Engine, folder: Path) -> None:
     publish(folder, messages(60), partitions=1)
     drain(database, folder)

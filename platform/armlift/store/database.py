@@ -27,6 +27,8 @@ PATIENCE: Mapping[str, int] = {
     "tcp_user_timeout": 20_000,
 }
 """How long a PostgreSQL whose host is gone is waited for, in seconds, the last in ms; a URL may say else."""
+KEEPALIVES = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 3, "tcp_keepalives_count": 3}
+"""How long PostgreSQL, in its turn, waits for a host that is gone, in seconds."""
 DATABASE_ERRORS = (SQLAlchemyError, sqlite3.Error)
 """What a database that cannot be reached, or does not answer, raises; a new SQLite connection its own."""
 UPGRADE_LOCK = 0x61726D6C
@@ -167,6 +169,16 @@ def _check_known(engine: Engine, found: str) -> None:
 def writing(engine: Engine) -> Any:
     """Begin a transaction that writes; on SQLite it takes the write lock at once, so it cannot fail later."""
     return engine.execution_options(armlift_writes=True).begin()
+
+
+def let_go(connection: Connection, seconds: float) -> None:
+    """Have PostgreSQL end this transaction where the process that began it is silent for so long, or its host
+    is gone: others wait for its locks.
+    """
+    if connection.dialect.name == "postgresql":
+        waits = {"idle_in_transaction_session_timeout": round(seconds * 1000), **KEEPALIVES}
+        local = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in waits.items())
+        connection.execute(text(f"SELECT {local}"))
 
 
 def reading(engine: Engine) -> Connection:

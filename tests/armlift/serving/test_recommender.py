@@ -22,19 +22,17 @@ from serving_lab import (
     begin,
     command,
     make_lab,
+    promote_newer,
     serving,
     size_of,
     wait_for,
 )
-from sqlalchemy import Engine, select
+from sqlalchemy import select
 
-from armlift import promotions, running
+from armlift import running
 from armlift.api.models import RecommendAnswer
-from armlift.arm import Behaviour, History, ItemTable, arm_class, new_arm
-from armlift.artefacts import save_artefact
 from armlift.client import ApiError, Client
 from armlift.lab import Lab
-from armlift.promotions import EVERY_EXPERIMENT
 from armlift.store.database import open_database, writing
 from armlift.store.tables import exposures
 
@@ -245,7 +243,7 @@ def test_a_version_that_is_promoted_takes_the_others_place_without_an_error(worl
     lab, engine = world.api.lab, world.api.engine
     unit = unit_of(world.api.client, "popularity", "newer")
     before = world.api.client.recommend(unit, experiment=NAME).arm_version
-    newer = promote(lab, engine, world.endpoint.items)
+    newer = promote_newer(lab, engine, world.endpoint.items)
     began = time.monotonic()
     body = {"unit_id": unit, "experiment": NAME}
     ask = Asked("POST", "/v1/recommend", body)
@@ -261,28 +259,6 @@ def test_a_version_that_is_promoted_takes_the_others_place_without_an_error(worl
     assert took < 8
     items = [one["item_id"] for one in replies[-1].body["items"]]
     assert items == world.endpoint.items[:10], "it was fitted on these"
-
-
-def promote(lab: Lab, engine: Engine, items: list[str]) -> str:
-    """Fit and promote a popularity for which the first items are the most popular."""
-    definition = lab.arm("popularity").model_dump() | {"half_life_days": 3.0}
-    made = new_arm(arm_class("popularity").config_class.model_validate(definition))
-    units = [
-        History(f"t{place}-{again}", [Behaviour(item, "click", 1.0, now() - 1_000)])
-        for place, item in enumerate(items) for again in range(len(items) - place)
-    ]  # fmt: skip
-    made.fit(units, ItemTable(sorted(items)), until=now())
-    manifest = save_artefact(
-        made, lab.resolve(lab.settings.artefact_url), data_hash="newer", data_until=now(),
-        created="2026-01-01T00:00:00+00:00",
-    )  # fmt: skip
-    key = ("popularity", EVERY_EXPERIMENT, manifest.version)
-    with writing(engine) as connection:
-        promotions.add_candidate(
-            connection, *key, data_hash="newer", data_until=now(), definition_hash="newer", parent=None
-        )
-        promotions.promote(connection, *key, at=now(), by="me", reason="newer", override=True)
-    return manifest.version
 
 
 def test_items_and_filters_change_slates_soon(world: World) -> None:

@@ -153,6 +153,12 @@ def test_members_that_are_busy_between_polls_come_to_share(open_stream: Open) ->
             reader.stream.poll(1, 0)
             time.sleep(0.2)
     assert set().union(*(reader.owned for reader in readers)) == {0, 1, 2, 3}
+    assert generation(readers[0]) < 10, "nobody called the others together without need"
+
+
+def generation(reader: Reader) -> int:
+    inner: Any = reader.stream
+    return int(inner._reader._consumer.group_metadata().generation_id)
 
 
 def test_partitions_that_are_added_are_shared_and_written_to_by_who_runs(
