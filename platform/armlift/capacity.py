@@ -143,7 +143,7 @@ def plan(demand: Demand, costs: Costs) -> Plan:
 
 
 def _engine(demand: Demand, costs: Costs) -> str:
-    """Choose SQL where it keeps the whole window and reads it in time, else Spark, which reads the archive."""
+    """Choose SQL where it keeps the whole window and reads it in time, else Spark over the archive."""
     kept = demand.days_kept is None or demand.days_kept >= demand.window
     days = demand.unit_days * demand.experiment_days
     read = demand.events * demand.window * costs.dataset_time.value + days * costs.report_time.value
@@ -204,7 +204,7 @@ class _Lab:
         fixed = sum(alone for _, alone, shared, *_ in self._steps() if not shared)
         yield Limit(
             "night", fixed / (demand.night_hours * NIGHT_SHARE), True,
-            "steps of one process: more hours, fewer arms that write prompts, or more labs",
+            "steps of one process: more hours, fewer prompts, or more labs",
         )  # fmt: skip
         yield Limit(
             "postgresql", max(self._sql_cores() / SERVER_CORES, self._sql_bytes() / SERVER_BYTES), True,
@@ -213,7 +213,7 @@ class _Lab:
         table = max(c.arms[arm].item_memory.value for arm in demand.arms) * demand.items
         yield Limit(
             "item_table", table / demand.memory, False,
-            "a training holds it whole: more memory, a smaller dim, or fewer items",
+            "a training holds it whole: more memory, or a smaller dim",
         )  # fmt: skip
 
     def _stream(self) -> Iterator[Row]:

@@ -22,9 +22,10 @@ class Demand:
     """What is asked for; `events_per_day` and `requests_per_day` are those of ONE user, on average.
 
     `users` are those with an event in the last 30 days. `peak` is the busiest second against the mean one.
-    `days_kept` are days of events in SQL (None: as many as data sets ask of it), `archive_days` those of the archive and the rollup, `stream_days`
-    those of the topic, `window` those that arms learn from, `experiment_days` those that a report reads.
-    `epochs` are passes of a training over what is learned from, `memory` the bytes one process may use.
+    `days_kept` are days of events in SQL (None: as many as data sets ask of it), `archive_days` those of the
+    archive and the rollup, `stream_days` those of the topic, `window` those that arms learn from,
+    `experiment_days` those that a report reads. `epochs` are passes of a training over what is learned from,
+    `memory` the bytes one process may use.
     """
 
     users: int

@@ -51,7 +51,13 @@ def test_options_change_what_is_planned(capsys: pytest.CaptureFixture[str]) -> N
     )  # fmt: skip
     demand = found["demand"]
     assert demand["arms"] == ["popularity", "sasrec"]
-    asked = {"requests_per_day": 4, "days_kept": 60, "peak": 5, "items": 1000, "night_hours": 4}
+    asked: dict[str, float] = {
+        "requests_per_day": 4,
+        "days_kept": 60,
+        "peak": 5,
+        "items": 1000,
+        "night_hours": 4,
+    }
     asked |= {"window": 10, "epochs": 2, "memory": 32e9}
     assert {name: demand[name] for name in asked} == asked
     assert found["night"]["hours"] <= 4
