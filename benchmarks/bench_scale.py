@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--costs", type=Path, help="the file of costs to write")
     asked = parser.parse_args()
     results = Results(asked.results)
-    sizes = [size for size in SIZES if size <= asked.most] or [asked.most]
+    sizes = [*(size for size in SIZES if size < asked.most), asked.most]
     with postgresql(fsync=True) as server:
         if server is None:
             sys.exit("bench scale needs PostgreSQL's programs")

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+import scale_archive
 from scale_lab import A_REQUEST, DAYS, ScaleLab, administering, produce
 from scale_meter import Meter, bytes_of, cpu_seconds, of_folder, told
 from sqlalchemy import Engine, func, select, text
@@ -17,6 +18,7 @@ from armlift.reproduction import take_report
 from armlift.rollup import LOCK
 from armlift.runs import LIVE, of_name
 from armlift.store.tables import feedback, stream_offsets, touched_cells, unit_days
+from armlift_pipelines.steps import STEPS, Context
 
 LOOK_SECONDS = 0.02
 Costs = dict[str, tuple[float, int]]
@@ -41,6 +43,7 @@ def measure(lab: ScaleLab, server: psutil.Process, kafka: Path) -> Costs:
         found |= report(lab)
     with told("data set"):
         found |= data_set(lab)
+    found |= scale_archive.measure(lab)
     return found
 
 
@@ -134,30 +137,13 @@ def report(lab: ScaleLab) -> Costs:
 
 
 def data_set(lab: ScaleLab) -> Costs:
-    """Build a night's data set in a process of its own, which tells its peak of memory."""
-    span = (str(lab.first), str(lab.first + DAYS * DAY_MS))
-    words = [sys.executable, "-c", _DATA_SET, str(lab.lab.folder), *span]
-    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
-    seconds, peak, behaviours = map(float, done.stdout.split())
+    """Build a data set by the step of a night."""
+    until = lab.first + DAYS * DAY_MS
+    inputs = {"run": LIVE, "night": "scale", "first": lab.first, "until": until, "watermark": until}
+    began = time.perf_counter()
+    done = STEPS["build_dataset"].do(Context(lab.lab, lab.engine), {**inputs, "engine": "sql"})
+    seconds = time.perf_counter() - began
     with lab.engine.connect() as connection:
         stored = connection.execute(select(func.count()).select_from(feedback)).scalar_one()
-    assert behaviours == stored, "the data set lacks behaviours"
-    events = lab.all_events
-    return {"dataset_time": (seconds / events, events), "dataset_memory": (peak / events, events)}
-
-
-_DATA_SET = """
-import resource, sys, time
-from pathlib import Path
-import psutil
-from armlift.lab import Lab
-from armlift.store.database import open_database
-from armlift_pipelines.dataset import Span, build
-lab = Lab(Path(sys.argv[1]))
-engine = open_database(lab)
-first, last = map(int, sys.argv[2:])
-before, began = psutil.Process().memory_info().rss, time.perf_counter()
-made = build(engine, Span("live", first, last, last), lab.folder / "datasets" / "scale")
-seconds, peak = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(seconds, peak - before, made.behaviours)
-"""
+    assert done["behaviours"] == stored, "the data set lacks behaviours"
+    return {"dataset_time": (seconds / lab.all_events, lab.all_events)}

@@ -124,8 +124,10 @@ def messages(lab: ScaleLab) -> Iterator[tuple[str, bytes]]:
         request = request_identity(ts, f"{unit}|{number}")
         name = exposure_identity(ts, LIVE, unit, NAME, arm)
         events: list[Event] = [Exposure(name, LIVE, ts, unit, NAME, 0, 0, arm, VERSION)]
+        start = rng.randrange(ITEMS)
         for place in range(6):
-            item = f"v{rng.randrange(ITEMS)}"
+            # Another item each time: an item stands once in a slate.
+            item = f"v{(start + place * 977) % ITEMS}"
             name = impression_identity(request, item)
             shown = (LIVE, ts, request, unit, arm, VERSION, item, place, 0, rng.random(), 0.5)
             events.append(Impression(name, *shown))

@@ -27,7 +27,6 @@ UNITS = {
     "archive_time": "s/event",
     "archive_bytes": "bytes/event",
     "dataset_time": "s/event",
-    "dataset_memory": "bytes/event",
     "report_time": "s/unit-day",
     "spark_cpu": "core s/event",
     "training": "s/behaviour",

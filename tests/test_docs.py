@@ -39,6 +39,7 @@ DOCUMENTS = (
     "docs/interleaving.md",
     "docs/ope.md",
     "docs/simulator.md",
+    "docs/scale.md",
 )
 ARMLIFT = Path(sys.executable).parent / "armlift"
 SMALL_LOG = GeneratorSettings(

@@ -22,6 +22,10 @@ SERVER_CORES, SERVER_BYTES = 64, 30e12
 """The largest PostgreSQL server that is planned with."""
 EXECUTOR_CORES = 4
 FEWEST_PARTITIONS = 4
+DAYS_BESIDE_ARCHIVE = 30
+"""Days of events in SQL where data sets are read from the archive, unless others are asked for."""
+SQL_SHARE = 0.25
+"""The share of a night that SQL may take for a data set and a report; beyond it Spark reads them."""
 FOLLOW_SHARE = 0.5
 """The share of its time that an API process may spend on following the stream."""
 NIGHT_SHARE = 0.5
@@ -131,12 +135,19 @@ class Plan:
 def plan(demand: Demand, costs: Costs) -> Plan:
     """Plan for a demand; raises InputError where it is out of bounds or names an arm without costs."""
     check(demand, costs)
-    in_memory = demand.events * demand.window * costs.dataset_memory.value <= demand.memory
-    engine = "sql" if in_memory else "spark"
+    engine = _engine(demand, costs)
     limits = tuple(sorted(_Lab(demand, costs, 1, engine).limits(), key=lambda limit: -limit.load))
     labs = max(1, *(ceil(limit.load) for limit in limits if limit.split))
     lab = _Lab(demand, costs, labs, engine)
     return Plan(demand, labs, engine, tuple(lab.figures()), tuple(lab.night()), limits)
+
+
+def _engine(demand: Demand, costs: Costs) -> str:
+    """Choose SQL where it keeps the whole window and reads it in time, else Spark over the archive."""
+    kept = demand.days_kept is None or demand.days_kept >= demand.window
+    days = demand.unit_days * demand.experiment_days
+    read = demand.events * demand.window * costs.dataset_time.value + days * costs.report_time.value
+    return "sql" if kept and read <= demand.night_hours * 3600 * SQL_SHARE else "spark"
 
 
 def _plain(part: Figure | Step | Limit) -> dict[str, Any]:
@@ -156,6 +167,8 @@ class _Lab:
         self._demand, self._costs, self._labs, self._engine = demand, costs, labs, engine
         self._events = demand.events / labs
         self._peak = demand.events_at_peak / labs
+        beside = demand.window if engine == "sql" else min(demand.window, DAYS_BESIDE_ARCHIVE)
+        self._days_kept = demand.days_kept or beside
         self._processes = self._shared_processes()
 
     def figures(self) -> Iterator[Figure]:
@@ -182,25 +195,25 @@ class _Lab:
         c, demand = self._costs, self._demand
         yield Limit(
             "rollup", self._events * c.rollup_time.value / DAY_SECONDS / UTILISATION, True,
-            "one process counts at a time: split the users over labs, or count fewer metrics",
+            "one process at a time: more labs, or fewer metrics",
         )  # fmt: skip
         yield Limit(
             "following", self._peak * c.follow_cpu.value / (UTILISATION * FOLLOW_SHARE), True,
-            "every API process reads all events: split the users over labs",
+            "every API process reads all events: more labs",
         )  # fmt: skip
         fixed = sum(alone for _, alone, shared, *_ in self._steps() if not shared)
         yield Limit(
             "night", fixed / (demand.night_hours * NIGHT_SHARE), True,
-            "steps of one process: a longer night, fewer arms that write prompts, or more labs",
+            "steps of one process: more hours, fewer prompts, or more labs",
         )  # fmt: skip
         yield Limit(
             "postgresql", max(self._sql_cores() / SERVER_CORES, self._sql_bytes() / SERVER_BYTES), True,
-            "one server stores all: keep fewer days in it, or split the users over labs",
+            "one server stores all: keep fewer days, or more labs",
         )  # fmt: skip
         table = max(c.arms[arm].item_memory.value for arm in demand.arms) * demand.items
         yield Limit(
             "item_table", table / demand.memory, False,
-            "a training holds it whole: more memory, a smaller dim, or fewer items",
+            "a training holds it whole: more memory, or a smaller dim",
         )  # fmt: skip
 
     def _stream(self) -> Iterator[Row]:
@@ -251,7 +264,7 @@ class _Lab:
         c, demand = self._costs, self._demand
         unit_days = demand.unit_days / self._labs * demand.archive_days
         return (
-            self._events * demand.days_kept * c.sql_event_bytes.value + unit_days * c.sql_unit_day_bytes.value
+            self._events * self._days_kept * c.sql_event_bytes.value + unit_days * c.sql_unit_day_bytes.value
         )
 
     def _sql_cores(self) -> float:

@@ -120,7 +120,6 @@ class Costs(_Part):
     archive_time: SecondsAnEvent = Field(description="Of the one process that archives.")
     archive_bytes: BytesAnEvent = Field(description="In Parquet.")
     dataset_time: SecondsAnEvent = Field(description="By SQL, of one process.")
-    dataset_memory: BytesAnEvent = Field(description="By SQL, of that process.")
     report_time: Annotated[Cost, _unit("s/unit-day")] = Field(description="By SQL: the snapshot of a run.")
     spark_cpu: CoreSecondsAnEvent = Field(description="Of Spark: from the archive to a report.")
     arms: dict[Name, ArmCosts] = Field(min_length=1)

@@ -22,15 +22,16 @@ class Demand:
     """What is asked for; `events_per_day` and `requests_per_day` are those of ONE user, on average.
 
     `users` are those with an event in the last 30 days. `peak` is the busiest second against the mean one.
-    `days_kept` are days of events in SQL, `archive_days` those of the archive and the rollup, `stream_days`
-    those of the topic, `window` those that arms learn from, `experiment_days` those that a report reads.
-    `epochs` are passes of a training over what is learned from, `memory` the bytes one process may use.
+    `days_kept` are days of events in SQL (None: as many as data sets ask of it), `archive_days` those of the
+    archive and the rollup, `stream_days` those of the topic, `window` those that arms learn from,
+    `experiment_days` those that a report reads. `epochs` are passes of a training over what is learned from,
+    `memory` the bytes one process may use.
     """
 
     users: int
     events_per_day: float
     requests_per_day: float
-    days_kept: int = 30
+    days_kept: int | None = None
     archive_days: int = 365
     stream_days: int = 7
     window: int = 90
@@ -74,7 +75,7 @@ def check(demand: Demand, costs: Costs) -> None:
         ("--users", demand.users, MOST_USERS),
         ("--events-per-day", demand.events_per_day, MOST_A_DAY),
         ("--requests-per-day", demand.requests_per_day, MOST_A_DAY),
-        ("--days-kept", demand.days_kept, 36_500),
+        ("--days-kept", 1 if demand.days_kept is None else demand.days_kept, 36_500),
         ("--window", demand.window, 36_500),
         ("--items", demand.items, 10_000_000_000),
         ("--epochs", demand.epochs, 10_000),

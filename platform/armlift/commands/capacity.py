@@ -18,7 +18,10 @@ def capacity(
         float | None,
         typer.Option("--requests-per-day", help="Of ONE user; default: a request for 12 events."),
     ] = None,
-    days_kept: Annotated[int, typer.Option("--days-kept", help="Days of events in SQL.")] = 30,
+    days_kept: Annotated[
+        int | None,
+        typer.Option("--days-kept", help="Days of events in SQL; default: the window, or 30 beside Spark."),
+    ] = None,
     window: Annotated[int, typer.Option("--window", help="Days of events that arms learn from.")] = 90,
     peak: Annotated[float, typer.Option("--peak", help="The busiest second, times the mean.")] = 3.0,
     items: Annotated[int, typer.Option("--items", help="Of the catalogue.")] = 100_000,
