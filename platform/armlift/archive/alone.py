@@ -72,7 +72,5 @@ def _wait(taken: Callable[[], bool], patience: float) -> None:
     until = time.monotonic() + patience
     while not taken():
         if time.monotonic() > until:
-            raise StoreError(
-                "archive: another process is writing it; wait until it has ended, and start again"
-            )
+            raise StoreError("archive: another process is writing it; wait until it has ended")
         time.sleep(POLL)

@@ -54,7 +54,7 @@ def test_files_without_the_unit_are_not_touched(filled: Engine, archive: Archive
 def test_a_file_of_one_unit_alone_goes_whole(engine: Engine, archive: Archive, close: Close) -> None:
     store_events(engine, "alone", FIRST, shown=3, answered=0, exposed=1, units=1)
     close(run="alone")
-    assert archive.erase(["u0"]) == (3, 4)
+    assert archive.erase(["u0"]) == (2, 4)
     found = archive.manifest("alone", FIRST)
     assert found.files == []
     assert found.rows == {"exposures": 0, "impressions": 0, "feedback": 0}
