@@ -29,8 +29,9 @@ def without_units(covers: Covers) -> Callable[[bytes, bytes], Pieces | None]:
         try:
             message = _read(value)
         except (msgspec.DecodeError, RecursionError):
-            gone = _named(value, covers) or covers(key.decode(errors="replace"), 0)
-            return (b"-" * len(key), padded(EMPTY, len(value))) if gone else None
+            ours, named = covers(key.decode(errors="replace"), 0), _named(value, covers)
+            left = padded(EMPTY, len(value)) if named else value
+            return (b"-" * len(key) if ours else key, left) if ours or named else None
         kept = [part for part in message.events if not _covered(bytes(part), covers)]
         if len(kept) == len(message.events):
             return None

@@ -358,3 +358,10 @@ def request_time(identity: str) -> int:
 def request_day(identity: str) -> int:
     """Read the UTC day (days since 1970-01-01) off a request's or an event's name."""
     return utc_day(request_time(identity))
+
+
+def happened(event: Event) -> list[tuple[str, int]]:
+    """Give the ids an event names, each with when it happened (UTC milliseconds): then, or at its request."""
+    at = min(event.ts, request_time(event.event_id))
+    ids = (event.unit_id, event.anonymous_id) if type(event) is Alias else (event.unit_id,)
+    return [(unit, at) for unit in ids]

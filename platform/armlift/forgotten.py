@@ -47,7 +47,7 @@ class Record(NamedTuple):
 
 
 class Forgotten:
-    """The forgotten units of a database, as far as they were read; for one thread."""
+    """The forgotten units of a database, as far as one thread read them; others may ask meanwhile."""
 
     def __init__(self) -> None:
         self._seen = 0
@@ -151,6 +151,13 @@ def count_dropped(connection: Connection, dropped: Mapping[int, int]) -> None:
 def dropped_events(connection: Connection) -> int:
     """Count the events of forgotten units that came and were not taken in, repeats included."""
     return int(connection.scalar(select(func.coalesce(func.sum(forgotten.c.dropped), 0))) or 0)
+
+
+def progress(connection: Connection) -> tuple[int | None, int | None]:
+    """Tell how far forgetting has come: another answer than before means that rows of units may have gone."""
+    newest, done = func.max(forgotten.c.number), func.max(forgotten.c.erased)
+    number, erased = connection.execute(select(newest, done)).one()
+    return number, erased
 
 
 def erased_since(connection: Connection, since: int) -> int:

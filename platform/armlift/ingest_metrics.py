@@ -50,6 +50,9 @@ class IngestMetrics:
         self._records = counter("records", "Records stored, or kept as dead letters.")
         self._events = counter("events", "Valid events of these records, redelivered ones too.", "table")
         self._bad = counter("bad_events", "Dead letters: bad events, and records that are no message.")
+        self._forgotten = counter(
+            "forgotten_events", "Events that were not stored: of units from before they were forgotten."
+        )
         self._new = counter("new_rows", "Events that were not in the database before.")
         self._failures = counter("failures", "Batches that were not stored, by kind.", "kind")
         self._seconds = Histogram(
@@ -71,6 +74,7 @@ class IngestMetrics:
         for table, events in by_table.items():
             self._events.labels(table).inc(events)
         self._bad.inc(done.bad)
+        self._forgotten.inc(done.forgotten)
         self._new.inc(new)
         self._seconds.observe(seconds)
         self._last.set(time.time())

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from armlift import dead_letters
+from armlift.forgotten import dropped_events
 from armlift.ingest import stored_offsets
 from armlift.ingesters import State, states
 from armlift.rollup import waiting
@@ -25,7 +26,9 @@ class Progress(NamedTuple):
 
 
 class Status(NamedTuple):
-    """The status of a stream's ingest into a database; `marks` count cells the rollup has yet to compute."""
+    """The status of a stream's ingest into a database; `marks` count cells the rollup has yet to compute,
+    `forgotten` events of forgotten units that came late and were not stored.
+    """
 
     stream_id: str
     partitions: list[Progress]
@@ -33,6 +36,7 @@ class Status(NamedTuple):
     marks: int
     dead: int
     reasons: Mapping[str, int]
+    forgotten: int = 0
 
     @property
     def lag(self) -> int:
@@ -49,6 +53,7 @@ class Status(NamedTuple):
             "waiting_marks": self.marks,
             "dead_letters": self.dead,
             "reasons": [{"reason": name, "dead_letters": count} for name, count in self.reasons.items()],
+            "forgotten_events": self.forgotten,
         }
 
 
@@ -61,7 +66,8 @@ def status(connection: Connection, stream: EventStream | None) -> Status:
     partitions = [] if stream is None else _progress(connection, stream)
     dead = dead_letters.listing(connection, limit=REASONS)
     running = states(connection, identity)
-    return Status(identity or "", partitions, running, waiting(connection), dead.total, dead.reasons)
+    late = dropped_events(connection)
+    return Status(identity or "", partitions, running, waiting(connection), dead.total, dead.reasons, late)
 
 
 def _progress(connection: Connection, stream: EventStream) -> list[Progress]:
@@ -102,6 +108,8 @@ def render(found: Status) -> str:
     lines += [f"  {count:,} × {dead_letters.printable(reason)}" for reason, count in found.reasons.items()]
     if rest := found.dead - sum(found.reasons.values()):
         lines.append(f"  {rest:,} with other reasons; see `armlift dead-letters list`")
+    if found.forgotten:
+        lines.append(f"{found.forgotten:,} events of forgotten units came late, and were not stored")
     return "\n".join(lines)
 
 

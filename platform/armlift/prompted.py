@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from sqlalchemy import Engine
 
 from armlift.arm import Arm, Request, Slate
+from armlift.forgotten import progress
 from armlift.prompts import StoredPrompt, last_written, of_units, placed
 from armlift.store.database import DATABASE_ERRORS
 
@@ -37,7 +38,7 @@ class PromptReader:
         self._arm, self._version, self._kinds = arm, version, kinds
         self._on_error, self._most = on_error, most
         self._memory = _Memory(most)
-        self._written: int | None = None
+        self._standing: object = None
         self._none = False
 
     def fill(self, requests: Sequence[Request]) -> list[Request]:
@@ -57,14 +58,15 @@ class PromptReader:
         self._none = False
 
     def refresh(self) -> None:
-        """Forget what was read if prompts were written since the last call.
+        """Forget what was read if prompts were written, or units forgotten, since the last call.
 
         Where none were ever written, nobody is looked for until the next call.
         """
         with self._engine.connect() as connection:
             written = last_written(connection, self._arm, self._version)
-        if written != self._written:
-            self._written = written
+            standing = (written, progress(connection))
+        if standing != self._standing:
+            self._standing = standing
             self.forget()
         self._none = written is None
 

@@ -16,6 +16,7 @@ from armlift.comparisons import Comparison
 from armlift.days import DAY_MS, Calendar, utc_now, utc_text
 from armlift.decisions import Decision, of_run
 from armlift.errors import StoreError
+from armlift.forgotten import erased_since
 from armlift.hashing import hash_of
 from armlift.novelty import Day, Novelty
 from armlift.planning import NO_PROGRESS, Progress
@@ -189,6 +190,9 @@ def _causes(connection: Connection, snapshot: Snapshot, fresh: Report) -> list[s
     )
     if events:
         found.append(f"events of those days that arrived since: {events}, of them late: {late}")
+    erased = erased_since(connection, snapshot.created)
+    if erased:
+        found.append(f"ids of units that were forgotten since: {erased}; the report keeps what they counted")
     merged = now.get("merged_ids", [0])[0] - before.get("merged_ids", [0])[0]
     if merged:
         found.append(f"ids merged since: {merged}")

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import Engine, event, text
 
-from armlift import prompts
+from armlift import forgotten, prompts
 from armlift.arm import Behaviour, ItemTable, Prompt, Request, Slate, arm_class, new_arm
 from armlift.prompted import PromptReader, with_prompts
 from armlift.prompts import StoredPrompt, Told
@@ -134,3 +134,18 @@ def test_an_arm_answers_filled_requests_and_stays_what_it_is(engine: Engine) -> 
     assert [list(slate.items) for slate in same.recommend([ask("u1")])] == [["x", "y"]]
     assert items(asked[0]) == ["x"]
     assert (same.version, isinstance(same, kind)) == (version, True)
+
+
+def test_prompts_of_a_forgotten_unit_are_forgotten(engine: Engine) -> None:
+    store(engine, "x", "u1", "u2", written=AT)
+    reader, _ = reader_of(engine)
+    assert items(reader.fill([ask("u1"), ask("u2")])) == ["x", "x"]
+    records = forgotten.records_of(["u1"], secret=forgotten.new_secret(), at=AT + 5, by="me")
+    with writing(engine) as connection:
+        forgotten.write(connection, records)
+        connection.execute(text("DELETE FROM prompts WHERE unit_id = 'u1'"))
+    reader.refresh()
+    assert items(reader.fill([ask("u1"), ask("u2")])) == [None, "x"]
+    store(engine, "y", "u1", "u2", written=AT + 1)
+    reader.refresh()
+    assert items(reader.fill([ask("u1"), ask("u2")])) == [None, "y"], "what answers what was forgotten"

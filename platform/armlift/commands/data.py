@@ -108,11 +108,13 @@ def ingest(
             ingester.drain()
         else:
             _until_stopped(engine, source.stream_id, ingester, metrics)
-        done = {name: ingester.total[name] for name in ("records", "events", "bad")}
+        done = {name: ingester.total[name] for name in ("records", "events", "bad", "forgotten")}
     if as_json:
         write_json(done)
     else:
         print(f"{done['records']:,} records, {done['events']:,} events, {done['bad']:,} dead letters")
+        if done["forgotten"]:
+            print(f"{done['forgotten']:,} events of forgotten units were not stored")
 
 
 def _until_stopped(engine: "Engine", stream_id: str, ingester: "Ingester", metrics: "IngestMetrics") -> None:

@@ -18,6 +18,7 @@ from armlift.serving.asking import ArmAsker
 from armlift.serving.catalogue import Catalogue
 from armlift.serving.figures import ServeFigures
 from armlift.serving.follower import Follower
+from armlift.serving.forgetting import Forgetting
 from armlift.serving.live import LiveExperiments
 from armlift.serving.outbox import Outbox
 from armlift.serving.recommender import Recommender
@@ -49,6 +50,7 @@ class Service:
         self.catalogue = Catalogue(lab, engine)
         self.keys = KeyRing(engine) if self.settings.require_keys else None
         self.units = Units(engine, limit=lab.settings.history_limit, most=self.settings.units_in_memory)
+        self.forgetting = Forgetting(engine, self.units)
         self.told = ToldAttributes(engine)
         opener = stream_opener(lab)
         spill_bytes = self.settings.spill_megabytes * 1_000_000
@@ -103,6 +105,7 @@ class Service:
         if self.live.read and not self.live.all:
             found.append("no experiment was started; `armlift experiment start NAME` starts one")
         found += [f"items: {self.catalogue.failure}"] if self.catalogue.failure else []
+        found += [f"forgotten units: {self.forgetting.failure}"] if self.forgetting.failure else []
         arms = self.arms.standing
         found += list(dict.fromkeys(arms.missing.values()))
         found += [f"arm {name}: {line}" for name, line in arms.failures.items()]
@@ -123,6 +126,7 @@ class Service:
         self._running.callback(self.told.stop)
         if self.keys is not None:
             self._running.enter_context(self.keys)
+        self._running.enter_context(self.forgetting)
         self._running.enter_context(self.live)
         self._running.enter_context(self.catalogue)
         self.follower.start()

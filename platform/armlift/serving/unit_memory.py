@@ -174,6 +174,26 @@ class UnitMemory:
                 self._forget(self._units[key])
             self._set_into(key, entry, None)
 
+    def keys(self) -> list[Key]:
+        """Name the ids that entries are of."""
+        return list(self._entries)
+
+    def erase(self, key: Key, at: int) -> None:
+        """Forget what was read of an id, and what it was told to do up to a time (UTC milliseconds)."""
+        for one in (self._units.get(key, key), key):
+            self._forget(one)
+        entry = self._entries.get(key)
+        if entry is None:
+            return
+        if entry.told:
+            left = [one for one in _told.decode(entry.told) if one.ts > at]
+            entry.told = _encode(left) if left else b""
+        entry.met = {name: met for name, met in entry.met.items() if met.ts > at}
+        if entry.into is not None and entry.into[0] <= at:
+            self._set_into(key, entry, None)
+        if not entry.partial:
+            del self._entries[key]
+
     def forget_read(self) -> None:
         """Forget all that was read, and keep what was told."""
         self._units.clear()

@@ -14,7 +14,8 @@ from typing import NamedTuple
 from sqlalchemy import Engine
 
 from armlift.arm import Behaviour
-from armlift.events import Alias, Event, Exposure, Feedback
+from armlift.events import Alias, Event, Exposure, Feedback, happened
+from armlift.forgotten import Forgotten
 from armlift.serving.unit_memory import NOTHING, Key, Parts, UnitMemory, earliest, pack
 from armlift.serving.unit_rows import Did, Found, Merge, Met, UnitRows
 from armlift.splitter import Assignment
@@ -69,6 +70,7 @@ class Units:
         self._memory = UnitMemory(limit, most, clock)
         self._changes = 0
         """Counts what makes rows that were read before it useless: merges, and `forget_read`."""
+        self._forgotten = Forgotten()
         self._reading = 0
         self._hits = self._misses = self._reads = 0
 
@@ -115,11 +117,11 @@ class Units:
     def apply(self, events: Iterable[Event]) -> None:
         """Let events count at once; those that count already change nothing.
 
-        Impressions and forced exposures say nothing of a unit, and are left out.
+        Impressions and forced exposures say nothing of a unit, and are left out; so is what was forgotten.
         """
         did: defaultdict[Key, list[Did]] = defaultdict(list)
         met: defaultdict[Key, dict[str, Met]] = defaultdict(dict)
-        for event in events:
+        for event in self._lasting(events):
             key = (event.run, event.unit_id)
             if type(event) is Feedback:
                 identity = bytes.fromhex(event.event_id)
@@ -134,6 +136,24 @@ class Units:
         for key in {**did, **met}:
             with self._lock:
                 self._memory.tell(key, did.get(key, ()), met.get(key, NOTHING))
+
+    def forget(self, forgotten: Forgotten) -> None:
+        """Forget what units did before they were forgotten, now and where it is told later."""
+        self._forgotten = forgotten
+        with self._lock:
+            keys = self._memory.keys()
+        gone = forgotten.among({unit for _, unit in keys})
+        with self._lock:
+            self._changes += 1
+            for key in keys:
+                if key[1] in gone:
+                    self._memory.erase(key, gone[key[1]].at)
+
+    def _lasting(self, events: Iterable[Event]) -> Iterable[Event]:
+        """Leave out events of before their unit was forgotten."""
+        if not self._forgotten:
+            return events
+        return [one for one in events if not any(self._forgotten.covers(*at) for at in happened(one))]
 
     def forget_read(self) -> None:
         """Read every unit anew at its next use; what was told of them and may not be stored yet is kept."""
