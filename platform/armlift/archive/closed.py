@@ -50,10 +50,9 @@ class _Work:
         with reading(engine) as connection:
             self._first = first_days(connection)
             self._stored = counts(connection, TABLES.values(), self._first, before, run)
-        self.removed = archive.sweep()
-        self._sizes = archive.folder.sizes()
-        asked = {one for one in archive.archived() if run in (None, one[0]) and one[1] < before}
-        self._known = archive.read(asked)
+        known, self._sizes = archive.read(archive.archived()), archive.folder.sizes()
+        self.removed = archive.sweep(known.values(), self._sizes)
+        self._known = {day: one for day, one in known.items() if run in (None, day[0]) and day[1] < before}
         self.written: list[Written] = []
         self.short: list[Short] = []
         self.lost: list[str] = []

@@ -39,7 +39,7 @@ class Folder:
 
     def error(self, path: str, reason: str) -> InputError:
         """Build the error of a file."""
-        return InputError(f"{self._shown}/{path}: {reason}")
+        return InputError(f"{f'{self._shown}/{path}'.rstrip('/')}: {reason}")
 
     def sizes(self, path: str = "") -> dict[str, int]:
         """Give the bytes of every file below a path, by path."""
@@ -69,6 +69,8 @@ class Folder:
             with self._files.open(whole, "wb") as file:
                 shutil.copyfileobj(source, file, 1 << 20)
                 self._sync(file)
+            if self._local:
+                _sync_folder(Path(whole).parent)
 
     def replace(self, path: str, content: bytes) -> None:
         """Write a small file at once: whoever reads it has the old content or the new one."""
