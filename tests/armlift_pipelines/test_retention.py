@@ -28,7 +28,7 @@ from armlift.store.tables import exposures, feedback, impressions, models, promp
 from armlift_pipelines.retention import retain
 
 NOW = 1_764_115_200_000
-NOTHING = {"events": {}, "models": 0, "prompts": 0, "datasets": 0, "logs": 0}
+NOTHING = {"events": {}, "waiting_days": 0, "models": 0, "prompts": 0, "datasets": 0, "logs": 0}
 
 
 @pytest.fixture(params=["local", "memory"])

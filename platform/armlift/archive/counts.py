@@ -34,4 +34,4 @@ def first_days(connection: Connection) -> dict[str, int]:
     """Give, by table, the first day whose events are in the database still, where some were deleted."""
     names = [table.name for table in PARTITIONED]
     asked = select(expired.c.table, expired.c.before).where(expired.c.table.in_(names))
-    return dict(connection.execute(asked).tuples().all())
+    return dict(connection.execute(asked).all())

@@ -24,7 +24,7 @@ class Folder:
         """Open a folder, which need not be there; raises InputError for a URL that cannot be opened."""
         try:
             self._files, root = fsspec.core.url_to_fs(url, use_listings_cache=False)  # others write there too
-        except (ValueError, ImportError) as error:
+        except (ValueError, ImportError, OSError) as error:  # some connect at once
             raise InputError(f"archive_url: {url!r} cannot be opened: {error}") from error
         self._root = root.rstrip("/")
         self._shown = url.rstrip("/")
@@ -39,7 +39,7 @@ class Folder:
 
     def error(self, path: str, reason: str) -> InputError:
         """Build the error of a file."""
-        return InputError(f"{self._shown}/{path}: {reason}")
+        return InputError(f"{f'{self._shown}/{path}'.rstrip('/')}: {reason}")
 
     def sizes(self, path: str = "") -> dict[str, int]:
         """Give the bytes of every file below a path, by path."""

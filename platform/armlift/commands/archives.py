@@ -17,6 +17,8 @@ from armlift.commands.progress import progress_bar
 from armlift.days import utc_now
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from armlift.archive.archive import Archive
     from armlift.archive.archived import Archived
 
@@ -57,7 +59,7 @@ def archive(
     with progress_bar("archiving events") as tell:
         done = archive_closed(engine, found, utc_now(), after=age, run=run, until=day, deep=verify, tell=tell)
     if run is not None:
-        _check_run(run, found, done)
+        _check_run(run, engine, found, done)
     if as_json:
         write_json({"archive": found.url, **done.document()})
     else:
@@ -68,10 +70,15 @@ def archive(
         raise typer.Exit(1)
 
 
-def _check_run(run: str, archive: "Archive", done: "Archived") -> None:
+def _check_run(run: str, engine: "Engine", archive: "Archive", done: "Archived") -> None:
     """Refuse a run of which there is no closed day."""
+    from sqlalchemy import select
+
     from armlift.complaints import choices
     from armlift.errors import InputError
+    from armlift.store.tables import runs
 
     if not done.written and not done.skipped and done.sound:
-        raise InputError(f"--run {run!r}: has no day before {done.before}, {choices(run, archive.runs())}")
+        with engine.connect() as connection:
+            known = {*connection.execute(select(runs.c.run)).scalars(), *archive.runs()} - {run}
+        raise InputError(f"--run {run!r}: has no day that is closed, {choices(run, sorted(known))}")

@@ -272,5 +272,6 @@ def test_db_expire_deletes_what_is_before_a_day(
     assert capsys.readouterr().out == "0 impressions, 0 feedback deleted\n"
     assert run(["db", "expire", "--lab", str(lab), "--before", "2022-04-15", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert document == {"before": "2022-04-15", "deleted": {"impressions": 0, "feedback": 0}}
+    nothing = {"impressions": 0, "feedback": 0}
+    assert document == {"before": "2022-04-15", "deleted": nothing, "waiting_days": 0}
     assert "must be like 2022-04-15" in refused("db", "expire", "--lab", lab, "--before", "yesterday")
