@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from armlift.errors import InputError
 from armlift.fitting import Epoch, checkpoint_file, tell_epoch
-from armlift_arms import together
+from armlift_arms import memory, together
 from armlift_arms.averages import Averages
 from armlift_arms.checkpoint import read_state, unfit, write_state
 from armlift_arms.windows import Longs
@@ -115,9 +115,12 @@ def run(task: Task, recipe: Recipe, stage: str) -> Outcome:
 
     The same input gives the same weights, on one machine, device and number of processes; an interrupted run
     that is started again with its checkpoint ends with the same weights too. Raises InputError for a
-    checkpoint of something else, and where the loss is no longer a number.
+    checkpoint of something else, for a model that does not fit the memory, and where the loss is no longer a
+    number.
     """
     together.join()
+    if device().type == "cpu":
+        memory.check(task.model, stage)
     with together.told(), seeded(recipe.seed, recipe.threads):
         return _Loop(task, recipe, stage).run()
 

@@ -78,7 +78,8 @@ class Strings(Sequence[str]):
     def __getitem__(self, place: int | slice) -> "str | Sequence[str]":
         if isinstance(place, slice):
             return [self[at] for at in range(len(self))[place]]
-        start, end = self.starts[range(len(self))[place] : place + 2]
+        first = range(len(self))[place]
+        start, end = self.starts[first : first + 2]
         return self.text[start:end].tobytes().decode("utf-8", "surrogatepass")
 
 

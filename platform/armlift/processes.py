@@ -20,6 +20,7 @@ def places(number: int) -> Iterator[dict[str, str]]:
             "WORLD_SIZE": str(number),
             "RANK": rank,
             "LOCAL_RANK": rank,
+            "LOCAL_WORLD_SIZE": str(number),
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": port,
         }

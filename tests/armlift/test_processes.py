@@ -17,3 +17,9 @@ def test_the_environment_tells(
         if value is not None:
             monkeypatch.setenv(name, value)
     assert (processes.count(), processes.is_first()) == found
+
+
+def test_each_process_has_a_place_and_all_one_address() -> None:
+    first, second = processes.places(2)
+    assert first | {"RANK": "1", "LOCAL_RANK": "1"} == second
+    assert (first["RANK"], first["WORLD_SIZE"], first["MASTER_ADDR"]) == ("0", "2", "127.0.0.1")

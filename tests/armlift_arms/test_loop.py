@@ -199,7 +199,7 @@ def test_ranks_are_those_among_the_whole_catalogue() -> None:
 
 
 class Line:
-    """A task without chance: fit a straight line to 64 points, in uneven batches; one of them is a single point."""
+    """A task without chance: fit a straight line to 64 points, in uneven batches, one of a single point."""
 
     def __init__(self) -> None:
         self.model = nn.Linear(1, 1)

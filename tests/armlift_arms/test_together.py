@@ -115,7 +115,8 @@ def test_torchrun_trains_an_arm_as_one_process_does(
     assert {*figures[0]} == {*figures[1]}
     # What is drawn differs as from seed to seed; what is learnt does not.
     assert figures[0]["tune_HR@10"] == pytest.approx(figures[1]["tune_HR@10"], abs=0.1)
-    assert figures[0]["loss_after"] == pytest.approx(figures[1]["loss_after"], abs=0.3)
+    for name in ("loss_before", "loss_after"):
+        assert figures[0][name] == pytest.approx(figures[1][name], rel=0.25)
     assert figures[0]["prompt_hits_train"] == pytest.approx(figures[1]["prompt_hits_train"], abs=0.2)
     assert not (lab / "checkpoints").exists()
 

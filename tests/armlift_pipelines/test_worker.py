@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from armlift.errors import InputError
+from armlift.errors import InputError, OthersError
 from armlift.nightly import StepSettings
 from armlift_pipelines.worker import StepError, StoppedError, run
 
@@ -50,6 +50,29 @@ def grow(given: Mapping[str, Any]) -> Mapping[str, Any]:
 def sleep(given: Mapping[str, Any]) -> Mapping[str, Any]:
     Path(given["pid"]).write_text(str(os.getpid()))
     time.sleep(given["seconds"])
+    return {}
+
+
+def stand(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Say where this process stands among others."""
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR")
+    return {name: os.environ.get(name) for name in names}
+
+
+def fail_in_second(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Write this process down, and fail in the second of two as `how` says; the first one may follow."""
+    rank = os.environ["RANK"]
+    (Path(given["folder"]) / rank).write_text(str(os.getpid()))
+    if rank == "0" and given["how"] == "refused":
+        raise OthersError("another one has failed")
+    while len([*Path(given["folder"]).iterdir()]) < 2:
+        time.sleep(0.01)
+    if rank == "1" and given["how"] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if rank == "1" and given["how"] == "refused":
+        time.sleep(0.5)
+        raise InputError("arms/x.yaml:3: dim: 0 must be more")
+    time.sleep(60)
     return {}
 
 
@@ -112,6 +135,57 @@ def test_a_step_that_nobody_wants_any_more_is_ended(tmp_path: Path) -> None:
     with pytest.raises(StoppedError):
         run(sleep, {"seconds": 60, "pid": str(pid)}, LIMITS, tmp_path / "log", stop)
     assert not pid.exists() or not psutil.pid_exists(int(pid.read_text()))
+
+
+def test_several_processes_know_their_places_and_the_first_one_answers(tmp_path: Path) -> None:
+    work = run(stand, {}, LIMITS, tmp_path / "log", threading.Event(), number=2)
+    place = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    assert work.outputs == place | {"MASTER_ADDR": "127.0.0.1"}
+    alone = run(stand, {}, LIMITS, tmp_path / "log", threading.Event())
+    assert {*alone.outputs.values()} == {None}
+    assert work.megabytes > 1.5 * alone.megabytes
+
+
+@pytest.mark.parametrize(
+    ("how", "text", "lasting"),
+    [
+        ("refused", "^arms/x.yaml:3: dim: 0 must be more$", True),
+        ("killed", "^its process was ended by SIGKILL", False),
+    ],
+)
+def test_where_one_of_several_fails_the_others_are_ended(
+    how: str, text: str, lasting: bool, tmp_path: Path
+) -> None:
+    folder, began = tmp_path / "pids", time.monotonic()
+    folder.mkdir()
+    given = {"folder": str(folder), "how": how}
+    with pytest.raises(StepError, match=text) as caught:
+        run(fail_in_second, given, LIMITS, tmp_path / "log", threading.Event(), number=2)
+    assert caught.value.lasting is lasting
+    assert time.monotonic() - began < 50
+    assert_two_ended(folder)
+
+
+def test_several_processes_that_nobody_wants_any_more_are_ended(tmp_path: Path) -> None:
+    folder, stop = tmp_path / "pids", threading.Event()
+    folder.mkdir()
+
+    def stop_both() -> None:
+        while len([*folder.iterdir()]) < 2:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        stop.set()
+
+    threading.Thread(target=stop_both, daemon=True).start()
+    with pytest.raises(StoppedError):
+        run(fail_in_second, {"folder": str(folder), "how": "not"}, LIMITS, tmp_path / "log", stop, number=2)
+    assert_two_ended(folder)
+
+
+def assert_two_ended(folder: Path) -> None:
+    pids = [int(path.read_text()) for path in folder.iterdir()]
+    assert len(pids) == 2
+    assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
 PARENT = """
