@@ -33,8 +33,9 @@ from armlift.simulation.laboratory import Size
 from armlift.simulation.simulate import Simulation
 from armlift.store.database import open_database
 from armlift.streams.embedded import EmbeddedStream
-from armlift_pipelines import dataset, gate, next_day
+from armlift_pipelines import gate, next_day
 from armlift_pipelines.dataset import DataSet, Lesson, Span
+from armlift_pipelines.dataset_build import build_from_sql
 
 USERS, PAST = 5_000, 3
 SMALL = {
@@ -103,7 +104,7 @@ def past_of(lab: Lab, size: Size) -> DataSet:
     def night(_day: int) -> Mapping[str, Arm]:
         until = simulation.laboratory.course().start_of(0)
         span = Span(simulation.identity, until - PAST * DAY_MS, until - DAY_MS, until)
-        dataset.build(engine, span, folder)
+        build_from_sql(engine, span, folder)
         raise EnoughError
 
     simulation = Simulation(lab, lab.experiment(EXPERIMENT), size, engine, nights=night)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 from figures import Figure
 from nightly_lab import ARMS, Week
 
@@ -22,6 +23,7 @@ from armlift_pipelines.dataset import DATASETS, DataSet
 from armlift_pipelines.job_runs import JobRun, Record
 from armlift_pipelines.next_day import RERANKED
 from armlift_pipelines.night import JOB
+from armlift_pipelines.shards import SHOWN
 
 RECALL = "NDCG@10"
 EVERYBODY = 1_000_000_000
@@ -107,10 +109,16 @@ def sides(week: Week, one: JobRun, metric: str) -> Sides:
     kinds, limit = candidate.config.history_kinds, one.inputs["history_limit"]
     test = next_day.held_out(data, one.arm, kinds, limit, EVERYBODY)
     gains = Gains(*(next_day.measure(arm, data, test).gains[metric] for arm in (candidate, promoted)))
-    met = data.served_by(one.arm)
+    met = served_by(data, one.arm)
     asked = [one for one in test.asked if metric != RERANKED or one.reranked is not None]
     mine = np.array([one.request.unit in met for one in asked])
     return Sides(part(gains, mine), part(gains, ~mine))
+
+
+def served_by(data: DataSet, arm: str) -> set[str]:
+    """Name the units that an arm showed something in the time that is held out."""
+    shown = (data.read(SHOWN, number) for number in data.shards)
+    return {unit for one in shown for unit in one.filter(pl.col("arm") == arm)["unit"].to_list()}
 
 
 def part(gains: Gains, which: npt.NDArray[np.bool_]) -> Gains:

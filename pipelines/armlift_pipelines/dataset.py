@@ -1,19 +1,17 @@
-"""Data sets: what units did up to a watermark, read once from SQL and kept as files that every step reads.
+"""Data sets: what units did up to a watermark, kept as files that every step reads a shard at a time.
 
-    datasets/<name>/behaviours.parquet   unit, item, kind, value, ts: by unit, then in time order
-    datasets/<name>/exposures.parquet    unit, experiment, arm, ts of the first exposure
-    datasets/<name>/items.parquet        item, ts of its first event
-    datasets/<name>/shown.parquet        unit, item, arm: who was shown what by whom in the time held out
-    datasets/<name>/dataset.json         what it is of, written last: a data set without it does not exist
+    datasets/<name>/behaviours/00000.parquet   unit, item, kind, value, ts
+    datasets/<name>/exposures/00000.parquet    unit, experiment, arm, ts of the first exposure
+    datasets/<name>/shown/00000.parquet        unit, item, arm: what who was shown in the time held out
+    datasets/<name>/items.parquet              item, ts of its first event
+    datasets/<name>/dataset.json               what it is of, written last: without it there is no data set
 
-Models learn from what is before `until`; what follows up to the watermark is held out, to compare them on.
+All rows of a unit are in the shards of one number (see `shards`). Models learn from what is before `until`;
+what follows up to the watermark is held out, to compare them on.
 """
 
 import hashlib
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import groupby
@@ -22,24 +20,26 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
-from sqlalchemy import Connection, Engine, Select, func, select, union_all
 
-from armlift.aliases import unit_of
 from armlift.arm import Behaviour, History, ItemTable
 from armlift.errors import InputError
 from armlift.hashing import hash_of
-from armlift.store.database import reading
-from armlift.store.tables import exposures, feedback, impressions
 from armlift.training_mix import Learnt, Mode, histories_for
+from armlift_pipelines.shards import BEHAVIOURS, EXPOSURES, TABLES, ContentHash, Table, read_rows
 
 DATASETS = "datasets"
 """The folder of a lab that holds them."""
-_META = "dataset.json"
-_ROWS = 100_000
-_BEHAVIOURS = {"unit": pl.String, "item": pl.String, "kind": pl.String, "value": pl.Float64, "ts": pl.Int64}
-_EXPOSURES = {"unit": pl.String, "experiment": pl.String, "arm": pl.String, "ts": pl.Int64}
-_ITEMS = {"item": pl.String, "ts": pl.Int64}
-_SHOWN = {"unit": pl.String, "item": pl.String, "arm": pl.String}
+META = "dataset.json"
+
+
+class _Items(NamedTuple):
+    name: str
+    schema: dict[str, Any]
+    file: str
+
+
+ITEMS = _Items("items", {"item": pl.String, "ts": pl.Int64}, "items.parquet")
+"""The catalogue, which is read whole."""
 
 
 class Span(NamedTuple):
@@ -52,99 +52,59 @@ class Span(NamedTuple):
 
 
 class Meta(NamedTuple):
-    """What a data set holds: counts, and `data_hash`, the sha256 of its contents and its span."""
+    """What a data set holds: counts, and `data_hash`, the sha256 of its contents and its span.
+
+    The hash is the same whatever engine built it and however many shards it has. `erased` tells that units
+    were erased since it was built.
+    """
 
     span: Span
     behaviours: int
     learned: int
     units: int
     items: int
+    shards: int
     data_hash: str
+    erased: bool = False
 
 
-def build(engine: Engine, span: Span, folder: Path) -> Meta:
-    """Read a data set from SQL into a folder, all of it or nothing; one that is there already is replaced.
+class Contents:
+    """What the rows of a data set add up to, told table by table, each in its order."""
 
-    All of it is of one moment of the database. Ids that were merged into a unit count as that unit.
-    """
-    scratch = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
-    scratch.mkdir(parents=True)
-    try:
-        with reading(engine) as connection:
-            behaviours = _frame(connection, _behaviours(span), _BEHAVIOURS)
-            exposed = _frame(connection, _exposures(span), _EXPOSURES).sort("unit", "experiment")
-            items = _frame(connection, _items(span), _ITEMS).sort("item")
-            shown = _frame(connection, _shown(span), _SHOWN).sort("unit", "item", "arm")
-        behaviours = behaviours.sort("unit", "ts", "item", "kind", "value")
-        frames = {"behaviours": behaviours, "exposures": exposed, "items": items, "shown": shown}
-        hashed = hashlib.sha256(json.dumps(span).encode())
-        for name, frame in frames.items():
-            path = scratch / f"{name}.parquet"
-            frame.write_parquet(path, compression="zstd")
-            hashed.update(path.read_bytes())
-        learned = behaviours.filter(pl.col("ts") < span.until)
-        meta = Meta(
-            span, len(behaviours), len(learned), learned["unit"].n_unique(), len(items), hashed.hexdigest()
+    def __init__(self, span: Span) -> None:
+        self._span = span
+        self._hashes = {table.name: ContentHash(table.schema) for table in (*TABLES, ITEMS)}
+        self._rows = dict.fromkeys(self._hashes, 0)
+        self._learned = self._units = 0
+
+    def add(self, name: str, frame: pl.DataFrame) -> None:
+        """Take a shard of a table, or the items."""
+        self._hashes[name].add(frame)
+        self._rows[name] += len(frame)
+        if name == BEHAVIOURS.name:
+            learned = frame.filter(pl.col("ts") < self._span.until)["unit"]
+            self._learned += len(learned)
+            self._units += learned.n_unique()
+
+    def meta(self, shards: int, *, erased: bool = False) -> Meta:
+        """Sum up."""
+        hashes = {name: one.hexdigest() for name, one in self._hashes.items()}
+        text = json.dumps({"span": self._span, "tables": hashes}, sort_keys=True)
+        return Meta(
+            self._span,
+            self._rows[BEHAVIOURS.name],
+            self._learned,
+            self._units,
+            self._rows[ITEMS.name],
+            shards,
+            hashlib.sha256(text.encode()).hexdigest(),
+            erased,
         )
-        (scratch / _META).write_text(json.dumps(meta._asdict() | {"span": span._asdict()}), encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.rename(scratch, folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return meta
 
 
-def has_dataset(folder: Path) -> bool:
-    """Tell whether a folder holds a data set."""
-    return (folder / _META).is_file()
-
-
-def _frame(connection: Connection, query: Select[Any], schema: dict[str, Any]) -> pl.DataFrame:
-    result = connection.execution_options(stream_results=True).execute(query)
-    parts = [
-        pl.DataFrame([tuple(row) for row in some], schema=schema, orient="row")
-        for some in result.partitions(_ROWS)
-    ]
-    return pl.concat([pl.DataFrame(schema=schema), *parts])
-
-
-def _behaviours(span: Span) -> Select[Any]:
-    f = feedback.c
-    return select(unit_of(feedback), f.item_id, f.kind, f.value, f.ts).where(
-        f.run == span.run, f.ts >= span.first, f.ts < span.watermark
-    )
-
-
-def _exposures(span: Span) -> Select[Any]:
-    """Give each unit's first exposure in each experiment; of several at one moment, the first arm."""
-    e = exposures.c
-    place = func.row_number().over(partition_by=(unit_of(exposures), e.experiment), order_by=(e.ts, e.arm))
-    met = select(unit_of(exposures).label("unit"), e.experiment, e.arm, e.ts, place.label("place")).where(
-        e.run == span.run, e.ts < span.watermark
-    )
-    m = met.subquery().c
-    return select(m.unit, m.experiment, m.arm, m.ts).where(m.place == 1)
-
-
-def _items(span: Span) -> Select[Any]:
-    parts = [
-        select(table.c.item_id, func.min(table.c.ts).label("ts"))
-        .where(table.c.run == span.run, table.c.ts >= span.first, table.c.ts < span.watermark)
-        .group_by(table.c.item_id)
-        for table in (impressions, feedback)
-    ]
-    met = union_all(*parts).subquery().c
-    return select(met.item_id, func.min(met.ts)).group_by(met.item_id)
-
-
-def _shown(span: Span) -> Select[Any]:
-    i = impressions.c
-    return (
-        select(unit_of(impressions), i.item_id, i.arm)
-        .where(i.run == span.run, i.ts >= span.until, i.ts < span.watermark)
-        .distinct()
-    )
+def has_dataset(folder: Path, data_hash: str | None = None) -> bool:
+    """Tell whether a folder holds a data set, or one of these contents."""
+    return (folder / META).is_file() and data_hash in (None, DataSet(folder).meta.data_hash)
 
 
 class DataSet:
@@ -153,9 +113,9 @@ class DataSet:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         try:
-            found = json.loads((folder / _META).read_text(encoding="utf-8"))
+            found = json.loads((folder / META).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise InputError(f"{folder}: is no data set ({_META} cannot be read: {error})") from error
+            raise InputError(f"{folder}: is no data set ({META} cannot be read: {error})") from error
         self.meta = Meta(**found | {"span": Span(**found["span"])})
 
     @property
@@ -163,51 +123,53 @@ class DataSet:
         """Give what it covers."""
         return self.meta.span
 
-    @cached_property
-    def behaviours(self) -> pl.DataFrame:
-        """Read all behaviours, by unit and time."""
-        return self._read("behaviours", _BEHAVIOURS)
+    @property
+    def shards(self) -> range:
+        """Number the shards."""
+        return range(self.meta.shards)
 
     @cached_property
     def items(self) -> ItemTable:
         """Give the catalogue: the items that had an event before `until`."""
-        found = self._read("items", _ITEMS).filter(pl.col("ts") < self.span.until)
+        found = self.all_items().filter(pl.col("ts") < self.span.until)
         return ItemTable(sorted(found["item"].to_list()))
 
-    @cached_property
-    def shown(self) -> pl.DataFrame:
-        """Read what units were shown in the time that is held out, and by whom."""
-        return self._read("shown", _SHOWN)
+    def all_items(self) -> pl.DataFrame:
+        """Read all items, those of the time held out too, in the order of their ids."""
+        return read_rows(self.folder / ITEMS.file, ITEMS.schema)
+
+    def read(self, table: Table, number: int) -> pl.DataFrame:
+        """Read a shard of a table; the rows of a unit lie together, in the table's order."""
+        return read_rows(table.path(self.folder, number), table.schema)
 
     def histories(self, before: int | None = None) -> Iterator[History]:
-        """Give each unit's behaviours before a time, oldest first; by default before the watermark."""
-        frame = self.behaviours
-        if before is not None:
-            frame = frame.filter(pl.col("ts") < before)
+        """Give each unit's behaviours before a time, oldest first; by default before the watermark.
+
+        Units come in an order that their ids decide, a shard at a time.
+        """
+        for number in self.shards:
+            yield from self._histories(number, self.span.watermark if before is None else before)
+
+    def learnt(self, experiment: str) -> Iterator[Learnt]:
+        """Give what each unit did before `until`, with the arm of an experiment that it had met by then."""
+        for number in self.shards:
+            met = {
+                unit: (arm, ts)
+                for unit, _, arm, ts in self.read(EXPOSURES, number)
+                .filter((pl.col("experiment") == experiment) & (pl.col("ts") < self.span.until))
+                .iter_rows()
+            }
+            for unit, behaviours in self._histories(number, self.span.until):
+                yield Learnt(unit, behaviours, *met.get(unit, (None, None)))
+
+    def _histories(self, number: int, before: int) -> Iterator[History]:
+        frame = self.read(BEHAVIOURS, number).filter(pl.col("ts") < before)
         for unit, group in groupby(frame.iter_rows(), key=itemgetter(0)):
             yield History(unit, [Behaviour(*row[1:]) for row in group])
 
-    def met(self, experiment: str) -> dict[str, tuple[str, int]]:
-        """Give the arm and the time of each unit's first exposure in an experiment, if before `until`."""
-        found = self._read("exposures", _EXPOSURES).filter(
-            (pl.col("experiment") == experiment) & (pl.col("ts") < self.span.until)
-        )
-        return {unit: (arm, ts) for unit, _, arm, ts in found.iter_rows()}
-
-    def served_by(self, arm: str) -> set[str]:
-        """Name the units that an arm showed something in the time that is held out."""
-        return set(self.shown.filter(pl.col("arm") == arm)["unit"].to_list())
-
-    def _read(self, name: str, schema: dict[str, Any]) -> pl.DataFrame:
-        path = self.folder / f"{name}.parquet"
-        try:
-            return pl.read_parquet(path, columns=list(schema))
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise InputError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
-
 
 class Lesson:
-    """What one arm learns from a data set: a `TrainingSet`.
+    """What one arm learns from a data set: a `TrainingSet`, read a shard at a time.
 
     In mode `pooled` that is everything before `until`; else what `training_mix` gives an arm of an
     experiment, whose arms are `arms`.
@@ -236,13 +198,17 @@ class Lesson:
         return hash_of({"data": self._data.meta.data_hash, "mix": mix})
 
     def histories(self) -> Iterator[History]:
-        """Give each unit's behaviours, oldest first."""
+        """Give each unit's behaviours, oldest first; units in the same order each time."""
         if self._mode == "pooled":
-            yield from self._data.histories(self.until)
-            return
-        met = self._data.met(self._experiment)
-        learnt = [
-            Learnt(one.unit, one.behaviours, *met.get(one.unit, (None, None)))
-            for one in self._data.histories(self.until)
-        ]
-        yield from histories_for(self._arm, self._arms, learnt, self._mode)
+            return self._data.histories(self.until)
+        return histories_for(self._arm, self._arms, _Met(self._data, self._experiment), self._mode)
+
+
+class _Met:
+    """What units did and whom they met, read anew by each pass."""
+
+    def __init__(self, data: DataSet, experiment: str) -> None:
+        self._data, self._experiment = data, experiment
+
+    def __iter__(self) -> Iterator[Learnt]:
+        return self._data.learnt(self._experiment)

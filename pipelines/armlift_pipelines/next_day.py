@@ -34,18 +34,18 @@ from scipy.spatial.distance import jensenshannon
 
 from armlift.arm import Arm, Behaviour, Request
 from armlift.evaluation import BATCH
-from armlift.hashing import key_of
 from armlift.heldout import DEEPEST
 from armlift.stats.aggregates import Aggregates
 from armlift.stats.paired import paired_means
 from armlift.stats.results import Effect, Rules
 from armlift_pipelines.dataset import DataSet
+from armlift_pipelines.shards import BEHAVIOURS, SHOWN
 
 CUTOFFS = (10, DEEPEST)
 LISTED = 10
 RERANKED = "rerank_NDCG@10"
 MOST_UNITS = 5_000
-"""Units that are asked for at most: those whose ids have the lowest hashes."""
+"""Units that are asked for at most: the first of a data set, whose order is a hash of their ids."""
 _TIMED = 100
 _GROUPS = 10
 
@@ -95,48 +95,47 @@ class Outcome:
         return {name: float(values.mean()) for name, values in self.gains.items()} | self.figures
 
 
+class _Sample:
+    """The first MOST_UNITS requests of all there are, and how many these are."""
+
+    def __init__(self) -> None:
+        self.asked: list[Asked] = []
+        self.units = 0
+
+    def add(self, one: Asked) -> None:
+        """Count a request, and keep it where there is room."""
+        self.units += 1
+        if len(self.asked) < MOST_UNITS:
+            self.asked.append(one)
+
+
 def held_out(data: DataSet, arm: str, kinds: Sequence[str], limit: int, enough: int) -> Test:
-    """Find whom to ask for what; a history keeps its last `limit` behaviours.
+    """Find whom to ask for what, in the order of the data set; a history keeps its last `limit` behaviours.
 
     With under `enough` units that the arm did not serve, all are asked.
     """
-    served = data.served_by(arm)
-    found = _held_out(data, kinds, limit, served)
-    if len(found.asked) >= enough or not served:
-        return found
-    return _held_out(data, kinds, limit, set())._replace(neutral=False)
-
-
-def _held_out(data: DataSet, kinds: Sequence[str], limit: int, served: set[str]) -> Test:
-    until = data.span.until
-    taking = pl.col("kind").is_in(list(kinds))
-    frame = data.behaviours
-    later = frame.filter(taking & (pl.col("ts") >= until))["unit"].unique()
-    before = frame.filter(taking & (pl.col("ts") < until))["unit"].unique()
-    both = sorted(
-        (set(later.to_list()) & set(before.to_list())) - served, key=lambda unit: (key_of(unit), unit)
-    )
-    asked: list[Asked] = []
-    found = 0
-    # Some units take nothing new, so that more are looked at than will be asked.
-    for start in range(0, len(both), MOST_UNITS):
-        some = list(_asked(frame, data.shown, both[start : start + MOST_UNITS], until, kinds, limit))
-        found += len(some)
-        asked += some[: MOST_UNITS - len(asked)]
-    return Test(asked, found, True)
+    everybody, others = _Sample(), _Sample()
+    for number in data.shards:
+        shown = data.read(SHOWN, number)
+        served = set(shown.filter(pl.col("arm") == arm)["unit"].to_list())
+        for one in _asked(data.read(BEHAVIOURS, number), shown, data.span.until, kinds, limit):
+            everybody.add(one)
+            if one.request.unit not in served:
+                others.add(one)
+    if len(others.asked) >= enough or others.units == everybody.units:
+        return Test(others.asked, others.units, True)
+    return Test(everybody.asked, everybody.units, False)
 
 
 def _asked(
-    frame: pl.DataFrame,
-    shown: pl.DataFrame,
-    units: Sequence[str],
-    until: int,
-    kinds: Sequence[str],
-    limit: int,
+    frame: pl.DataFrame, shown: pl.DataFrame, until: int, kinds: Sequence[str], limit: int
 ) -> Iterator[Asked]:
-    rows = frame.join(pl.DataFrame({"unit": units}, schema={"unit": pl.String}), on="unit", how="semi")
-    rows = rows.sort("unit", maintain_order=True)
-    pairs = shown.filter(pl.col("unit").is_in(list(units))).select("unit", "item").unique(maintain_order=True)
+    """Ask each unit of a shard that took something new to it."""
+    taking = frame.filter(pl.col("kind").is_in(list(kinds)))
+    rows = frame
+    for side in (pl.col("ts") < until, pl.col("ts") >= until):
+        rows = rows.join(taking.filter(side), on="unit", how="semi", maintain_order="left")
+    pairs = shown.select("unit", "item").unique(maintain_order=True)
     items_of = dict(pairs.group_by("unit").agg("item").iter_rows())
     for unit, group in groupby(rows.iter_rows(), key=itemgetter(0)):
         behaviours = [Behaviour(*row[1:]) for row in group]
@@ -200,8 +199,7 @@ def _gains(items: Sequence[str], targets: Sequence[str], k: int) -> tuple[float,
 
 def _miscalibration(data: DataSet, listed: Sequence[str], taken: Sequence[str]) -> float:
     """Give the Jensen-Shannon divergence of the popularity of items that are listed and of those taken."""
-    learned = data.behaviours.filter(pl.col("ts") < data.span.until)
-    counts = learned["item"].value_counts().sort(["count", "item"], descending=[True, False])
+    counts = _popularity(data).sort(["count", "item"], descending=[True, False])
     sizes = counts["count"].to_numpy().astype(np.int64)
     groups = (np.cumsum(sizes) - sizes) * _GROUPS // max(1, sizes.sum())
     group_of = dict(zip(counts["item"].to_list(), groups.tolist(), strict=True))
@@ -211,6 +209,16 @@ def _miscalibration(data: DataSet, listed: Sequence[str], taken: Sequence[str]) 
         for items in (listed, taken)
     ]
     return float(jensenshannon(shares[0], shares[1], base=2) ** 2)
+
+
+def _popularity(data: DataSet) -> pl.DataFrame:
+    """Count the behaviours learned from by item, a shard at a time."""
+    counts = pl.DataFrame(schema={"item": pl.String, "count": pl.Int64})
+    for number in data.shards:
+        learned = data.read(BEHAVIOURS, number).filter(pl.col("ts") < data.span.until)
+        more = learned.group_by("item").agg(count=pl.len().cast(pl.Int64))
+        counts = pl.concat([counts, more]).group_by("item").agg(pl.col("count").sum())
+    return counts
 
 
 def _milliseconds(arm: Arm, asked: Sequence[Asked]) -> float:

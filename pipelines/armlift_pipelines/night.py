@@ -200,6 +200,7 @@ class Night:
             "night": plan.night,
             "watermark": plan.watermark,
             "now": plan.now,
+            "engine": data.engine,
             "until": plan.watermark - milliseconds(data.holdout),
             "first": plan.watermark - milliseconds(data.window),
             "active_from": plan.watermark - milliseconds(data.active),
@@ -277,9 +278,11 @@ class Night:
         return done
 
     def _lost(self, known: JobRun) -> bool:
-        """Tell whether the data set that a step gave is gone."""
+        """Tell whether the data set that a step gave is gone, or no more what it was."""
         name = known.outputs.get("dataset")
-        return name is not None and not has_dataset(self._lab.folder / DATASETS / name)
+        return name is not None and not has_dataset(
+            self._lab.folder / DATASETS / name, known.outputs["data_hash"]
+        )
 
     def _attempt(
         self, step: Step, key: Key, inputs: Mapping[str, Any], settings: StepSettings

@@ -6,6 +6,7 @@ not done again. Everything large lies in the data set, the artefacts or the data
 """
 
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,8 +27,10 @@ from armlift.reproduction import take_report
 from armlift.rollup import roll_up_all
 from armlift.runs import Subjects, of_name
 from armlift.store.database import reading, writing
-from armlift_pipelines import dataset, drift, gate, next_day, retention
+from armlift_pipelines import drift, gate, next_day, retention
 from armlift_pipelines.dataset import DATASETS, DataSet, Lesson, Span
+from armlift_pipelines.dataset_build import build_from_sql
+from armlift_pipelines.dataset_spark import archive_and_build
 
 BY = "nightly"
 """Whom the audit log names for what steps do."""
@@ -72,10 +75,14 @@ def roll_up(context: Context, inputs: Inputs) -> Outputs:
 
 
 def build_dataset(context: Context, inputs: Inputs) -> Outputs:
-    """Read what units did up to the watermark, for all arms."""
+    """Read what units did up to the watermark, for all arms, by the engine that is asked for."""
     name = inputs["night"] if inputs["run"] == "live" else f"{inputs['night']}-{inputs['run']}"
     span = Span(inputs["run"], inputs["first"], inputs["until"], inputs["watermark"])
-    meta = dataset.build(context.engine, span, context.lab.folder / DATASETS / name)
+    folder = context.lab.folder / DATASETS / name
+    if inputs["engine"] == "spark":
+        meta = archive_and_build(context.lab, context.engine, span, folder)
+    else:
+        meta = build_from_sql(context.engine, span, folder)
     return {
         "dataset": name,
         "data_hash": meta.data_hash,
@@ -213,13 +220,13 @@ def write_prompts(context: Context, inputs: Inputs) -> Outputs:
     if version is None or "prompts" not in arm_class(context.lab.arm(name).model).capabilities:
         return {"prompted": 0, "prompts": 0}
     arm, _ = load_artefact(context.url, name, version)
-    limit, since = inputs["history_limit"], inputs["active_from"]
-    active = [one for one in context.data(inputs["dataset"]).histories() if one.behaviours[-1].ts >= since]
-    units, count = 0, 0
-    for start in range(0, len(active), WRITTEN):
+    limit = inputs["history_limit"]
+    since, units, count, written = inputs["active_from"], 0, 0, inputs["now"]
+    active = (one for one in context.data(inputs["dataset"]).histories() if one.behaviours[-1].ts >= since)
+    while some := list(islice(active, WRITTEN)):
         said: dict[str, prompts.Told] = {}
-        for first in range(start, min(start + WRITTEN, len(active)), BATCH):
-            batch = active[first : min(first + BATCH, start + WRITTEN)]
+        for start in range(0, len(some), BATCH):
+            batch = some[start : start + BATCH]
             requests = [
                 Request(one.unit, one.unit, inputs["watermark"], 1, one.behaviours[-limit:]) for one in batch
             ]
@@ -227,7 +234,8 @@ def write_prompts(context: Context, inputs: Inputs) -> Outputs:
                 said[request.unit] = prompts.told(slate.prompts, request.history)
         with writing(context.engine) as connection:
             # Readers notice what was written later than what they have.
-            prompts.write(connection, name, version, said, written=inputs["now"] + start // WRITTEN)
+            prompts.write(connection, name, version, said, written=written)
+        written += 1
         units += sum(bool(one.prompts) for one in said.values())
         count += sum(len(one.prompts) for one in said.values())
     return {"prompted": units, "prompts": count}
@@ -275,7 +283,7 @@ BEFORE = (
     Step("roll_up", ("run", "watermark"), ("rolled_up",), roll_up),
     Step(
         "build_dataset",
-        ("run", "night", "first", "until", "watermark", "rolled_up"),
+        ("run", "night", "first", "until", "watermark", "engine", "rolled_up"),
         (*_OF_DATA, "behaviours", "units", "items"),
         build_dataset,
     ),

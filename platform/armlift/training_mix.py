@@ -6,7 +6,7 @@ symbiosis here, interference by data training loops in the literature (Si 2023, 
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from armlift.arm import Behaviour, History
@@ -30,8 +30,11 @@ class Learnt(NamedTuple):
     exposed: int | None
 
 
-def histories_for(arm: str, arms: Sequence[str], units: Sequence[Learnt], mode: Mode) -> Iterator[History]:
-    """Give the histories that an arm of an experiment learns from.
+def histories_for(arm: str, arms: Sequence[str], units: Iterable[Learnt], mode: Mode) -> Iterator[History]:
+    """Give the histories that an arm of an experiment learns from, in the order of the units.
+
+    Units are gone through once to count and once to tell, so `units` must give the same ones again: a list,
+    or what reads them anew. Memory holds counts by arm and item, no units.
 
     - `pooled`: everything;
     - `own`: the arm's own units, as many of them as the smallest arm has (by the hash of their id), and of
@@ -41,6 +44,8 @@ def histories_for(arm: str, arms: Sequence[str], units: Sequence[Learnt], mode: 
       most CLIP, where P is the share of the item's behaviours after exposure that are the arm's units', in
       the other half of the units. A weight w is told by w copies, its fraction by chance (of a hash).
     """
+    if isinstance(units, Iterator):
+        raise TypeError("units are gone through twice, must not be an iterator")
     if mode == "pooled":
         yield from (History(one.unit, one.behaviours) for one in units)
     elif mode == "own":
@@ -49,7 +54,7 @@ def histories_for(arm: str, arms: Sequence[str], units: Sequence[Learnt], mode: 
         yield from _weighted(arm, units)
 
 
-def _own(arm: str, arms: Sequence[str], units: Sequence[Learnt]) -> Iterator[History]:
+def _own(arm: str, arms: Sequence[str], units: Iterable[Learnt]) -> Iterator[History]:
     sizes = Counter(one.arm for one in units if one.arm is not None)
     if not sizes[arm]:
         yield from (History(one.unit, past) for one in units if (past := _before(one)))
@@ -65,7 +70,7 @@ def _before(one: Learnt) -> list[Behaviour]:
     return [behaviour for behaviour in one.behaviours if one.exposed is None or behaviour.ts < one.exposed]
 
 
-def _weighted(arm: str, units: Sequence[Learnt]) -> Iterator[History]:
+def _weighted(arm: str, units: Iterable[Learnt]) -> Iterator[History]:
     mine = [Counter[str]() for _ in range(FOLDS)]
     everybodys = [Counter[str]() for _ in range(FOLDS)]
     for one in units:

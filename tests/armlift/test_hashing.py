@@ -3,7 +3,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armlift.hashing import MASK, STEP, digest, key_of, keys_of, mix, mix_many, streams, uniforms
+from armlift.hashing import (
+    MASK,
+    STEP,
+    digest,
+    key_of,
+    keys_of,
+    mix,
+    mix_many,
+    places_of,
+    streams,
+    uniforms,
+)
 
 U64 = st.integers(0, MASK)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -48,6 +59,14 @@ def test_keys_of_equals_key_of(texts: list[str]) -> None:
     keys = keys_of(texts)
     assert keys.dtype == np.uint64
     assert keys.tolist() == list(map(key_of, texts))
+
+
+def test_places_are_pinned() -> None:
+    # As Spark's xxhash64 gives them.
+    places = places_of(["", "42", "用户42"])
+    assert places.dtype == np.int64
+    assert places.tolist() == [-7444071767201028348, -4744849287861989057, -1063830113123655464]
+    assert places_of([]).tolist() == []
 
 
 @given(st.lists(U64, max_size=20))

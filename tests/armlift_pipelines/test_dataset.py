@@ -10,8 +10,8 @@ from armlift.errors import InputError
 from armlift.store import tables
 from armlift.store.database import writing
 from armlift.store.sink import insert_new
-from armlift.training_mix import Learnt, histories_for
-from armlift_pipelines.dataset import DataSet, Lesson, Span, build
+from armlift_pipelines.dataset import DataSet, Lesson, Span
+from armlift_pipelines.dataset_build import build_from_sql as build
 
 SPAN = Span("live", 100, 1000, 2000)
 
@@ -72,7 +72,7 @@ def test_a_data_set_holds_what_lies_in_its_span(filled: Engine, tmp_path: Path) 
     assert data.meta == meta
     assert (meta.behaviours, meta.learned, meta.units, meta.items) == (7, 6, 3, 8)
     histories = {one.unit: one.behaviours for one in data.histories()}
-    assert list(histories) == ["u1", "u2", "u3"]
+    assert set(histories) == {"u1", "u2", "u3"}
     assert histories["u1"] == [
         Behaviour("a", "click", 1.0, 150),
         Behaviour("c", "click", 1.0, 900),
@@ -83,7 +83,11 @@ def test_a_data_set_holds_what_lies_in_its_span(filled: Engine, tmp_path: Path) 
     # The catalogue has what was met before the cut, shown or taken.
     assert list(data.items.ids) == ["a", "b", "c", "e", "f", "shown"]
     # The first exposure counts, and only before the cut.
-    assert data.met("e") == {"u1": ("B", 300), "u2": ("B", 550)}
+    assert {one.unit: one[2:] for one in data.learnt("e")} == {
+        "u1": ("B", 300),
+        "u2": ("B", 550),
+        "u3": (None, None),
+    }
 
 
 def test_the_same_events_make_the_same_data_set(filled: Engine, tmp_path: Path) -> None:
@@ -102,11 +106,6 @@ def test_a_lesson_ends_at_the_cut_and_is_mixed_as_asked(filled: Engine, tmp_path
     assert pooled.until == 1000
     assert {one.unit: len(one.behaviours) for one in pooled.histories()} == {"u1": 3, "u2": 2, "u3": 1}
     own = Lesson(data, "own", "B", "e", ("A", "B"))
-    learnt = [
-        Learnt(one.unit, one.behaviours, *data.met("e").get(one.unit, (None, None)))
-        for one in data.histories(1000)
-    ]
-    assert list(own.histories()) == list(histories_for("B", ("A", "B"), learnt, "own"))
     assert {one.unit for one in own.histories()} >= {"u1", "u2"}
     assert (
         len({pooled.data_hash, own.data_hash, Lesson(data, "weighted", "B", "e", ("A", "B")).data_hash}) == 3
@@ -120,6 +119,11 @@ def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
 
 def test_a_damaged_file_is_named(filled: Engine, tmp_path: Path) -> None:
     build(filled, SPAN, tmp_path / "day")
-    (tmp_path / "day" / "behaviours.parquet").write_bytes(b"PAR1 nothing PAR1")
-    with pytest.raises(InputError, match=r"behaviours.parquet: cannot be read"):
+    path = tmp_path / "day" / "behaviours" / "00000.parquet"
+    path.write_bytes(b"PAR1 nothing PAR1")
+    with pytest.raises(InputError, match=r"behaviours/00000.parquet: cannot be read") as refused:
         list(DataSet(tmp_path / "day").histories())
+    assert "\n" not in str(refused.value)
+    path.unlink()
+    with pytest.raises(InputError, match=r"behaviours/00000.parquet: cannot be read"):
+        list(Lesson(DataSet(tmp_path / "day"), "weighted", "B", "e", ("A", "B")).histories())

@@ -14,7 +14,8 @@ from armlift.store.sink import insert_new
 from armlift.store.tables import feedback, impressions
 from armlift_arms.popularity import Popularity, PopularityConfig
 from armlift_pipelines import next_day
-from armlift_pipelines.dataset import DataSet, Span, build
+from armlift_pipelines.dataset import DataSet, Span
+from armlift_pipelines.dataset_build import build_from_sql as build
 from armlift_pipelines.next_day import Outcome, compared, held_out, measure
 
 CLICKS = ("click",)
