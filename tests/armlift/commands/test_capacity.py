@@ -33,7 +33,7 @@ def test_the_document(capsys: pytest.CaptureFixture[str]) -> None:
         "spark_executors", "training_processes", "item_table.recgpt",
     }  # fmt: skip
     assert found["night"]["steps"].keys() == {
-        "archive", "data_set", "training.recgpt", "prompts.recgpt", "snapshot",
+        "archive", "data_set", "shards", "training.recgpt", "prompts.recgpt", "snapshot",
     }  # fmt: skip
     assert found["limits"].keys() == {"rollup", "following", "night", "postgresql", "item_table"}
     for one in (*found["figures"].values(), *found["night"]["steps"].values()):
@@ -62,7 +62,7 @@ def test_options_change_what_is_planned(capsys: pytest.CaptureFixture[str]) -> N
     assert {name: demand[name] for name in asked} == asked
     assert found["night"]["hours"] <= 4
     assert found["night"]["steps"].keys() == {
-        "archive", "data_set", "training.popularity", "training.sasrec", "snapshot",
+        "archive", "data_set", "shards", "training.popularity", "training.sasrec", "snapshot",
     }  # fmt: skip
 
 
