@@ -16,6 +16,7 @@ from pathlib import Path
 
 import bench_serving
 import psutil
+import scale_archive
 import scale_arms
 import scale_events
 import scale_serving
@@ -40,6 +41,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path, help="a file that keeps what was measured")
     parser.add_argument("--costs", type=Path, help="the file of costs to write")
     asked = parser.parse_args()
+    if asked.costs and asked.most < scale_archive.LEAST_ON_SPARK:
+        parser.error(f"--costs needs --most {scale_archive.LEAST_ON_SPARK} or more: it holds Spark's too")
     results = Results(asked.results)
     sizes = [*(size for size in SIZES if size < asked.most), asked.most]
     with postgresql(fsync=True) as server:

@@ -256,8 +256,9 @@ class _Lab:
         busy = self._events * c.rollup_time.value / 3600
         spark = ceil(processes / EXECUTOR_CORES) if self._engine == "spark" else 0
         trainings = tuple(f"arms.{arm}.training" for arm in self._demand.arms)
+        sources = ("spark_dataset_cpu", "spark_report_cpu") if spark else ()
         yield "rollup_by_day", busy, "hours", ("rollup_time",), _beyond(c.rollup_time, self._events)
-        yield "spark_executors", spark, "", ("spark_cpu",) if spark else (), spark * EXECUTOR_CORES
+        yield "spark_executors", spark, "", sources, spark * EXECUTOR_CORES
         yield "training_processes", processes, "", trainings, processes
 
     def _sql_bytes(self) -> float:
@@ -296,7 +297,8 @@ class _Lab:
         spark = self._engine == "spark"
         yield step("archive", c.archive_time, "archive_time", events)
         if spark:
-            yield step("data_set", c.spark_cpu, "spark_cpu", window, shared=True)
+            yield step("data_set", c.spark_dataset_cpu, "spark_dataset_cpu", window, shared=True)
+            yield step("shards", c.spark_dataset_time, "spark_dataset_time", window)
         else:
             yield step("data_set", c.dataset_time, "dataset_time", window)
         for arm in demand.arms:
@@ -306,7 +308,7 @@ class _Lab:
                 users = demand.users / self._labs
                 yield step(f"prompts.{arm}", cost.prompts, f"arms.{arm}.prompts", users)
         if spark:
-            yield step("snapshot", c.spark_cpu, "spark_cpu", read, shared=True)
+            yield step("snapshot", c.spark_report_cpu, "spark_report_cpu", read, shared=True)
         else:
             days = demand.unit_days / self._labs * demand.experiment_days
             yield step("snapshot", c.report_time, "report_time", days)

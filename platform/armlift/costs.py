@@ -121,7 +121,9 @@ class Costs(_Part):
     archive_bytes: BytesAnEvent = Field(description="In Parquet.")
     dataset_time: SecondsAnEvent = Field(description="By SQL, of one process.")
     report_time: Annotated[Cost, _unit("s/unit-day")] = Field(description="By SQL: the snapshot of a run.")
-    spark_cpu: CoreSecondsAnEvent = Field(description="Of Spark: from the archive to a report.")
+    spark_report_cpu: CoreSecondsAnEvent = Field(description="Of Spark: from the archive to a report.")
+    spark_dataset_cpu: CoreSecondsAnEvent = Field(description="Of Spark: from the archive to sorted rows.")
+    spark_dataset_time: SecondsAnEvent = Field(description="Of the one process that makes shards of these.")
     arms: dict[Name, ArmCosts] = Field(min_length=1)
 
     def named(self) -> Iterator[tuple[str, Cost]]:

@@ -27,7 +27,8 @@ def costs(**other: float) -> Costs:
         "ingest_sql_cpu": 1e-5, "rollup_time": 1e-5, "rollup_sql_cpu": 1e-5, "sql_event_bytes": 500.0,
         "sql_unit_day_bytes": 1000.0, "recommend_cpu": 0.01, "accept_cpu": 1e-4, "follow_cpu": 1e-5,
         "archive_time": 1e-5, "archive_bytes": 50.0, "dataset_time": 1e-5,
-        "report_time": 1e-5, "spark_cpu": 1e-5,
+        "report_time": 1e-5, "spark_report_cpu": 1e-5,
+        "spark_dataset_cpu": 1e-5, "spark_dataset_time": 1e-9,
     } | other  # fmt: skip
     units = {
         "stream_bytes": "bytes/event", "sql_event_bytes": "bytes/event", "archive_bytes": "bytes/event",
@@ -120,7 +121,7 @@ def test_days_in_sql_are_those_that_data_sets_ask_of_it() -> None:
 def test_what_several_processes_share_fills_what_is_left_of_the_night() -> None:
     demand = replace(SMALL, arms=("deep",), users=864_000, peak=1.0)
     found = plan(demand, costs())
-    fixed = sum(step.alone for step in found.night if step.name in ("archive", "prompts.deep"))
+    fixed = sum(step.alone for step in found.night if step.name in ("archive", "shards", "prompts.deep"))
     shared = sum(step.alone for step in found.night) - fixed
     assert found.labs == 1
     wanted = ceil(shared / (6.0 - fixed))
@@ -154,7 +155,8 @@ def test_each_limit_bends_first_where_its_cost_is_high() -> None:
         first = plan(SMALL, costs(**other)).limits[0]
         assert first.name == name
     night = next(one for one in plan(SMALL, costs()).limits if one.name == "night")
-    assert night.load == pytest.approx(86.4 / 3600 / (6 * NIGHT_SHARE))
+    shards = SMALL.events * SMALL.window * 1e-9
+    assert night.load == pytest.approx((86.4 + shards) / 3600 / (6 * NIGHT_SHARE))
 
 
 def test_an_item_table_that_does_not_fit_is_not_helped_by_labs() -> None:
