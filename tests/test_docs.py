@@ -34,6 +34,7 @@ DOCUMENTS = (
     "docs/replay.md",
     "docs/data.md",
     "docs/operations.md",
+    "docs/privacy.md",
     "docs/pipelines.md",
     "docs/planning.md",
     "docs/interleaving.md",
