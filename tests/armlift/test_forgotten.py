@@ -69,7 +69,7 @@ def test_the_last_erasure_of_an_id_counts(engine: Engine) -> None:
 
 def test_what_is_from_before_is_dropped_by_its_own_time_or_its_requests(engine: Engine) -> None:
     record(engine, "u", NOW)
-    events = [
+    events: list[Event] = [
         clicked("u", NOW),
         clicked("u", NOW + 9, NOW - 9),
         met("u", NOW),
@@ -133,7 +133,7 @@ def test_no_unit_comes_in_while_it_is_forgotten(slow: tuple[Engine, threading.Ev
     [
         (b'{"unit_id": "u1", "more": [{"user": "u2"}], "value": 7}', {"u1", "u2"}),
         (b'{"unit_id": 7}', {"7"}),
-        ('{"a": "\\u00fc"}'.encode(), {"ü"}),
+        (b'{"a": "\\u00fc"}', {"ü"}),
         (b'{"unit_id": "u 1", broken', {"u 1"}),
         (b"GET /u1?user=u2 \xff", {"u2"}),
     ],
