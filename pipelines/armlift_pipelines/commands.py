@@ -130,7 +130,7 @@ def _rehearse(
 ) -> None:
     """Let simulated users live through days whose nights are done by a scheduler."""
     from armlift.commands.progress import progress_bar
-    from armlift.commands.replays import show
+    from armlift.commands.reports import show
     from armlift.reproduction import take_report
     from armlift.simulation.laboratory import Size
     from armlift_pipelines.rehearsal import Rehearsal

@@ -6,14 +6,14 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
 from sqlalchemy import Connection, Engine, Select
 
-from armlift.store.database import reading
+from armlift.archive.writing import sorting
 from armlift_pipelines import dataset_rows
 from armlift_pipelines.dataset import ITEMS, META, Contents, Meta, Span
 from armlift_pipelines.shards import (
@@ -27,6 +27,7 @@ from armlift_pipelines.shards import (
 )
 
 _RUNS = "runs"
+_SCRATCH = re.compile(r"\.(?P<name>.+)-[0-9a-f]{32}")
 _ROWS = 50_000
 
 
@@ -38,7 +39,7 @@ class Gathered(NamedTuple):
 
 
 Gather = Callable[[Path], Gathered]
-"""Reads all rows of a span; given a folder for the runs, which is not there yet and removed after."""
+"""Reads all rows of a span; given an empty folder for the runs, which is removed after."""
 
 
 def build(span: Span, folder: Path, gather: Gather, *, shard_rows: int = SHARD_ROWS) -> Meta:
@@ -47,6 +48,7 @@ def build(span: Span, folder: Path, gather: Gather, *, shard_rows: int = SHARD_R
     Memory holds a shard and the catalogue, whatever the number of units.
     """
     with _replacing(folder) as scratch:
+        (scratch / _RUNS).mkdir()
         runs, items = gather(scratch / _RUNS)
         shards = shards_for(max(rows_of(some) for some in runs.values()), shard_rows)
         contents = Contents(span)
@@ -67,7 +69,7 @@ def build_from_sql(engine: Engine, span: Span, folder: Path, *, shard_rows: int 
     """Build a data set from the events of a database, all as of one moment; see `build`."""
 
     def gather(runs: Path) -> Gathered:
-        with reading(engine) as connection:
+        with sorting(engine) as connection:
             asked = dataset_rows.rows_by_table(span)
             found = {
                 table.name: sorted_runs(
@@ -87,18 +89,26 @@ def write_meta(folder: Path, meta: Meta) -> None:
     part.replace(folder / META)
 
 
-def unfinished(folder: Path) -> list[Path]:
-    """Find what builds of a data set left that were killed."""
-    name = re.compile(rf"\.{re.escape(folder.name)}-[0-9a-f]{{32}}")
-    return [one for one in folder.parent.glob(".*") if name.fullmatch(one.name)]
+def remove_unfinished(datasets: Path, name: str | None = None) -> None:
+    """Remove what unfinished builds of a data set, or of all, have written; one that goes on will fail."""
+    for one in datasets.glob(".*"):
+        found = _SCRATCH.fullmatch(one.name)
+        if found is not None and name in (None, found["name"]):
+            gone = datasets / _scratch_name(found["name"])
+            with suppress(FileNotFoundError):  # somebody else removes it too
+                one.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
+
+
+def _scratch_name(name: str) -> str:
+    return f".{name}-{uuid.uuid4().hex}"
 
 
 @contextmanager
 def _replacing(folder: Path) -> Iterator[Path]:
     """Lend an empty folder that then takes the place of another; it is removed where the body fails."""
-    for one in unfinished(folder):
-        shutil.rmtree(one, ignore_errors=True)
-    scratch = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
+    remove_unfinished(folder.parent, folder.name)
+    scratch = folder.with_name(_scratch_name(folder.name))
     scratch.mkdir(parents=True)
     try:
         yield scratch

@@ -1,6 +1,5 @@
 """Units are erased from data sets: their rows go, and data sets are of what is left."""
 
-import shutil
 from collections.abc import Collection
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import polars as pl
 
 from armlift.hashing import places_of
 from armlift_pipelines.dataset import ITEMS, Contents, DataSet, has_dataset
-from armlift_pipelines.dataset_build import unfinished, write_meta
+from armlift_pipelines.dataset_build import remove_unfinished, write_meta
 from armlift_pipelines.shards import TABLES, shard_of, write_shard
 
 
@@ -20,8 +19,7 @@ def erase(folder: Path, units: Collection[str]) -> int:
     is set. What killed builds of it left is removed. Broken off and done again it comes to the same. Raises
     InputError where there is no data set, or a file of it is damaged.
     """
-    for one in unfinished(folder):
-        shutil.rmtree(one, ignore_errors=True)
+    remove_unfinished(folder.parent, folder.name)
     data = DataSet(folder)
     gone = list(units)
     numbers = set(np.unique(shard_of(places_of(gone), data.meta.shards)).tolist())
@@ -44,7 +42,6 @@ def erase(folder: Path, units: Collection[str]) -> int:
 
 def erase_from_all(datasets: Path, units: Collection[str]) -> dict[str, int]:
     """Erase units from every data set of a folder; gives how many rows each had of them, by its name."""
-    for one in datasets.glob(".*"):
-        shutil.rmtree(one, ignore_errors=True)  # of a build: it fails, and reads what is left when done again
+    remove_unfinished(datasets)  # which may have read them; builds done again read what is left
     folders = sorted(one for one in datasets.glob("*") if has_dataset(one))
     return {one.name: erase(one, units) for one in folders}

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Select, func, select, union_all
+from sqlalchemy import Select, Subquery, Table, func, select, union_all
 
 from armlift.aliases import unit_of
 from armlift.store.tables import exposures, feedback, impressions
@@ -19,31 +19,29 @@ def rows_by_table(span: Span) -> dict[str, Select[Any]]:
     }
 
 
+def _counted(table: Table, span: Span, first: int | None) -> Subquery:
+    """Select events of the run from a time on, up to the watermark, with the `unit` that each counts for."""
+    within = [table.c.run == span.run, table.c.ts < span.watermark]
+    within += [] if first is None else [table.c.ts >= first]
+    return select(table, unit_of(table).label("unit")).where(*within).subquery()
+
+
 def _behaviours(span: Span) -> Select[Any]:
-    f = feedback.c
-    return select(unit_of(feedback).label("unit"), f.item_id.label("item"), f.kind, f.value, f.ts).where(
-        f.run == span.run, f.ts >= span.first, f.ts < span.watermark
-    )
+    f = _counted(feedback, span, span.first).c
+    return select(f.unit, f.item_id.label("item"), f.kind, f.value, f.ts)
 
 
 def _exposures(span: Span) -> Select[Any]:
     """Give each unit's first exposure in each experiment; of several at one moment, the first arm."""
-    e = exposures.c
-    place = func.row_number().over(partition_by=(unit_of(exposures), e.experiment), order_by=(e.ts, e.arm))
-    met = select(unit_of(exposures).label("unit"), e.experiment, e.arm, e.ts, place.label("place")).where(
-        e.run == span.run, e.ts < span.watermark
-    )
-    m = met.subquery().c
-    return select(m.unit, m.experiment, m.arm, m.ts).where(m.place == 1)
+    e = _counted(exposures, span, None).c
+    nth = func.row_number().over(partition_by=(e.unit, e.experiment), order_by=(e.ts, e.arm))
+    met = select(e.unit, e.experiment, e.arm, e.ts, nth.label("nth")).subquery().c
+    return select(met.unit, met.experiment, met.arm, met.ts).where(met.nth == 1)
 
 
 def _shown(span: Span) -> Select[Any]:
-    i = impressions.c
-    return (
-        select(unit_of(impressions).label("unit"), i.item_id.label("item"), i.arm)
-        .where(i.run == span.run, i.ts >= span.until, i.ts < span.watermark)
-        .distinct()
-    )
+    i = _counted(impressions, span, span.until).c
+    return select(i.unit, i.item_id.label("item"), i.arm).distinct()
 
 
 def items(span: Span) -> Select[Any]:

@@ -40,7 +40,7 @@ def demo(
     ] = False,
 ) -> None:
     """Show the whole loop: a lab, nights, simulated users who meet its arms, the lift and the true one."""
-    from armlift.commands.replays import show
+    from armlift.commands.reports import show
     from armlift.errors import InputError
     from armlift.lab import init_lab
     from armlift.settings import FILE

@@ -200,6 +200,7 @@ class Night:
             "night": plan.night,
             "watermark": plan.watermark,
             "now": plan.now,
+            "engine": data.engine,
             "until": plan.watermark - milliseconds(data.holdout),
             "first": plan.watermark - milliseconds(data.window),
             "active_from": plan.watermark - milliseconds(data.active),

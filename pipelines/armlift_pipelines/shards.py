@@ -83,7 +83,7 @@ def sorted_runs(
     kept: list[pl.DataFrame] = []
 
     def write() -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         path = folder / f"{len(runs)}.parquet"
         run = pl.concat(kept).sort(table.sorting)
         run.write_parquet(path, compression="lz4", row_group_size=_GROUP)

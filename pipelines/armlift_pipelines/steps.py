@@ -30,6 +30,7 @@ from armlift.store.database import reading, writing
 from armlift_pipelines import drift, gate, next_day, retention
 from armlift_pipelines.dataset import DATASETS, DataSet, Lesson, Span
 from armlift_pipelines.dataset_build import build_from_sql
+from armlift_pipelines.dataset_spark import archive_and_build
 
 BY = "nightly"
 """Whom the audit log names for what steps do."""
@@ -74,10 +75,14 @@ def roll_up(context: Context, inputs: Inputs) -> Outputs:
 
 
 def build_dataset(context: Context, inputs: Inputs) -> Outputs:
-    """Read what units did up to the watermark, for all arms."""
+    """Read what units did up to the watermark, for all arms, by the engine that is asked for."""
     name = inputs["night"] if inputs["run"] == "live" else f"{inputs['night']}-{inputs['run']}"
     span = Span(inputs["run"], inputs["first"], inputs["until"], inputs["watermark"])
-    meta = build_from_sql(context.engine, span, context.lab.folder / DATASETS / name)
+    folder = context.lab.folder / DATASETS / name
+    if inputs["engine"] == "spark":
+        meta = archive_and_build(context.lab, context.engine, span, folder)
+    else:
+        meta = build_from_sql(context.engine, span, folder)
     return {
         "dataset": name,
         "data_hash": meta.data_hash,
@@ -278,7 +283,7 @@ BEFORE = (
     Step("roll_up", ("run", "watermark"), ("rolled_up",), roll_up),
     Step(
         "build_dataset",
-        ("run", "night", "first", "until", "watermark", "rolled_up"),
+        ("run", "night", "first", "until", "watermark", "engine", "rolled_up"),
         (*_OF_DATA, "behaviours", "units", "items"),
         build_dataset,
     ),

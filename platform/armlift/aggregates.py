@@ -4,7 +4,7 @@ A temporary table holds the units that count. What they did, one row for each me
 anything, is added up as it is read; only what needs single rows (caps, quantiles, pairs, segments) has it in
 a second table. Units that did nothing are added in closed form, so that the cost follows what happened. Days
 are added in the order of the key of `unit_days`, and units in that of their ids: sums are the same, bit for
-bit, in every database.
+bit, in SQLite and PostgreSQL; Spark adds in an order of its own, and agrees to nine digits.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,14 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from sqlalchemy import (
     BigInteger,
-    Column,
     ColumnElement,
     Connection,
     Float,
     FromClause,
     Integer,
-    MetaData,
-    PrimaryKeyConstraint,
     Select,
     String,
     Subquery,
@@ -32,12 +29,10 @@ from sqlalchemy import (
     cast,
     delete,
     func,
-    insert,
     literal,
     literal_column,
     or_,
     select,
-    text,
     true,
 )
 
@@ -49,6 +44,7 @@ from armlift.moments import aggregates_by, aggregates_of, with_idle
 from armlift.segments import Segment, value_of
 from armlift.stats.aggregates import Aggregates, Array, merge, merge_all
 from armlift.store.tables import exposures, unit_days
+from armlift.store.ways import fill, make_table, way_of
 
 _TOTALS = ("num", "den", *BEFORE, PAST)
 """What is known of a unit and a metric."""
@@ -96,22 +92,17 @@ class UnitTotals:
         self._connection = connection
         self._question = question
         self._metrics = metrics
-        self._ordered = connection.dialect.name == "postgresql"
-        if self._ordered:
-            # Enough to hash a million units at once.
-            connection.execute(text("SET LOCAL work_mem = '256MB'"))
+        self._way = way_of(connection)
+        self._way.begin(connection)
         self._value_names = [_value_name(place) for place, _ in enumerate(question.segments)]
         columns = {**_UNIT_COLUMNS, **dict.fromkeys(self._value_names, String)}
-        units = _table(connection, "unit_strata", ("unit_id", "arm"), columns)
+        units = make_table(connection, "unit_strata", ("unit_id", "arm"), columns)
         of_units, rules = _units(question), [_excluded(question, name) for name in question.exclusions]
-        _fill(connection, units, of_units)
+        fill(connection, units, of_units)
         self._units: FromClause = units
         self._assigned = self._unit_counts(true())
         self._excluded, self._excluded_by_rule = self._exclude(units, rules)
-        if self._ordered:
-            # By hash, rows are added in the order they come in; a sort does not keep it.
-            connection.execute(text("SET LOCAL enable_mergejoin = off"))
-            connection.execute(text("SET LOCAL enable_sort = off"))
+        self._way.keep_order(connection)
         self._made: FromClause | None = None
         self._caps: dict[str, float] = {}
         self._ages: dict[str, Table] = {}
@@ -228,11 +219,11 @@ class UnitTotals:
         """Leave out the units that the rules of exclusions name; gives how many of each arm, and by rule."""
         if not rules:
             return {}, {}
-        named = _table(
+        named = make_table(
             self._connection, "unit_exclusions", ("rule", "unit_id"), {"rule": String, "unit_id": String}
         )
         for rule in rules:
-            _fill(self._connection, named, rule)
+            fill(self._connection, named, rule)
         u, n = units.c, named.c
         by_rule = select(n.rule, func.count(u.unit_id.distinct())).where(n.unit_id == u.unit_id)
         counts: dict[str, int] = dict(self._connection.execute(by_rule.group_by(n.rule)).all())
@@ -343,8 +334,8 @@ class UnitTotals:
     def _days(self, metric: str) -> Table:
         """Gather a metric's days since first exposure, in one order, as a temporary table."""
         if metric not in self._ages:
-            days = _table(self._connection, f"unit_ages_{len(self._ages)}", _AGE_KEY, _AGE_COLUMNS)
-            _fill(self._connection, days, _ages(self._question, metric, self._units))
+            days = make_table(self._connection, f"unit_ages_{len(self._ages)}", _AGE_KEY, _AGE_COLUMNS)
+            fill(self._connection, days, _ages(self._question, metric, self._units))
             self._ages[metric] = days
         return self._ages[metric]
 
@@ -415,11 +406,11 @@ class UnitTotals:
             **dict.fromkeys(_TOTALS, Float),
             **dict.fromkeys(self._value_names, String),
         }
-        made = _table(self._connection, "unit_totals", (*_STRATUM_FIRST, "unit_id"), columns)
+        made = make_table(self._connection, "unit_totals", (*_STRATUM_FIRST, "unit_id"), columns)
         query = self._totals(list(self._metrics))
-        if not self._ordered:
+        if self._way.keyed:
             query = query.order_by(*(query.selected_columns[name] for name in (*_STRATUM_FIRST, "unit_id")))
-        _fill(self._connection, made, query)
+        fill(self._connection, made, query)
         self._made = made
         return made
 
@@ -437,19 +428,20 @@ class UnitTotals:
         if len(metrics) < len(self._metrics):
             mine.append(d.metric.in_(metrics))
         metric: ColumnElement[str] = d.metric
-        if self._ordered:
+        if self._way.keyed:
+            # From the units, so that they and their days are read by key, and groups need no sorting.
+            sums: list[ColumnElement[float]] = _sums(unit_days, columns)
+            same = (d.unit_id == units.c.unit_id, d.arm == units.c.arm)
+            rows = units.outerjoin(unit_days, and_(*same, *mine))
+        else:
             key = (d.unit_id, d.arm, d.metric, d.day, d.side)
-            days = select(*key, d.num, d.den).where(*mine).order_by(*key).subquery("in_order")
+            asked = select(*key, d.num, d.den).where(*mine)
+            days = (asked.order_by(*key) if self._way.sorts else asked).subquery("in_order")
             of_unit = (days.c.unit_id, days.c.arm, days.c.metric)
             done = select(*of_unit, *_sums(days, columns)).group_by(*of_unit).subquery("sums")
             metric = done.c.metric
-            sums: list[ColumnElement[float]] = [done.c[name] for name in columns]
+            sums = [done.c[name] for name in columns]
             rows = done.join(units, and_(units.c.unit_id == done.c.unit_id, units.c.arm == done.c.arm))
-        else:
-            # From the units, so that they and their days are read by key, and groups need no sorting.
-            sums = _sums(unit_days, columns)
-            same = (d.unit_id == units.c.unit_id, d.arm == units.c.arm)
-            rows = units.outerjoin(unit_days, and_(*same, *mine))
         named = ("unit_id", "arm", "generation", "phase")
         found = select(
             metric,
@@ -457,7 +449,7 @@ class UnitTotals:
             *sums,
             *(units.c[name] for name in self._value_names),
         ).select_from(rows)
-        if not self._ordered:
+        if self._way.keyed:
             found = found.group_by(units.c.unit_id, units.c.arm, metric).having(func.count(d.day) > 0)
         limited = [name for name in metrics if _time(self._metrics[name]) is not None]
         return found.where(*(or_(metric != name, self._old(units, self._metrics[name])) for name in limited))
@@ -591,29 +583,6 @@ _AGE_COLUMNS = {
     "age": Integer,
     **dict.fromkeys(("num", "den"), Float),
 }
-
-
-def _table(connection: Connection, name: str, key: Sequence[str], columns: Mapping[str, Any]) -> Table:
-    """Make an empty temporary table; only SQLite needs the key, which is the order rows lie in."""
-    keyed = connection.dialect.name == "sqlite"
-    table = Table(
-        name,
-        MetaData(),
-        *(Column(column, kind, nullable=False) for column, kind in columns.items()),
-        *([PrimaryKeyConstraint(*key)] if keyed else []),
-        prefixes=["TEMPORARY"],
-        sqlite_with_rowid=not keyed,
-    )
-    connection.execute(text(f"DROP TABLE IF EXISTS {name}"))
-    table.create(connection)
-    return table
-
-
-def _fill(connection: Connection, table: Table, query: Select[Any]) -> None:
-    connection.execute(insert(table).from_select([column.name for column in table.c], query))
-    if connection.dialect.name == "postgresql":
-        # It never counts temporary tables by itself, and would join units in quadratic time.
-        connection.execute(text(f"ANALYZE {table.name}"))
 
 
 def _literally(connection: Connection, query: Select[Any]) -> str:

@@ -27,6 +27,7 @@ from armlift.commands import (
     ope,
     plans,
     replays,
+    reports,
     serving,
     simulations,
 )
@@ -48,8 +49,8 @@ def build() -> typer.Typer:
         add_completion=False,
     )
     for part in (
-        labs.app, definitions.app, explain.app, replays.app, simulations.app, plans.app, imports.app,
-        evaluations.app, ope.app, data.app, serving.app, keys.app, items.app, archives.app,
+        labs.app, definitions.app, explain.app, replays.app, reports.app, simulations.app, plans.app,
+        imports.app, evaluations.app, ope.app, data.app, serving.app, keys.app, items.app, archives.app,
     ):  # fmt: skip
         app.add_typer(part)
     for entry in entry_points(group=GROUP):

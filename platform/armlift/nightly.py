@@ -55,6 +55,9 @@ class ArmSettings(_Part):
 class DataSettings(_Part):
     """What models learn from, and what is held out of it."""
 
+    engine: Literal["sql", "spark"] = Field(
+        default="sql", description="What reads events: the database, or Spark from the archive."
+    )
     holdout: Duration = Field(
         default="1d", description="The end of the data, on which models are compared; none learns from it."
     )

@@ -36,7 +36,8 @@ from armlift.matrix import DenseOutcomes, read_matrix
 from armlift.outcomes import LoggedOutcomes, ModelledOutcomes, Outcomes
 from armlift.publishing import Publisher, fewer_collections
 from armlift.replayer import Replayer
-from armlift.rollup import Subject, rebuild
+from armlift.rollup import rebuild
+from armlift.rollup_rows import Subject
 from armlift.runs import INTERLEAVED, Run, begin, definition_of, finish, run_identity
 from armlift.segments import check_values, tell
 from armlift.store.database import writing

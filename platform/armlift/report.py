@@ -1,6 +1,7 @@
 """The report of a run: metrics by arm against the control, trust checks, resolution, and the verdict."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -29,6 +30,9 @@ from armlift.store.tables import impressions
 from armlift.trust import Trust
 from armlift.truth import Truth, truths_of
 from armlift.verdict import Verdict, judge
+
+Reading = Callable[[Engine, Run, Question], AbstractContextManager[Connection]]
+"""Lend a connection on which a question about a run is asked: to its database, or to what stands for it."""
 
 
 @dataclass(frozen=True)
@@ -98,12 +102,19 @@ class Report:
         }
 
 
-def make_report(engine: Engine, run: Run, calendar: Calendar, *, as_of: int | None = None) -> Report:
+def in_database(engine: Engine, _run: Run, _question: Question) -> AbstractContextManager[Connection]:
+    """Lend a connection to the database itself."""
+    return reading(engine)
+
+
+def make_report(
+    engine: Engine, run: Run, calendar: Calendar, *, as_of: int | None = None, read: Reading = in_database
+) -> Report:
     """Compute a run's report as of a time (UTC milliseconds; its day is the last to count) or its end."""
     _, metrics = run.parsed()
     at = time_of_report(run, as_of)
-    with reading(engine) as connection:
-        question = question_of(run, calendar, at)
+    question = question_of(run, calendar, at)
+    with read(engine, run, question) as connection:
         return report_of(run, calendar, at, Answers.from_database(connection, question, metrics))
 
 

@@ -1,8 +1,10 @@
-"""Reports that can be made again: taken with a snapshot, shown as they were, and verified bit for bit."""
+"""Reports that can be made again: taken with a snapshot, shown as they were, and verified."""
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
+from math import isclose
 from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, Engine, select
@@ -19,7 +21,7 @@ from armlift.hashing import hash_of
 from armlift.novelty import Day, Novelty
 from armlift.planning import NO_PROGRESS, Progress
 from armlift.predictions import Predicted
-from armlift.report import Report, make_report, report_of, time_of_report
+from armlift.report import Reading, Report, in_database, make_report, report_of, time_of_report
 from armlift.runs import Run, find
 from armlift.snapshots import Snapshot, identify, keep
 from armlift.store.database import reading, writing
@@ -39,6 +41,9 @@ MOVING_LIVE = (
 )
 """What people may change of a run while it is live; reports of earlier times do not rest on it."""
 
+_NUMBER = re.compile(r"-?\d+\.\d+(e[+-]?\d+)?")
+"""A number that a question asks about, such as a quantile."""
+
 
 def take_report(
     engine: Engine,
@@ -46,10 +51,11 @@ def take_report(
     calendar: Calendar,
     *,
     as_of: int | None = None,
+    read: Reading = in_database,
     clock: Callable[[], int] = utc_now,
 ) -> Report:
     """Make a run's report and store its snapshot, unless there is one that rests on the same already."""
-    report = make_report(engine, run, calendar, as_of=as_of)
+    report = make_report(engine, run, calendar, as_of=as_of, read=read)
     at = time_of_report(run, as_of)
     aggregates = {"run": run._asdict(), "timezone": calendar.timezone, "answers": report.answers}
     identity = identify(as_of=at, version=__version__, sql=report.sql, aggregates=aggregates)
@@ -72,7 +78,7 @@ def take_report(
 
 
 def take_daily(
-    engine: Engine, run: Run, calendar: Calendar, *, until: int | None = None,
+    engine: Engine, run: Run, calendar: Calendar, *, until: int | None = None, read: Reading = in_database,
     tell: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Report:  # fmt: skip
     """Make the report of each day's end of a run, and give the last one, as of `until` (UTC ms) or its end.
@@ -83,9 +89,9 @@ def take_daily(
     end = time_of_report(run, until)
     first, last = (calendar.day(at) for at in (int(str(run.log.get("cut", run.log["first_ts"]))), end))
     for number, day in enumerate(range(first, last)):
-        take_report(engine, run, calendar, as_of=calendar.start_of(day + 1) - 1)
+        take_report(engine, run, calendar, as_of=calendar.start_of(day + 1) - 1, read=read)
         tell(number + 1, last - first + 1)
-    return take_report(engine, run, calendar, as_of=until)
+    return take_report(engine, run, calendar, as_of=until, read=read)
 
 
 def stored_report(snapshot: Snapshot) -> Report:
@@ -142,8 +148,13 @@ class Verification(NamedTuple):
         return not self.report and not self.aggregates
 
 
-def verify(engine: Engine, snapshot: Snapshot) -> Verification:
-    """Make a snapshot's report again: from its aggregates, and these from the database as of its time."""
+def verify(
+    engine: Engine, snapshot: Snapshot, *, read: Reading = in_database, digits: int | None = None
+) -> Verification:
+    """Make a snapshot's report again: from its aggregates, and these from the database as of its time.
+
+    With `digits` aggregates are equal that agree so far, for a database that adds up in an order of its own.
+    """
     kept, calendar = snapshot.aggregates, Calendar(snapshot.aggregates["timezone"])
     run = Run(**kept["run"])
     try:
@@ -151,11 +162,12 @@ def verify(engine: Engine, snapshot: Snapshot) -> Verification:
         report = _differences(_computed(snapshot.report), _computed(again.as_dict()))
     except StoreError as error:
         report = [str(error)]
-    fresh = make_report(engine, run, calendar, as_of=snapshot.as_of)
+    fresh = make_report(engine, run, calendar, as_of=snapshot.as_of, read=read)
     with reading(engine) as connection:
         found = find(connection, run.run, run.experiment)
         now = {"run": None if found is None else found._asdict(), "answers": fresh.answers}
-        aggregates = _differences({"run": kept["run"], "answers": kept["answers"]}, now)
+        before = {"run": kept["run"], "answers": kept["answers"]}
+        aggregates = _differences(before, now, digits)
         moving = (f"answers/{MOVING}:", *(MOVING_LIVE if run.live else ()))
         aggregates = [one for one in aggregates if not one.startswith(moving)]
         causes = _causes(connection, snapshot, fresh) if report or aggregates else []
@@ -189,22 +201,32 @@ def _causes(connection: Connection, snapshot: Snapshot, fresh: Report) -> list[s
     return found
 
 
-def _differences(before: object, now: object) -> list[str]:
-    """Compare two documents leaf by leaf, as JSON writes them."""
-    old, new = (dict(_leaves(json.loads(json.dumps(one)))) for one in (before, now))
+def _differences(before: object, now: object, digits: int | None = None) -> list[str]:
+    """Compare two documents leaf by leaf, as JSON writes them; with `digits` numbers only so far."""
+    old, new = (dict(_leaves(json.loads(json.dumps(one)), digits)) for one in (before, now))
     missing = "nothing"
     return [
-        f"{path}: was {old.get(path, missing)}, is {new.get(path, missing)}"
+        f"{path}: was {json.dumps(old[path]) if path in old else missing}, "
+        f"is {json.dumps(new[path]) if path in new else missing}"
         for path in dict.fromkeys([*old, *new])
-        if old.get(path) != new.get(path)
+        if path not in old or path not in new or not _equal(old[path], new[path], digits)
     ]
 
 
-def _leaves(document: object, path: str = "") -> Iterator[tuple[str, str]]:
-    """Give each value of a document as JSON, by its path."""
+def _equal(old: object, new: object, digits: int | None) -> bool:
+    if digits is not None and isinstance(old, int | float) and isinstance(new, int | float):
+        return isclose(old, new, rel_tol=10.0**-digits, abs_tol=10.0**-digits)
+    return json.dumps(old) == json.dumps(new)
+
+
+def _leaves(document: object, digits: int | None, path: str = "") -> Iterator[tuple[str, object]]:
+    """Give each value of a document by its path; with `digits` numbers in paths are cut to these."""
     if isinstance(document, dict | list) and document:
         parts = document.items() if isinstance(document, dict) else enumerate(document)
         for key, value in parts:
-            yield from _leaves(value, f"{path}/{key}" if path else str(key))
+            name = (
+                str(key) if digits is None else _NUMBER.sub(lambda n: f"{float(n[0]):.{digits}g}", str(key))
+            )
+            yield from _leaves(value, digits, f"{path}/{name}" if path else name)
     else:
-        yield path, json.dumps(document)
+        yield path, document

@@ -7,45 +7,34 @@ unit's first exposure arrives or moves, or an id is merged into it, all of its d
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
 from sqlalchemy import (
-    CTE,
     BigInteger,
     Column,
     Connection,
     Engine,
-    Float,
     Integer,
-    Join,
     MetaData,
-    Select,
     String,
     Table,
     and_,
-    case,
-    cast,
     delete,
     func,
     insert,
     literal,
-    or_,
     select,
     text,
     tuple_,
     union,
-    union_all,
 )
 
 from armlift.aliases import cell_ids, days_of, find_ids, follow
-from armlift.events import IMPRESSION_KIND, MOST_DAYS_AFTER, MOST_DAYS_BEFORE
-from armlift.metric import Metric, cuped_of, measures, window_of
+from armlift.rollup_rows import MarkedCells, Subject, rows_of
 from armlift.store.database import writing
 from armlift.store.partitions import first_whole_day
 from armlift.store.sink import insert_or
-from armlift.store.sums import OrderedSum
 from armlift.store.tables import exposures, feedback, impressions, touched_cells, unit_days
 
 cells = Table(
@@ -78,15 +67,6 @@ MARKS = 50_000
 """Marks a transaction takes at most."""
 LOCK = 0x61726D6E
 """PostgreSQL's advisory lock of whoever computes the rollup."""
-
-
-class Subject(NamedTuple):
-    """What the rollup must know of a run: its experiment, its metrics, and whether its arms are paired."""
-
-    run: str
-    experiment: str
-    metrics: Mapping[str, Metric]
-    paired: bool
 
 
 Subjects = Callable[[Connection, set[str]], Sequence[Subject]]
@@ -203,7 +183,7 @@ def _compute(connection: Connection, subject: Subject) -> None:
     _count(connection, cells)
     _count(connection, cell_ids)
     _forget(connection, subject)
-    connection.execute(insert(unit_days).from_select(list(unit_days.c), _rows(subject)))
+    connection.execute(insert(unit_days).from_select(list(unit_days.c), rows_of(subject, MarkedCells(cells))))
 
 
 def _find_cells(connection: Connection, subject: Subject) -> None:
@@ -245,192 +225,3 @@ def _forget(connection: Connection, subject: Subject) -> None:
     key = tuple_(unit_days.c.run, unit_days.c.experiment, unit_days.c.unit_id, unit_days.c.day)
     computed = select(cells.c.run, literal(subject.experiment), cells.c.unit_id, cells.c.day)
     connection.execute(delete(unit_days).where(key.in_(computed)))
-
-
-def _rows(subject: Subject) -> Select[tuple[object, ...]]:
-    """Select the rows of `unit_days` of the cells.
-
-    Events of a cell are first summed by what is asked for (a kind, bounds, a window), once however many
-    metrics share it; then each metric takes its numerator and denominator from these sums.
-    """
-    asked = asked_of(subject.metrics)
-    sums = _sums(subject, asked)
-    parts = _parts(subject.metrics, asked)
-    taken = case(
-        (parts.c.aggregate == "sum", sums.c.total),
-        (parts.c.aggregate == "days", literal(1.0)),
-        else_=sums.c.events,
-    )
-    return (
-        select(
-            literal(subject.run),
-            literal(subject.experiment),
-            sums.c.unit_id,
-            sums.c.day,
-            parts.c.metric,
-            sums.c.side,
-            sums.c.arm,
-            func.sum(case((parts.c.column == "num", taken), else_=0.0)),
-            func.sum(case((parts.c.column == "den", taken), else_=0.0)),
-            func.sum(case((parts.c.column == "num", sums.c.squares), else_=0.0)),
-        )
-        .join_from(sums, parts, sums.c.asked == parts.c.asked)
-        .group_by(sums.c.unit_id, sums.c.day, parts.c.metric, sums.c.side, sums.c.arm)
-    )
-
-
-class Asked(NamedTuple):
-    """Events of a kind, within bounds of their value, and of a time around the first exposure.
-
-    `after` and `before` it are in milliseconds; `day` is the only day, counted from that of the exposure.
-    """
-
-    kind: str
-    low: float | None
-    high: float | None
-    after: int | None
-    before: int | None
-    day: int | None
-
-
-def asks_of(metric: Metric) -> dict[str, Asked]:
-    """Give what each column of a metric asks for."""
-    around = (window_of(metric), cuped_of(metric), metric.day if metric.kind == "retention" else None)
-    return {
-        column: Asked(measure.event, measure.minimum, measure.maximum, *around)
-        for column, measure in measures(metric).items()
-    }
-
-
-def asked_of(metrics: Mapping[str, Metric]) -> dict[Asked, int]:
-    """Number what the metrics ask for."""
-    found: dict[Asked, int] = {}
-    for metric in metrics.values():
-        for one in asks_of(metric).values():
-            found.setdefault(one, len(found))
-    return found
-
-
-def _parts(metrics: Mapping[str, Metric], asked: dict[Asked, int]) -> CTE:
-    """List the columns of the metrics, and which sum each is taken from."""
-    return union_all(
-        *(
-            select(
-                literal(name).label("metric"),
-                literal(column).label("column"),
-                literal(measure.aggregate).label("aggregate"),
-                literal(asked[asks_of(metric)[column]], Integer).label("asked"),
-            )
-            for name, metric in metrics.items()
-            for column, measure in measures(metric).items()
-        )
-    ).cte("parts")
-
-
-def _sums(subject: Subject, asked: dict[Asked, int]) -> CTE:
-    """Count and add the cells' events by side of the first exposure and by what is asked for."""
-    first = _first_exposures(subject)
-    events = _events(subject)
-    asks = union_all(
-        *(
-            select(
-                literal(number, Integer).label("asked"),
-                literal(one.kind).label("kind"),
-                cast(one.low, Float).label("low"),
-                cast(one.high, Float).label("high"),
-                cast(one.after, BigInteger).label("after"),
-                cast(one.before, BigInteger).label("before"),
-                cast(one.day, Integer).label("day"),
-            )
-            for one, number in asked.items()
-        )
-    ).cte("asks")
-    side = case((events.c.ts >= first.c.ts, "post"), else_="pre").label("side")
-    same_unit = events.c.unit_id == first.c.unit_id
-    if subject.paired:
-        same_unit = and_(same_unit, events.c.arm == first.c.arm)
-    within = and_(
-        events.c.kind == asks.c.kind,
-        or_(asks.c.low.is_(None), events.c.value >= asks.c.low),
-        or_(asks.c.high.is_(None), events.c.value <= asks.c.high),
-        or_(asks.c.after.is_(None), events.c.ts - first.c.ts < asks.c.after),
-        or_(asks.c.before.is_(None), first.c.ts - events.c.ts <= asks.c.before),
-        or_(asks.c.day.is_(None), events.c.day - first.c.day == asks.c.day),
-    )
-    return (
-        select(
-            events.c.unit_id,
-            first.c.arm,
-            events.c.day,
-            side,
-            asks.c.asked,
-            (func.count() * literal(1.0)).label("events"),
-            OrderedSum(events.c.value, events.c.event_id).label("total"),
-            OrderedSum(events.c.value * events.c.value, events.c.event_id).label("squares"),
-        )
-        .join_from(events, first, same_unit)
-        .join(asks, within)
-        .group_by(events.c.unit_id, first.c.arm, events.c.day, side, asks.c.asked)
-        .cte("sums")
-    )
-
-
-def _first_exposures(subject: Subject) -> CTE:
-    """Give the first exposure of the cells' units to each arm; reports leave units of several arms out."""
-    units = select(cell_ids.c.run, cell_ids.c.unit_id, cell_ids.c.id).distinct().subquery()
-    e = exposures.c
-    of_unit = and_(e.run == units.c.run, e.experiment == subject.experiment, e.unit_id == units.c.id)
-    return (
-        select(units.c.unit_id, e.arm, func.min(e.ts).label("ts"), func.min(e.day).label("day"))
-        .select_from(units.outerjoin(exposures, of_unit))
-        .group_by(units.c.unit_id, e.arm)
-        .having(func.min(e.ts).is_not(None))
-        .cte("first_exposures")
-    )
-
-
-def _events(subject: Subject) -> CTE:
-    """Give the cells' impressions and feedback in one form; a paired run's feedback bears its item's arm."""
-    i, f = impressions.c, feedback.c
-    shown = select(
-        i.event_id,
-        cell_ids.c.unit_id,
-        i.day,
-        i.ts,
-        case((i.event_id.is_not(None), IMPRESSION_KIND)).label("kind"),
-        literal(1.0).label("value"),
-        i.arm,
-    ).select_from(_of_cells(impressions))
-    arms = _arms_of_items()
-    of_cells = _of_cells(feedback)
-    if subject.paired:
-        names = ("unit_id", "day", "request_id", "item_id")
-        of_cells = of_cells.outerjoin(arms, and_(*(arms.c[name] == f[name] for name in names)))
-    arm = arms.c.arm if subject.paired else literal("")
-    done = select(f.event_id, cell_ids.c.unit_id, f.day, f.ts, f.kind, f.value, arm.label("arm"))
-    return union_all(shown, done.select_from(of_cells)).cte("events")
-
-
-def _arms_of_items() -> CTE:
-    """Give the arm of each item that requests of the cells were answered with.
-
-    Feedback does not name its arm; in a replay it stands on the day of its item's impression.
-    """
-    i = impressions.c
-    answered = select(i.unit_id, i.day, i.request_id, i.item_id, i.arm).distinct()
-    return answered.select_from(_of_cells(impressions)).cte("arms_of_items")
-
-
-def _of_cells(table: Table) -> Join:
-    """Join the cells with their events.
-
-    They are joined from the left, and the run is taken from them too, so that a database without statistics
-    looks events up by cell instead of reading the whole run; cells without events give empty rows, which are
-    of no kind. Events lie near their requests in time, so most partitions need not be looked into.
-    """
-    c, all_cells = cell_ids.c, cells.alias("all_cells")
-    first, last = (select(of(all_cells.c.day)).scalar_subquery() for of in (func.min, func.max))
-    # A day of the lab's zone has parts of two days in UTC.
-    near = table.c.request_day.between(first - MOST_DAYS_AFTER - 1, last + MOST_DAYS_BEFORE + 1)
-    same_cell = (table.c.run == c.run, table.c.unit_id == c.id, table.c.day == c.day)
-    return cell_ids.outerjoin(table, and_(*same_cell, near))

@@ -9,7 +9,7 @@ from armlift.errors import InputError
 from armlift.experiment import Experiment
 from armlift.hashing import hash_of
 from armlift.metric import METRICS, Metric, Metrics
-from armlift.rollup import Subject
+from armlift.rollup_rows import Subject
 from armlift.store.tables import runs
 
 LIVE = "live"

@@ -36,6 +36,8 @@ FILE = "armlift.toml"
 PREFIX = "ARMLIFT_"
 _SERVER = r"(?:[A-Za-z0-9_.-]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}"
 _KAFKA_URL = re.compile(rf"kafka://(?P<servers>{_SERVER}(?:,{_SERVER})*)/(?P<topic>[A-Za-z0-9._-]{{1,249}})")
+_SPARK_LOCAL = re.compile(r"local(\[([1-9][0-9]*|\*)\])?")
+_SPARK_SERVERS = re.compile(rf"(?:spark|sc)://(?P<servers>{_SERVER}(?:,{_SERVER})*)")
 
 
 def check_database_url(url: str) -> str:
@@ -202,6 +204,50 @@ class ServeSettings(BaseModel):
     )
 
 
+def _check_spark_url(url: str) -> str:
+    if not (_SPARK_LOCAL.fullmatch(url) or _SPARK_SERVERS.match(url) or url == "yarn" or url[:6] == "k8s://"):
+        raise ValueError(
+            f"{url!r} is no Spark, must be local[N], local[*], spark://HOST:PORT, sc://HOST:PORT (Spark "
+            "Connect), yarn or k8s://URL"
+        )
+    return url
+
+
+class SparkSettings(BaseModel):
+    """Where `--engine spark` computes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: Annotated[str, AfterValidator(_check_spark_url)] = Field(
+        default="local[*]", description="local[N] or local[*], a cluster's master, or sc://HOST:PORT."
+    )
+    memory: str = Field(
+        default="2g",
+        pattern=r"^[1-9][0-9]*[kmgt]$",
+        description="Of the driver, such as 500m or 8g; on local[...] it does all the work.",
+    )
+    conf: dict[str, str] = Field(
+        default_factory=dict, description="Settings of Spark by name, such as spark.executor.memory."
+    )
+
+    @property
+    def local(self) -> bool:
+        """Tell whether this machine does all the work."""
+        return _SPARK_LOCAL.fullmatch(self.url) is not None
+
+    @property
+    def remote(self) -> bool:
+        """Tell whether the session is a server's, by Spark Connect, so that no Java is needed here."""
+        return self.url.startswith("sc://")
+
+    @property
+    def servers(self) -> list[tuple[str, int]]:
+        """List the hosts and ports of which one must answer; empty where Spark looks for itself."""
+        found = _SPARK_SERVERS.match(self.url)
+        parts = [one.rpartition(":") for one in found["servers"].split(",")] if found else []
+        return [(host.strip("[]"), int(port)) for host, _, port in parts]
+
+
 class SettingsFile(BaseModel):
     """What `armlift.toml` may hold: four URLs that change between a laptop and production, and choices."""
 
@@ -224,6 +270,7 @@ class SettingsFile(BaseModel):
     kafka: KafkaSettings = KafkaSettings()
     dashboard: DashboardSettings = DashboardSettings()
     serve: ServeSettings = ServeSettings()
+    spark: SparkSettings = SparkSettings()
     lateness: Duration = Field(
         default=LATENESS, description="How long after it happened an event may arrive without being late."
     )

@@ -30,7 +30,7 @@ from armlift.events import (
 )
 from armlift.ingest import Ingester
 from armlift.metric import METRICS
-from armlift.rollup import Subject
+from armlift.rollup_rows import Subject
 from armlift.settings import KafkaSettings, kafka_address
 from armlift.store import tables
 from armlift.streams.embedded import EmbeddedStream

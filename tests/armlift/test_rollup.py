@@ -31,7 +31,8 @@ from armlift.events import (
     request_identity,
 )
 from armlift.metric import METRICS, Measure, cuped_of, measures, window_of
-from armlift.rollup import Subject, rebuild, roll_up, waiting
+from armlift.rollup import rebuild, roll_up, waiting
+from armlift.rollup_rows import Subject
 from armlift.stats.aggregates import Aggregates
 from armlift.store.database import writing
 from armlift.store.partitions import Partitions, expire

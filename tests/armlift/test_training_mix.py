@@ -46,6 +46,11 @@ def test_pooled_is_everything() -> None:
         assert told(arm, UNITS, "pooled") == {"1": "pxy", "2": "qzz", "3": "w", "4": "v"}
 
 
+def test_what_can_be_gone_through_only_once_is_refused() -> None:
+    with pytest.raises(TypeError, match="must not be an iterator"):
+        list(histories_for("a", ARMS, iter(UNITS), "own"))
+
+
 def test_own_is_the_arms_own_units_whole() -> None:
     found = told("a", UNITS, "own")
     assert found.pop("3", "w") == "w"

@@ -7,7 +7,7 @@ import typer
 
 from armlift.commands.options import DatabaseOption, JsonOption, LabOption, check_html, open_lab
 from armlift.commands.progress import progress_bar
-from armlift.commands.replays import Experiment, HtmlOption, show
+from armlift.commands.reports import Experiment, HtmlOption, show
 
 app = typer.Typer()
 

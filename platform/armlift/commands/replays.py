@@ -1,4 +1,4 @@
-"""Commands that make and read runs: replay, report."""
+"""The command that replays logs: replay."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -15,28 +15,19 @@ from armlift.commands.options import (
     check_html,
     open_lab,
     say,
-    stored_run,
-    write_json,
 )
 from armlift.commands.progress import progress_bar, training_progress
-from armlift.days import utc_now
+from armlift.commands.reports import Experiment, HtmlOption, show
 from armlift.streams.opening import open_stream
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
-
     from armlift.asked import Mode as ReplayMode
     from armlift.lab import Lab
     from armlift.report import Report
-    from armlift.snapshots import Snapshot
 
 app = typer.Typer()
 
-Experiment = Annotated[str, typer.Argument(help="The experiment's name.")]
 Logs = Annotated[list[Path], typer.Option("--log", help="A log file; give the option again for more.")]
-HtmlOption = Annotated[Path | None, typer.Option("--html", help="Also write the report as one HTML file.")]
-MOST_SHOWN = 10
-"""Differences that `--verify` shows to people."""
 
 
 class Mode(StrEnum):
@@ -74,102 +65,6 @@ def replay(
     show(report, as_json=as_json, html=html)
 
 
-@app.command()
-def report(
-    experiment: Annotated[str | None, typer.Argument(help="The experiment's name.")] = None,
-    run: Annotated[str | None, typer.Option("--run", help="Default: the newest.")] = None,
-    as_of: Annotated[
-        str | None,
-        typer.Option("--as-of", help="A time, or a day to its end; default: the run's end, or now."),
-    ] = None,
-    snapshot: Annotated[
-        str | None, typer.Option("--snapshot", help="Show a stored report as it was.")
-    ] = None,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Make the stored report again, and say what differs.")
-    ] = False,
-    daily: Annotated[
-        bool,
-        typer.Option("--daily", help="Make the report of each day's end as well, for figures over time."),
-    ] = False,
-    html: HtmlOption = None,
-    lab: LabOption = None,
-    database: DatabaseOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Report a run again and store a snapshot; or show or verify a stored one."""
-    from armlift.errors import InputError
-    from armlift.store.database import open_database
-
-    check_html(html)
-    if verify and (snapshot is None or html is not None):
-        raise InputError("--verify needs --snapshot, and cannot be with --html")
-    if snapshot is not None and (run is not None or as_of is not None or daily):
-        raise InputError(f"--snapshot {snapshot} cannot be with --run, --as-of or --daily; it has its own")
-    if snapshot is None and experiment is None:
-        raise InputError("Missing argument 'experiment', or --snapshot; see `armlift report --help`")
-    opened = open_lab(lab, database)
-    engine = open_database(opened)
-    if snapshot is not None:
-        from armlift.reproduction import stored_report
-        from armlift.snapshots import named
-        from armlift.store.database import reading
-
-        with reading(engine) as connection:
-            found = named(connection, snapshot, experiment)
-        if verify:
-            _verify(engine, found, as_json=as_json)
-        elif as_json and html is None:
-            write_json(dict(found.report))
-        else:
-            show(stored_report(found), as_json=as_json, html=html)
-        return
-    assert experiment is not None
-    show(_report(opened, engine, experiment, run, as_of, daily=daily), as_json=as_json, html=html)
-
-
-def _report(
-    lab: "Lab", engine: "Engine", experiment: str, run: str | None, as_of: str | None, *, daily: bool
-) -> "Report":
-    from armlift.errors import InputError
-    from armlift.reproduction import take_daily, take_report
-
-    try:
-        at = lab.calendar.parse_end(as_of) if as_of is not None else None
-    except InputError as error:
-        raise InputError(f"--as-of: {error}") from error
-    found = stored_run(lab, engine, experiment, run)
-    if at is None and found.live and not found.finished:
-        at = utc_now()
-    if not daily:
-        return take_report(engine, found, lab.calendar, as_of=at)
-    with progress_bar(f"reporting {experiment}") as tell:
-        return take_daily(engine, found, lab.calendar, until=at, tell=tell)
-
-
-def _verify(engine: "Engine", snapshot: "Snapshot", *, as_json: bool) -> None:
-    """Say whether a snapshot's report is made again bit for bit; exits with 1 where not."""
-    from armlift.reproduction import verify
-
-    found = verify(engine, snapshot)
-    if as_json:
-        write_json({"snapshot": snapshot.id, "equal": found.equal, **found._asdict()})
-    else:
-        for what, differences in (
-            ("report from the stored aggregates", found.report),
-            ("aggregates from the database", found.aggregates),
-        ):
-            print(f"{what}: {f'{len(differences)} differ' if differences else 'equal, bit for bit'}")
-            for line in differences[:MOST_SHOWN]:
-                print(f"  {line}")
-            if len(differences) > MOST_SHOWN:
-                print(f"  and {len(differences) - MOST_SHOWN} more; --json has all")
-        for cause in found.causes:
-            print(f"since: {cause}")
-    if not found.equal:
-        raise typer.Exit(1)
-
-
 def replay_logs(
     lab: "Lab",
     experiment: str,
@@ -203,18 +98,3 @@ def replay_logs(
             lab, found, log, engine, stream, options, users=table, progress=tell, watch=training_progress
         )
     return take_report(engine, run, lab.calendar)
-
-
-def show(report: "Report", *, as_json: bool, html: Path | None = None) -> None:
-    """Write a report: for people, as JSON, and as HTML where asked."""
-    if html is not None:
-        from armlift.rendering.html import write_html
-
-        write_html(report, html)
-        say(f"wrote {html}")
-    if as_json:
-        write_json(report.as_dict())
-        return
-    from armlift.rendering.text import print_report
-
-    print_report(report)

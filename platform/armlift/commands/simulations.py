@@ -19,7 +19,7 @@ from armlift.commands.options import (
     write_json,
 )
 from armlift.commands.progress import progress_bar, training_progress
-from armlift.commands.replays import Experiment, HtmlOption, show
+from armlift.commands.reports import Experiment, HtmlOption, show
 from armlift.streams.opening import open_stream
 
 if TYPE_CHECKING:

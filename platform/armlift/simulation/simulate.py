@@ -20,7 +20,8 @@ from armlift.experiment import Experiment
 from armlift.fitted import FittedArms, Watch
 from armlift.lab import Lab
 from armlift.publishing import Message, Publisher, fewer_collections
-from armlift.rollup import Subject, rebuild
+from armlift.rollup import rebuild
+from armlift.rollup_rows import Subject
 from armlift.runs import SIMULATED, Run, begin, definition_of, finish, run_identity
 from armlift.segments import check_values, tell
 from armlift.simulation.attributes import Population, values_of

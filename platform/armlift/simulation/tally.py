@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from armlift.events import IMPRESSION_KIND
 from armlift.metric import Metric, cuped_of, measures
-from armlift.rollup import Asked, asked_of, asks_of
+from armlift.rollup_rows import Asked, asked_of, asks_of
 from armlift.simulation.draws import Floats, Ints
 from armlift.simulation.response import ACTIONS, Response
 from armlift.simulation.traffic import NEVER, Traffic
