@@ -35,6 +35,7 @@ DOCUMENTS = (
     "docs/replay.md",
     "docs/data.md",
     "docs/operations.md",
+    "docs/privacy.md",
     "docs/archive.md",
     "docs/pipelines.md",
     "docs/planning.md",

@@ -72,9 +72,8 @@ class Forgetting:
             counts = Counter(erasure.count(connection, ids))
             definitions = erasure.definitions_with(connection, ids)
         counts[STREAM] = self._blank(_all_of(ids), dry=True)
-        those = frozenset(ids)
-        counts[ARCHIVE] = sum(unit in those for unit, _ in kept_units.archived(self._archive))
-        counts[DATA] = sum(unit in those for unit in kept_units.in_datasets(self._datasets))
+        counts[ARCHIVE] = kept_units.archived_rows(self._archive, ids)
+        counts[DATA] = kept_units.dataset_rows(self._datasets, ids)
         return Found(ids, dict(+counts), definitions)
 
     def forget(self, unit: str) -> Found:

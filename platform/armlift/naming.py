@@ -19,7 +19,7 @@ def names_in(raw: bytes) -> set[str]:
     try:
         return set(_texts(json.loads(text)))
     except (ValueError, RecursionError):
-        return {*map(_unescaped, _QUOTED.findall(text)), *_WORD.findall(text)}
+        return {*map(_unescaped, _QUOTED.findall(text)), *_WORD.findall(_QUOTED.sub(" ", text))}
 
 
 def _texts(document: Any, key: str = "") -> Iterator[str]:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, func, select, update
 
-from armlift import reproduction
+from armlift import forgotten, reproduction
 from armlift.answers import Answers
-from armlift.days import Calendar
+from armlift.days import Calendar, utc_now
+from armlift.erasure import erase
 from armlift.events import (
     Alias,
     Codec,
@@ -193,6 +194,22 @@ def test_late_events_are_named(lab: Lab, engine: Engine, run: Run) -> None:
             assert found.causes == ["events of those days that arrived since: 4, of them late: 4"]
     again = take_report(engine, run, lab.calendar, as_of=of_day_1)
     assert again.snapshot != reports[1].snapshot
+    assert verify(engine, snapshot_of(engine, again)).equal
+
+
+def test_units_forgotten_since_are_named(lab: Lab, engine: Engine, run: Run) -> None:
+    report = day_by_day(lab, engine, run)[1]
+    records = forgotten.records_of(["u0"], secret=forgotten.new_secret(), at=utc_now(), by="me")
+    with writing(engine) as connection:
+        forgotten.write(connection, records)
+    erase(engine, ["u0"], lab.calendar)
+    found = verify(engine, snapshot_of(engine, report))
+    assert found.report == [], "it keeps its numbers"
+    assert not found.equal
+    assert found.causes == ["ids of units that were forgotten since: 1; the report keeps what they counted"]
+    again = take_report(engine, run, lab.calendar, as_of=end_of(lab, 1))
+    (units, before) = (one.comparisons[0].units + one.comparisons[0].control_units for one in (again, report))
+    assert units == before - 1
     assert verify(engine, snapshot_of(engine, again)).equal
 
 

@@ -35,6 +35,7 @@ from armlift.lab import Lab, init_lab
 from armlift.prompts import StoredPrompt, Told
 from armlift.runs import Subjects
 from armlift.segments import tell
+from armlift.serving.spill import Spill, SpillReader
 from armlift.store import tables
 from armlift.store.database import writing
 from armlift.streams.opening import open_stream
@@ -215,6 +216,27 @@ def test_a_forgotten_unit_is_nowhere(lab: Lab, engine: Engine) -> None:
         a = tables.audit_log.c
         details = connection.scalar(select(a.details).where(a.action == "forget"))
     assert details == {"ids": 3, "erased": gone.counts}
+
+
+def test_what_waits_in_the_spill_and_what_is_being_built_goes(lab: Lab, engine: Engine) -> None:
+    fill(lab, engine)
+    spill = Spill(lab.folder / "spill")
+    spill.write(history())
+    unfinished = lab.folder / DATASETS / ".2026-01-02-0123"
+    unfinished.mkdir()
+    (unfinished / "runs").write_text(WHO)
+    once = Forgetting(lab, engine, by="me", at=NOW).find(WHO).counts["stream"]
+    assert forget(lab, engine).counts["stream"] == once
+    assert not unfinished.exists()
+    generation = spill.oldest()
+    assert generation is not None
+    reader = SpillReader(generation)
+    records = reader.read(1 << 20)
+    reader.close()
+    spill.close()
+    assert len(records) == len(history())
+    assert sum("other" in one.key for one in records) > 40
+    assert not any("-ZQ" in one.key or b"-ZQ" in one.value for one in records)
 
 
 def test_the_archive_has_what_the_database_has(lab: Lab, engine: Engine) -> None:

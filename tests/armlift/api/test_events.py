@@ -1,5 +1,8 @@
 """Events over HTTP: kept once however often they are sent, all of a batch or nothing, refused in one line."""
 
+import json
+import subprocess
+import sys
 import time
 
 import httpx
@@ -118,3 +121,30 @@ def test_batches_are_bounded(api: Api) -> None:
     assert post(api, {"events": [large]}).status_code == 413
     assert post(api, {"events": []}).status_code == 422
     assert post(api, {"run": "elsewhere", "events": some[:1]}).status_code == 422
+
+
+def test_a_forgotten_unit_is_served_as_a_new_one(api: Api) -> None:
+    """While the API serves and an ingester ingests, on the stream that both have open."""
+    given = api.client.recommend("forgotten", experiment=NAME)
+    assert given.exposure is not None
+    assert api.client.recommend("forgotten", experiment=NAME).exposure is None
+    assert post(api, {"events": [click("forgotten"), click("remembered")]}).status_code == 202
+
+    def rows(unit: str) -> int:
+        with api.engine.connect() as connection:
+            asked = [select(func.count()).where(one.c.unit_id == unit) for one in (exposures, feedback)]
+            return sum(connection.execute(one).scalar_one() for one in asked)
+
+    wait_for(lambda: (rows("forgotten"), rows("remembered")) == (2, 1))
+    words = ["forget", "forgotten", "--yes", "--json", "--lab", str(api.lab.folder)]
+    done = subprocess.run(
+        [sys.executable, "-c", "from armlift.cli import main; main()", *words],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    erased = json.loads(done.stdout)["erased"]
+    assert {name: erased[name] for name in ("exposures", "feedback")} == {"exposures": 1, "feedback": 1}
+    assert erased["stream"] >= 2
+    assert (rows("forgotten"), rows("remembered")) == (0, 1)
+    wait_for(lambda: api.client.recommend("forgotten", experiment=NAME).exposure is not None)
+    wait_for(lambda: rows("forgotten") == 1)
