@@ -1,5 +1,6 @@
 """Rows of an SQL database and Parquet files as tables of a Spark connection."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,7 +12,7 @@ from armlift.spark.dialect import SparkDialect
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-_SCHEMES = {"s3": "s3a", "gcs": "gs", "az": "abfs", "file": "file"}
+_SCHEMES = {"s3": "s3a", "gcs": "gs", "az": "abfs"}
 """How Spark calls what fsspec calls otherwise."""
 
 
@@ -55,5 +56,6 @@ def _driver(spark: Connection) -> dbapi.Connection:
 
 
 def _url(file: str) -> str:
+    """Write a file's address as Spark takes it; what it would take for a pattern is escaped."""
     scheme, sign, rest = file.partition("://")
-    return f"{_SCHEMES.get(scheme, scheme)}{sign}{rest}"
+    return re.sub(r"([\[\]{}*?\\])", r"\\\1", f"{_SCHEMES.get(scheme, scheme)}{sign}{rest}")

@@ -1,13 +1,13 @@
 """SQLite, PostgreSQL and Spark give equal answers, of randomised events and of real ones."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import isclose, sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, text
 
 from armlift.archive.archive import Archive
 from armlift.archive.closed import archive_closed
@@ -122,7 +122,7 @@ def world(seed: int, run: str, *, paired: bool) -> dict[Any, list[tuple[Any, ...
         names = [unit, f"device {number}"] if number % 4 == 0 else [unit]
         for ts, arm, forced in met:
             phase = int(ts > START + 2 * DAY_MS)
-            place = (rng.choice(names), "demo", phase, phase, arm, "1", forced, False)
+            place = (rng.choice(names), "demo", 0, phase, arm, "1", forced, False)
             rows[exposures].append((*head(ts, "met", arm), *place))
         rate = 9 if number % 20 == 7 else 2
         for _ in range(rng.randrange(12)):
@@ -167,6 +167,7 @@ def fill(engine: Engine, run: Run, rows: dict[Any, list[tuple[Any, ...]]]) -> No
         begin(connection, run)
         for table, some in rows.items():
             insert_new(connection, table, some)
+        connection.execute(text("ANALYZE"))
         rebuild(connection, subject_of(run))
 
 
@@ -229,12 +230,17 @@ def test_reports_and_all_they_rest_on_are_equal(
         copied(case.engine, case.run, engine)
         found = make_report(engine, case.run, case.calendar)
         assert rows_of(engine) == rows_of(case.engine)
-        assert found.answers == case.report.answers
+        assert exact(found.answers) == exact(case.report.answers)
     assert found.answers.keys() == case.report.answers.keys()
     assert [*differing(case.report.answers, found.answers)] == []
     assert [*differing(case.report.as_dict(), found.as_dict())] == []
     assert {"counts", "left_out"} < found.answers.keys()
-    assert any(question.startswith("quantile/") for question in found.answers)
+    assert case.run.paired or any(question.startswith("quantile/") for question in found.answers)
+
+
+def exact(answers: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out skewness, which is added up over strata, whose order differs."""
+    return {question: answer for question, answer in answers.items() if "skewness/" not in question}
 
 
 def rows_of(engine: Engine) -> list[tuple[Any, ...]]:
