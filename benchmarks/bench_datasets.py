@@ -51,7 +51,7 @@ def fill(engine: Engine, behaviours: int) -> None:
     day = f"({ts}) / {DAY_MS}"
     numbers = (
         "WITH RECURSIVE n(value) AS (SELECT 0 UNION ALL SELECT value + 1 FROM n WHERE value < {}) "
-        "SELECT {} FROM n"
+        "SELECT {} FROM n ORDER BY 1, 3"  # as events come: day after day
     )
     event = f"{day}, {day}, {IDENTITY('n.value')}, 'live', {ts}"
     rows = {
