@@ -213,6 +213,11 @@ class _Stages:
                 known = None if self._prompts is None else self._prompts.part(asked.ranges)
                 found = generate(recall, config.plan, asked.items, asked.targets, known)
                 replies.items[places], replies.missed[places] = found
+        if together.count() > 1:
+            self._exchange(fold, replies)
+
+    def _exchange(self, fold: int, replies: Replies) -> None:
+        """Give every process what each of them has answered to the units of a fold."""
         for process in range(together.count()):
             for places in self._places_of(fold, process):
                 for of in replies:

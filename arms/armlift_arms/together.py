@@ -77,9 +77,7 @@ def summed(values: Tensor, device: torch.device) -> Tensor:
 
 
 def sent(values: npt.NDArray[Number], sender: int, device: torch.device) -> npt.NDArray[Number]:
-    """Give the values of one process to all; each has an array of their shape."""
-    if count() == 1:
-        return values
+    """Give the values of one of several processes to all; each has an array of their shape."""
     tensor = torch.from_numpy(np.ascontiguousarray(values)).to(device)
     distributed.broadcast(tensor, sender)
     found: npt.NDArray[Number] = tensor.cpu().numpy()
