@@ -11,7 +11,7 @@ from armlift.archive.schema import TABLES
 from armlift.days import DAY_MS
 from armlift.store.database import writing
 from armlift.store.partitions import Partitions
-from armlift.store.sink import Rows, insert_new
+from armlift.store.sink import insert_new
 from armlift.store.tables import exposures, feedback, impressions
 
 Row = tuple[Any, ...]
@@ -26,27 +26,32 @@ ODD = ("", "ü", "用户", "a/b", "e\u0301", "Z", "z", "🙂", " ")
 """What some units' names end with, so that the order of texts and their bytes are put to the test."""
 
 
-def event_rows(table: Table, run: str, day: int, number: int, *, units: int = 50, seed: int = 0) -> Rows:
-    """Make rows of a run's events on a day (UTC); scores and propensities are null now and then."""
+def event_rows(table: Table, run: str, day: int, number: int, *, units: int = 50, seed: int = 0) -> list[Row]:
+    """Make rows of a run's events on a day (UTC), some six a request; scores and propensities may be null."""
     rng, made = random.Random(f"{run} {day} {table.name} {seed}"), list[Row]()
-    for _ in range(number):
-        ts, unit = day * DAY_MS + rng.randrange(DAY_MS), rng.randrange(units)
-        name = f"u{unit}{ODD[unit % len(ODD)]}"
-        head = (day, day + rng.randrange(2), f"{ts:012x}{rng.getrandbits(80):020x}", run, ts)
-        item, arm = f"v{rng.randrange(1000)}", "ab"[unit % 2]
+    requests = _requests(run, day, -(-number // 6), units, seed)
+    for count in range(number):
+        ts, unit, request = requests[count // 6]
+        ts += count % 6 if table is exposures else 0
+        name, arm = f"u{unit}{ODD[unit % len(ODD)]}", "ab"[unit % 2]
+        head = (day, day + ts % 2, f"{ts:012x}{rng.getrandbits(80):020x}", run, ts)
+        item, fallback = f"v{rng.randrange(1000)}", unit == 7
         if table is exposures:
-            made.append(
-                (*head, name, ("demo", "other")[unit % 3 == 0], 0, 1, arm, "1" * 12, False, unit == 7)
-            )
-            continue
-        request = f"{ts:012x}{rng.getrandbits(80):020x}"
-        if table is impressions:
+            made.append((*head, name, ("demo", "other")[unit % 3 == 0], 0, 1, arm, "1" * 12, False, fallback))
+        elif table is impressions:
             scores = (rng.gauss(0, 1), rng.random()) if rng.random() < 0.8 else (None, None)
-            made.append((*head, request, name, arm, "1" * 12, item, rng.randrange(10), 0, *scores, unit == 7))
+            made.append((*head, request, name, arm, "1" * 12, item, count % 6, 0, *scores, fallback))
         else:
             kind = rng.choice(KINDS)
             made.append((*head, request, name, item, kind, rng.random() if kind == "play" else 1.0, 0))
     return made
+
+
+def _requests(run: str, day: int, number: int, units: int, seed: int) -> list[tuple[int, int, str]]:
+    """Draw requests of a day: time, unit and id, the same for all tables."""
+    rng = random.Random(f"{run} {day} {seed}")
+    times = [day * DAY_MS + rng.randrange(DAY_MS) for _ in range(number)]
+    return [(ts, rng.randrange(units), f"{ts:012x}{rng.getrandbits(80):020x}") for ts in times]
 
 
 def store_events(

@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
+from event_rows import FIRST, store_events
 from serving_lab import serving
 from sqlalchemy import text as text_of
 
@@ -34,6 +35,7 @@ DOCUMENTS = (
     "docs/replay.md",
     "docs/data.md",
     "docs/operations.md",
+    "docs/archive.md",
     "docs/pipelines.md",
     "docs/planning.md",
     "docs/interleaving.md",
@@ -268,3 +270,20 @@ def test_the_example_of_interleaving_prints_what_it_says(
     first, second = capsys.readouterr().out.splitlines()
     assert f"# {first}\n" in code
     assert int(second.split()[0]) > 100
+
+
+def test_the_archive_is_read_as_its_document_says(
+    root: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    init_lab(place / "LAB")
+    engine = open_database(Lab(place / "LAB"), create=True)
+    store_events(engine, "live", FIRST, shown=30, answered=20, exposed=5)
+    engine.dispose()
+    subprocess.run([str(ARMLIFT), "archive", "--lab", "LAB"], check=True, capture_output=True)
+    capsys.readouterr()
+    names: dict[str, object] = {}
+    for code in blocks(root, "docs/archive.md", "python"):
+        exec(code, names)
+    shown, answered = capsys.readouterr().out.split("unit_id", 1)
+    assert "arm" in shown
+    assert "click" in answered

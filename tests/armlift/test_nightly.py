@@ -72,6 +72,8 @@ def test_what_is_not_named_is_done_by_default(folder: Path) -> None:
         ("monitor: {action: stop}", 1, "monitor.action: 'stop' "),
         ("schedule: 30 3 * * *", 1, "schedule: "),
         ("retention: {models: 0}", 1, "retention.models: 0 "),
+        ("archive: {after: soon}", 1, "archive.after: 'soon' is not a duration"),
+        ("archive: 3d", 1, "archive: '3d' "),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(folder: Path, text: str, line: int, says: str) -> None:

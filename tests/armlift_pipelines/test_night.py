@@ -23,7 +23,8 @@ from armlift.errors import InputError
 from armlift.lab import Lab
 from armlift.nightly import ARM_STEPS
 from armlift.store.database import connect, upgrade
-from armlift.store.tables import audit_log, job_runs, models, prompts
+from armlift.store.tables import audit_log, feedback, job_runs, models, prompts
+from armlift_pipelines.history import came_to
 from armlift_pipelines.job_runs import FAILED, SUCCEEDED, Record
 from armlift_pipelines.night import Night, Result
 from armlift_pipelines.steps import STEPS
@@ -363,3 +364,28 @@ def test_what_a_promoted_version_is_made_of(lab: Lab, engine: Engine) -> None:
     arm, manifest = load_artefact(lab.resolve(lab.settings.artefact_url), "tiny", version)
     assert manifest.code == made.versions
     assert arm.recommend([Request("0" * 32, "u1", LATER, 5)])[0].items
+
+
+def test_a_night_archives_before_it_deletes(lab: Lab, engine: Engine) -> None:
+    def untrained(text: str) -> None:
+        (lab.folder / "nightly.yaml").write_text(
+            NIGHTLY + "arms: {popularity: {steps: []}, tiny: {steps: []}}\n" + text
+        )
+
+    untrained("archive: {after: 33d}\nretention: {events: 10d}\n")
+    result = night(lab, engine)
+    assert [one.step for one in result.steps][-2:] == ["archive", "retention"]
+    archived, deleted = step(result, "archive")["archived"], step(result, "retention")["deleted"]
+    assert (archived["days"], archived["before"]) == (3, str(FIRST + timedelta(days=3)))
+    assert deleted["events"] == {"impressions": 0, "feedback": 3 * 60 * 4}
+    assert deleted["waiting_days"] == 4
+    assert [came_to(one) for one in result.steps][-2:] == [
+        "3 days, 720 events",
+        "4 days wait for the archive",
+    ]
+    untrained("archive: {after: 3d}\nretention: {events: 10d}\n")
+    again = night(lab, engine)
+    assert step(again, "archive")["archived"]["days"] == 4
+    assert step(again, "retention")["deleted"]["waiting_days"] == 0
+    with engine.connect() as connection:
+        assert connection.execute(select(feedback)).all() == []

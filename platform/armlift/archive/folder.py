@@ -39,7 +39,7 @@ class Folder:
 
     def error(self, path: str, reason: str) -> InputError:
         """Build the error of a file."""
-        return InputError(f"{self._shown}/{path}: {reason}")
+        return InputError(f"{f'{self._shown}/{path}'.rstrip('/')}: {reason}")
 
     def sizes(self, path: str = "") -> dict[str, int]:
         """Give the bytes of every file below a path, by path."""

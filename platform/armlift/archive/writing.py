@@ -47,13 +47,12 @@ def write_table(
 
     Exposures get a file an experiment. Raises StoreError unless they hold as many rows as the database.
     """
-    of_day = (table.c.run == run, table.c.request_day == day)
+    # Not by the index of runs and units: SQLite would walk it through all days, to have the order for less.
+    of_day = (table.c.run.concat("") == run, table.c.request_day == day)
     experiments: list[str | None] = [None]
     if "experiment" in table.c:
-        name = table.c.experiment
-        experiments = list(
-            connection.execute(select(name).where(*of_day).distinct().order_by(name)).scalars()
-        )
+        asked = select(table.c.experiment).where(*of_day).distinct()
+        experiments = sorted(connection.execute(asked).scalars())
     files = []
     for experiment in experiments:
         these = of_day if experiment is None else (*of_day, table.c.experiment == experiment)

@@ -116,7 +116,7 @@ def test_bad_input_is_one_line(events: Path, refused: Refused, edit: Edit) -> No
     assert "--after: 'soon' is not a duration" in refused("archive", "--lab", events, "--after", "soon")
     assert "must be like 2022-04-15" in refused("archive", "--lab", events, "--until", "soon")
     assert refused("archive", "--lab", events, "--run", "lif") == (
-        "--run 'lif': has no day that is closed, must be one of live (did you mean live?)"
+        "--run 'lif': has no day that is closed, must be one of live"
     )
     edit("armlift.toml", 'archive_url = "archive"', 'archive_url = "nowhere://x"')
     assert refused("archive", "--lab", events).startswith("archive_url: 'nowhere://x' cannot be opened: ")
