@@ -5,9 +5,10 @@ with a stream, a database and nights of its own; every figure is of all labs tog
 beyond what was measured stands beside it.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from math import ceil
+from math import ceil, sqrt
 from typing import Any, NamedTuple
 
 from armlift.costs import Cost, Costs
@@ -185,8 +186,8 @@ class _Lab:
 
     def night(self) -> Iterator[Step]:
         """Give the steps of a night in their order."""
-        for name, alone, shared, source, beyond in self._steps():
-            processes = self._processes if shared else 1
+        for name, alone, by, source, beyond in self._steps():
+            processes = self._processes.get(by, 1)
             # Work is taken to split evenly, which was not measured beyond one process.
             yield Step(name, alone / processes, processes, alone, (source,), max(beyond, processes))
 
@@ -201,7 +202,7 @@ class _Lab:
             "following", self._peak * c.follow_cpu.value / (UTILISATION * FOLLOW_SHARE), True,
             "every API process reads all events: more labs",
         )  # fmt: skip
-        fixed = sum(alone for _, alone, shared, *_ in self._steps() if not shared)
+        fixed = sum(alone for _, alone, by, *_ in self._steps() if by == "one")
         yield Limit(
             "night", fixed / (demand.night_hours * NIGHT_SHARE), True,
             "steps of one process: more hours, fewer prompts, or more labs",
@@ -252,13 +253,14 @@ class _Lab:
         yield "archive_disk", kept, "bytes", ("archive_bytes",), _beyond(c.archive_bytes, events)
 
     def _nightly(self) -> Iterator[Row]:
-        c, processes = self._costs, self._processes
+        c, processes = self._costs, self._processes["training"]
+        cores = self._processes.get("spark", 0)
         busy = self._events * c.rollup_time.value / 3600
-        spark = ceil(processes / EXECUTOR_CORES) if self._engine == "spark" else 0
+        spark = ceil(cores / EXECUTOR_CORES)
         trainings = tuple(f"arms.{arm}.training" for arm in self._demand.arms)
         sources = ("spark_dataset_cpu", "spark_report_cpu") if spark else ()
         yield "rollup_by_day", busy, "hours", ("rollup_time",), _beyond(c.rollup_time, self._events)
-        yield "spark_executors", spark, "", sources, spark * EXECUTOR_CORES
+        yield "spark_executors", spark, "", sources, cores
         yield "training_processes", processes, "", trainings, processes
 
     def _sql_bytes(self) -> float:
@@ -273,42 +275,47 @@ class _Lab:
         counted = self._events / DAY_SECONDS * c.rollup_sql_cpu.value
         return (self._peak * c.ingest_sql_cpu.value + counted) / UTILISATION
 
-    def _shared_processes(self) -> int:
-        """Give how many processes bring the steps that several share into what others leave of a night."""
-        hours = [0.0, 0.0]
-        for _, alone, shared, *_ in self._steps():
-            hours[shared] += alone
-        fixed, shared_hours = hours
-        left = max(self._demand.night_hours - fixed, self._demand.night_hours * NIGHT_SHARE)
-        return max(1, ceil(shared_hours / left))
+    def _shared_processes(self) -> dict[str, int]:
+        """Give how many cores Spark and trainings have, so that a night lasts no longer than it may.
 
-    def _steps(self) -> Iterator[tuple[str, float, bool, str, float]]:
-        """Give each step: its hours with one process, whether several can share it, its cost, `beyond`."""
+        They share what steps of one process leave of it. For the sum of cores to be the smallest, each gets
+        time as the root of its work.
+        """
+        hours: dict[str, float] = defaultdict(float)
+        for _, alone, by, *_ in self._steps():
+            hours[by] += alone
+        night = self._demand.night_hours
+        left = max(night - hours.pop("one"), night * NIGHT_SHARE)
+        roots = sum(sqrt(work) for work in hours.values())
+        return {by: ceil(sqrt(work) * roots / left) for by, work in hours.items()}
+
+    def _steps(self) -> Iterator[tuple[str, float, str, str, float]]:
+        """Give each step: its hours alone, by what it is done (one, spark, training), its cost, `beyond`."""
 
         def step(
-            name: str, cost: Cost, source: str, size: float, *, shared: bool = False
-        ) -> tuple[str, float, bool, str, float]:
+            name: str, cost: Cost, source: str, size: float, *, by: str = "one"
+        ) -> tuple[str, float, str, str, float]:
             hours = size * cost.for_items(self._demand.items) / 3600
             beyond = max(_beyond(cost, size), cost.beyond_items(self._demand.items))
-            return name, hours, shared, source, beyond
+            return name, hours, by, source, beyond
 
         c, demand, events = self._costs, self._demand, self._events
         window, read = events * demand.window, events * demand.experiment_days
         spark = self._engine == "spark"
         yield step("archive", c.archive_time, "archive_time", events)
         if spark:
-            yield step("data_set", c.spark_dataset_cpu, "spark_dataset_cpu", window, shared=True)
+            yield step("data_set", c.spark_dataset_cpu, "spark_dataset_cpu", window, by="spark")
             yield step("shards", c.spark_dataset_time, "spark_dataset_time", window)
         else:
             yield step("data_set", c.dataset_time, "dataset_time", window)
         for arm in demand.arms:
             cost, passes = c.arms[arm], demand.behaviours / self._labs * demand.epochs
-            yield step(f"training.{arm}", cost.training, f"arms.{arm}.training", passes, shared=True)
+            yield step(f"training.{arm}", cost.training, f"arms.{arm}.training", passes, by="training")
             if cost.prompts:
                 users = demand.users / self._labs
                 yield step(f"prompts.{arm}", cost.prompts, f"arms.{arm}.prompts", users)
         if spark:
-            yield step("snapshot", c.spark_report_cpu, "spark_report_cpu", read, shared=True)
+            yield step("snapshot", c.spark_report_cpu, "spark_report_cpu", read, by="spark")
         else:
             days = demand.unit_days / self._labs * demand.experiment_days
             yield step("snapshot", c.report_time, "report_time", days)

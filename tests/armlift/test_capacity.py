@@ -1,13 +1,23 @@
 """Capacity plans: by hand, as demand grows, and what bends first."""
 
 from dataclasses import replace
-from math import ceil
+from math import ceil, sqrt
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armlift.capacity import BROKER_CORES, NIGHT_SHARE, REPLICAS, SQL_SHARE, UTILISATION, Figure, Plan, plan
+from armlift.capacity import (
+    BROKER_CORES,
+    EXECUTOR_CORES,
+    NIGHT_SHARE,
+    REPLICAS,
+    SQL_SHARE,
+    UTILISATION,
+    Figure,
+    Plan,
+    plan,
+)
 from armlift.costs import ArmCosts, Cost, Costs, Point
 from armlift.demand import Demand, check
 from armlift.errors import InputError
@@ -118,15 +128,20 @@ def test_days_in_sql_are_those_that_data_sets_ask_of_it() -> None:
     assert disk(replace(SMALL, window=360, days_kept=3)) == 8_640_000 * 500 * 3
 
 
-def test_what_several_processes_share_fills_what_is_left_of_the_night() -> None:
+def test_spark_and_trainings_fill_what_is_left_of_the_night() -> None:
     demand = replace(SMALL, arms=("deep",), users=864_000, peak=1.0)
     found = plan(demand, costs())
-    fixed = sum(step.alone for step in found.night if step.name in ("archive", "shards", "prompts.deep"))
-    shared = sum(step.alone for step in found.night) - fixed
+    steps = {step.name: step for step in found.night}
+    fixed = sum(steps[name].alone for name in ("archive", "shards", "prompts.deep"))
+    spark = steps["data_set"].alone + steps["snapshot"].alone
+    training = steps["training.deep"].alone
     assert found.labs == 1
-    wanted = ceil(shared / (6.0 - fixed))
-    assert by_name(found)["training_processes"].value == wanted > 1
-    assert found.night_hours == pytest.approx(fixed + shared / wanted)
+    # The fewest cores in all: time as the root of the work.
+    both = sqrt(spark) + sqrt(training)
+    cores, processes = (ceil(sqrt(work) * both / (6.0 - fixed)) for work in (spark, training))
+    assert by_name(found)["training_processes"].value == processes == steps["training.deep"].processes > 1
+    assert by_name(found)["spark_executors"].value == ceil(cores / EXECUTOR_CORES)
+    assert found.night_hours == pytest.approx(fixed + spark / cores + training / processes)
     assert found.night_hours <= 6.0
 
 
