@@ -20,7 +20,7 @@ from sqlalchemy import Engine, select, text
 
 from armlift.archive.archive import Archive
 from armlift.archive.closed import archive_closed
-from armlift.archive.writing import ROWS
+from armlift.archive.writing import FETCHED
 from armlift.store.database import connect, reading, upgrade
 from armlift.store.tables import PARTITIONED
 
@@ -42,7 +42,7 @@ def fetch(engine: Engine) -> None:
     """Read the rows as they lie, without sorting or keeping them."""
     with reading(engine) as connection:
         for table in PARTITIONED:
-            asked = select(table).where(table.c.request_day == FIRST).execution_options(yield_per=ROWS)
+            asked = select(table).where(table.c.request_day == FIRST).execution_options(yield_per=FETCHED)
             for _ in connection.execute(asked).partitions():
                 pass
 
@@ -111,7 +111,7 @@ def measure(engine: Engine, folder: Path) -> list[Figure]:
         ),
         Figure(
             f"archive.{name}.memory", memory, "MB", "none", None, None,
-            "at most 400 MB, however many rows", memory <= 400,
+            "at most 250 MB, however many rows", memory <= 250,
         ),
         Figure(
             f"archive.{name}.unchanged", unchanged, "s", "archived anew", taken,

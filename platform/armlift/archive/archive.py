@@ -88,14 +88,14 @@ class Archive:
         """Write a manifest: from now on its files are what the archive holds of that day."""
         self.folder.replace(manifest.path, manifest.model_dump_json(indent=1).encode())
 
-    def sweep(self) -> int:
+    def sweep(self, known: Iterable[Manifest], paths: Iterable[str]) -> int:
         """Remove the files that no manifest names, as a process that was killed leaves them; counts them.
 
-        Only who is `alone` may: what another process writes has no name yet.
+        `known` are all manifests, `paths` all files. Only who is `alone` may: what another process writes has
+        no name yet.
         """
-        sizes = self.folder.sizes()
-        named = {file.path for one in self.read(self.archived()).values() for file in one.files}
-        strays = [path for path in sizes if _ours(path) and path not in named]
+        named = {file.path for one in known for file in one.files}
+        strays = [path for path in paths if _ours(path) and path not in named]
         for path in strays:
             self.folder.remove(path)
         return len(strays)
@@ -118,7 +118,7 @@ class Archive:
                 tables[table] = tuple(kept)
             if erased != before:
                 self.name(manifests.made_of(manifest.run, manifests.day_number(manifest.day), tables))
-        self.sweep()
+        self.sweep(self.read(self.archived()).values(), self.folder.sizes())
         return erased
 
 

@@ -15,6 +15,7 @@ from armlift.archive.manifest import Manifest, day_of
 from armlift.archive.schema import TABLES
 from armlift.archive.writing import sorting, write_table
 from armlift.days import utc_day
+from armlift.errors import StoreError
 from armlift.store.database import reading
 
 Tell = Callable[[int, int], None]
@@ -50,10 +51,9 @@ class _Work:
         with reading(engine) as connection:
             self._first = first_days(connection)
             self._stored = counts(connection, TABLES.values(), self._first, before, run)
-        self.removed = archive.sweep()
-        self._sizes = archive.folder.sizes()
-        asked = {one for one in archive.archived() if run in (None, one[0]) and one[1] < before}
-        self._known = archive.read(asked)
+        known, self._sizes = archive.read(archive.archived()), archive.folder.sizes()
+        self.removed = archive.sweep(known.values(), self._sizes)
+        self._known = {day: one for day, one in known.items() if run in (None, day[0]) and day[1] < before}
         self.written: list[Written] = []
         self.short: list[Short] = []
         self.lost: list[str] = []
@@ -105,19 +105,26 @@ class _Work:
 
     def _write(self, run: str, day: int, tables: Mapping[str, str], told: Callable[[int], None]) -> None:
         """Write tables of a day, then its manifest, and remove the files that it names no longer."""
-        known = self._known.get((run, day))
+        root, known = self._archive.folder, self._known.get((run, day))
         with sorting(self._engine) as connection:
-            made = {
-                name: write_table(self._archive.folder, connection, TABLES[name], run, day, told)
-                for name in tables
-            }
+            made = {name: write_table(root, connection, TABLES[name], run, day, told) for name in tables}
+        rows = {name: sum(file.rows for file in files) for name, files in made.items()}
+        self._check(run, day, rows)
         manifest = manifests.made_of(run, day, {**(known.tables if known else {}), **made})
         self._archive.name(manifest)
-        for path in (
-            {file.path for file in known.files} - {file.path for file in manifest.files} if known else ()
-        ):
-            self._archive.folder.remove(path)
-        rows = {name: sum(file.rows for file in files) for name, files in made.items()}
+        before, now = ({file.path for file in one.files} if one else set() for one in (known, manifest))
+        for path in (before - now) & self._sizes.keys():
+            root.remove(path)
         size = sum(file.bytes for files in made.values() for file in files)
         why = next(reason for reason in (NEW, LATE, DAMAGED) if reason in tables.values())
         self.written.append(Written(run, str(manifest.day), why, rows, size))
+
+    def _check(self, run: str, day: int, rows: Mapping[str, int]) -> None:
+        """Refuse to let a day stand for less than it had at the beginning: somebody deletes its events."""
+        for table, written in rows.items():
+            counted = self._stored.get((run, day), {}).get(table, 0)
+            if written < counted:
+                raise StoreError(
+                    f"archive: run {run!r} had {counted:,} rows of {table} on {day_of(day)}, and has "
+                    f"{written:,} now: they are being deleted; start again when that has ended"
+                )

@@ -69,6 +69,8 @@ class Folder:
             with self._files.open(whole, "wb") as file:
                 shutil.copyfileobj(source, file, 1 << 20)
                 self._sync(file)
+            if self._local:
+                _sync_folder(Path(whole).parent)
 
     def replace(self, path: str, content: bytes) -> None:
         """Write a small file at once: whoever reads it has the old content or the new one."""

@@ -16,7 +16,9 @@ from armlift.errors import StoreError
 from armlift.store.database import reading
 
 ROWS = 100_000
-"""Rows of a row group, and of what is held in memory."""
+"""Rows of a row group, which are held in memory."""
+FETCHED = 10_000
+"""Rows that are held as Python's objects, which take ten times as much."""
 SORTED_BY = ("unit_id", "ts", "event_id")
 
 Told = Callable[[int], None]
@@ -77,9 +79,9 @@ def write_file(root: Folder, folder: str, table: Table, pieces: Iterable[pa.Tabl
     rows = 0
     with TemporaryFile() as scratch:
         with pq.ParquetWriter(scratch, schema_of(table), compression="zstd") as writer:
-            for piece in pieces:
-                rows += piece.num_rows
-                writer.write_table(piece, row_group_size=ROWS)
+            for group in _groups(pieces):
+                rows += group.num_rows
+                writer.write_table(group, row_group_size=ROWS)
         if rows == 0:
             return None
         size = scratch.tell()
@@ -106,14 +108,26 @@ def _check(root: Folder, made: StoredFile) -> None:
 def _pieces(
     connection: Connection, table: Table, conditions: Iterable[ColumnElement[bool]], told: Told
 ) -> Iterator[pa.Table]:
-    """Read rows in their order, `ROWS` at a time."""
+    """Read rows in their order, `FETCHED` at a time."""
     # By bytes, whatever order the database has for texts.
     binary = connection.dialect.name == "postgresql"
     order = [collate(table.c[name], "C") if binary and name != "ts" else table.c[name] for name in SORTED_BY]
-    asked = select(table).where(*conditions).order_by(*order).execution_options(yield_per=ROWS)
+    asked = select(table).where(*conditions).order_by(*order).execution_options(yield_per=FETCHED)
     schema = schema_of(table)
     for rows in connection.execute(asked).partitions():
         columns = zip(*rows, strict=True)
         arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
         yield pa.Table.from_arrays(arrays, schema=schema)
         told(len(rows))
+
+
+def _groups(pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Put pieces together until they have `ROWS` rows."""
+    held: list[pa.Table] = []
+    for piece in pieces:
+        held.append(piece)
+        if sum(one.num_rows for one in held) >= ROWS:
+            yield pa.concat_tables(held)
+            held = []
+    if held:
+        yield pa.concat_tables(held)

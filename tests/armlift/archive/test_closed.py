@@ -17,7 +17,7 @@ from armlift.archive.archived import Archived
 from armlift.archive.closed import archive_closed
 from armlift.archive.schema import TABLES
 from armlift.days import DAY_MS
-from armlift.errors import InputError
+from armlift.errors import InputError, StoreError
 from armlift.store.database import writing
 from armlift.store.partitions import expire
 from armlift.store.tables import exposures, impressions
@@ -226,6 +226,38 @@ def test_a_damaged_file_whose_rows_expired_is_lost(close: Close, filled: Engine,
     address = archive.folder.address(file.path)
     assert (done.written, done.lost, done.sound) == ([], [address], False)
     assert done.complaints() == [f"{address}: damaged, and the database no longer has its rows"]
+
+
+@sqlite  # PostgreSQL deletes no partition that is being read, so that it cannot happen in one process
+def test_events_that_are_deleted_meanwhile_leave_their_day_as_it_was(
+    close: Close, filled: Engine, archive: Archive
+) -> None:
+    close()
+    store_events(filled, "live", FIRST, shown=1, answered=0, exposed=0, seed=1)
+    store_events(filled, "live", FIRST + 1, shown=1, answered=0, exposed=0, seed=1)
+    before = times(archive)
+
+    def meanwhile(_done: int, _total: int) -> None:
+        expire(filled, FIRST + 2)
+
+    with pytest.raises(StoreError, match=r"had 61 rows of impressions on 2024-10-05, and has 0 now"):
+        close(tell=meanwhile)
+    (old,) = archive.manifest("live", FIRST + 1).tables["impressions"]
+    assert times(archive)[old.path] == before[old.path]
+    assert close().sound
+    assert event_files(archive) == {
+        file.path for run in archive.runs() for one in archive.manifests(run) for file in one.files
+    }
+
+
+@sqlite
+def test_late_events_of_a_file_that_is_gone(close: Close, filled: Engine, archive: Archive) -> None:
+    close()
+    (file,) = archive.manifest("live", FIRST).tables["feedback"]
+    spoil(archive, file.path, "gone")
+    store_events(filled, "live", FIRST, shown=0, answered=1, exposed=0, seed=1)
+    assert [one.rows for one in close().written] == [{"feedback": 41}]
+    assert_equal(filled, archive)
 
 
 @sqlite

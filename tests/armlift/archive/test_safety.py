@@ -1,16 +1,21 @@
 """Retention deletes what is archived row for row, and nothing from the first day on that is not."""
 
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from event_rows import FIRST, RUNS, archived, store_events, stored
+from event_rows import FIRST, RUNS, archived, event_rows, store_events, stored
 from sqlalchemy import Engine
 
 from armlift.archive.archive import Archive
 from armlift.archive.archived import Archived
 from armlift.archive.safety import expire_archived
 from armlift.archive.schema import TABLES
+from armlift.store.database import writing
+from armlift.store.sink import insert_new
+from armlift.store.tables import feedback
 
 Close = Callable[..., Archived]
 NONE = {"impressions": 0, "feedback": 0}
@@ -56,3 +61,18 @@ def test_a_damaged_file_holds_its_day(close: Close, filled: Engine, archive: Arc
     (file,) = archive.manifest("live", FIRST).tables["impressions"]
     Path(archive.folder.address(file.path)).unlink()
     assert expire_archived(filled, archive, FIRST + 3) == (NONE, 3)
+
+
+def test_events_that_come_while_days_are_deleted_are_seen(
+    close: Close, filled: Engine, archive: Archive
+) -> None:
+    close()
+    late = event_rows(feedback, "live", FIRST + 1, 1, seed=1)
+    with ThreadPoolExecutor(1) as pool:
+        with writing(filled) as connection:
+            insert_new(connection, feedback, late)
+            expiring = pool.submit(expire_archived, filled, archive, FIRST + 3)
+            time.sleep(0.5)
+            assert not expiring.done(), "it waits for who writes"
+        assert expiring.result() == (A_DAY, 2)
+    assert len(stored(filled, "live", "feedback")) == 81
