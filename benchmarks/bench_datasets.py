@@ -1,4 +1,4 @@
-"""Data sets: memory and time of building one from SQL, and of what an arm learns from it, as they grow.
+"""Data sets as they grow: memory and processor time of building one from SQL, and of learning from it.
 
 ARMLIFT_BENCH_BEHAVIOURS says how many behaviours there are (default 2,000,000); all is done with a quarter
 of them too, each piece of work in a process of its own. What is learned is read as `weighted`, which goes
@@ -35,7 +35,7 @@ MEGABYTE = 1024
 
 
 class Work(NamedTuple):
-    """What a piece of work took: seconds, and megabytes above those of a process that only loads armlift."""
+    """What a piece of work took: seconds of processors, and megabytes above what loading armlift takes."""
 
     seconds: float
     megabytes: float
@@ -70,7 +70,7 @@ def fill(engine: Engine, behaviours: int) -> None:
 
 def do(what: str, folder: Path) -> None:
     """Do one piece of work in this process, and print what it took."""
-    before, began = _peak(), time.perf_counter()
+    before, began = _peak(), time.process_time()
     if what == "build":
         engine = connect(f"sqlite:///{folder / 'bench.db'}", folder)
         build_from_sql(engine, SPAN, folder / "day")
@@ -81,7 +81,7 @@ def do(what: str, folder: Path) -> None:
     else:
         for _ in histories_for("a", ARMS, [*DataSet(folder / "day").learnt("e")], "weighted"):
             pass
-    print(json.dumps(Work(time.perf_counter() - began, _peak() - before)))
+    print(json.dumps(Work(time.process_time() - began, _peak() - before)))
 
 
 def _peak() -> float:

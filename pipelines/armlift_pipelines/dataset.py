@@ -102,9 +102,9 @@ class Contents:
         )
 
 
-def has_dataset(folder: Path, data_hash: str | None = None) -> bool:
-    """Tell whether a folder holds a data set, or one of these contents."""
-    return (folder / META).is_file() and data_hash in (None, DataSet(folder).meta.data_hash)
+def has_dataset(folder: Path) -> bool:
+    """Tell whether a folder holds a data set."""
+    return (folder / META).is_file()
 
 
 class DataSet:
@@ -114,9 +114,9 @@ class DataSet:
         self.folder = folder
         try:
             found = json.loads((folder / META).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            self.meta = Meta(**found | {"span": Span(**found["span"])})
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise InputError(f"{folder}: is no data set ({META} cannot be read: {error})") from error
-        self.meta = Meta(**found | {"span": Span(**found["span"])})
 
     @property
     def span(self) -> Span:

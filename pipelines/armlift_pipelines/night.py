@@ -25,7 +25,7 @@ from armlift.promotions import EVERY_EXPERIMENT
 from armlift.runs import of_name
 from armlift.started import every
 from armlift_pipelines import worker
-from armlift_pipelines.dataset import DATASETS, has_dataset
+from armlift_pipelines.dataset import DATASETS, DataSet
 from armlift_pipelines.job_runs import FAILED, SKIPPED, SUCCEEDED, Heartbeat, JobRun, Key, Record
 from armlift_pipelines.steps import AFTER, BEFORE, OF_ARM, STEPS, Context, Step
 from armlift_pipelines.worker import StepError, StoppedError
@@ -280,9 +280,14 @@ class Night:
     def _lost(self, known: JobRun) -> bool:
         """Tell whether the data set that a step gave is gone, or no more what it was."""
         name = known.outputs.get("dataset")
-        return name is not None and not has_dataset(
-            self._lab.folder / DATASETS / name, known.outputs["data_hash"]
-        )
+        if name is None:
+            return False
+        try:
+            data = DataSet(self._lab.folder / DATASETS / name)
+        except InputError:
+            return True
+        built: str = known.outputs["data_hash"]
+        return data.meta.data_hash != built
 
     def _attempt(
         self, step: Step, key: Key, inputs: Mapping[str, Any], settings: StepSettings

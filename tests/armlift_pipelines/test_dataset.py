@@ -113,8 +113,12 @@ def test_a_lesson_ends_at_the_cut_and_is_mixed_as_asked(filled: Engine, tmp_path
 
 
 def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"day: is no data set \(dataset.json cannot be read"):
-        DataSet(tmp_path / "day")
+    (tmp_path / "day").mkdir()
+    for text in (None, "", "{}", "[]", '{"span": {}}', '{"span": {"run": "live"}, "shards": 3}'):
+        if text is not None:
+            (tmp_path / "day" / "dataset.json").write_text(text)
+        with pytest.raises(InputError, match=r"day: is no data set \(dataset.json cannot be read"):
+            DataSet(tmp_path / "day")
 
 
 def test_a_damaged_file_is_named(filled: Engine, tmp_path: Path) -> None:

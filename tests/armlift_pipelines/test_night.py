@@ -24,6 +24,8 @@ from armlift.lab import Lab
 from armlift.nightly import ARM_STEPS
 from armlift.store.database import connect, upgrade
 from armlift.store.tables import audit_log, feedback, job_runs, models, prompts
+from armlift_pipelines.dataset import DataSet
+from armlift_pipelines.dataset_erasure import erase
 from armlift_pipelines.history import came_to
 from armlift_pipelines.job_runs import FAILED, SUCCEEDED, Record
 from armlift_pipelines.night import Night, Result
@@ -101,6 +103,22 @@ def test_a_night_that_is_done_again_does_nothing(lab: Lab, engine: Engine) -> No
     with engine.connect() as connection:
         after = [tuple(connection.execute(select(table)).all()) for table in (models, prompts, audit_log)]
     assert after == before
+
+
+@sqlite_only
+def test_a_data_set_that_is_gone_or_another_is_built_again(lab: Lab, engine: Engine) -> None:
+    (lab.folder / "nightly.yaml").write_text(NIGHTLY + "arms: {tiny: {steps: []}, popularity: {steps: []}}\n")
+    first = step(night(lab, engine), "build_dataset")
+    folder = lab.folder / "datasets" / first["dataset"]
+    for harm in (
+        lambda: erase(folder, [next(DataSet(folder).histories()).unit]),
+        lambda: (folder / "dataset.json").write_text("{}"),
+        lambda: (folder / "dataset.json").unlink(),
+    ):
+        harm()
+        again = step(night(lab, engine), "build_dataset")
+        assert again["data_hash"] == first["data_hash"] == DataSet(folder).meta.data_hash
+        assert len(list(DataSet(folder).histories())) == 60
 
 
 @sqlite_only

@@ -23,6 +23,10 @@ from armlift.store.ways import fill, make_table
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+ROWS_A_TASK = 500_000
+"""Events that a task of a shuffle takes, about."""
+LEAST_TASKS = 4
+
 
 class SparkReading:
     """What lends connections on which reports are asked of Spark, over an archive.
@@ -53,6 +57,8 @@ class SparkReading:
     def _show(self, sql: Connection, run: Run, manifests: Sequence[Manifest]) -> None:
         """Have Spark's tables be those of a run."""
         self._rolled_up = None
+        rows = sum(sum(one.rows.values()) for one in manifests)
+        self._session.conf.set("spark.sql.shuffle.partitions", str(max(LEAST_TASKS, rows // ROWS_A_TASK)))
         for name, table in TABLES.items():
             files = [file for one in manifests for file in one.tables.get(name, ())]
             addresses = [self._archive.folder.address(file.path) for file in files]

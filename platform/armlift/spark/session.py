@@ -41,7 +41,6 @@ _DEFAULTS = {
 _LOCAL = {
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
-    "spark.sql.shuffle.partitions": "64",
 }
 
 
