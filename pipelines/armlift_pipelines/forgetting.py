@@ -97,9 +97,9 @@ class Forgetting:
         with reading(self._engine) as connection:
             known = Forgotten().refresh(connection)
             records = forgotten.all_records(connection)
-            named = known.among({*erasure.units(connection)})
+            named = known.among(erasure.units(connection))
         archived = {unit for unit, ts in kept_units.archived(self._archive) if known.covers(unit, ts)}
-        learned = {*known.among({*kept_units.in_datasets(self._datasets)})}
+        learned = {*known.among(kept_units.in_datasets(self._datasets))}
         gone: Counter[str] = Counter()
         for until in sorted({one.at for one in named.values()}):
             ids = [unit for unit, one in named.items() if one.at == until]

@@ -203,6 +203,7 @@ class Import:
                 partitions.ensure(batch.request_days)
                 with writing(engine) as connection:
                     write(connection, batch)
+                    dropped["unit_forgotten"] += batch.dropped.total()
                     if part == "exposures":
                         self._tell_segments(connection, run, good)
                 if progress is not None:

@@ -222,7 +222,7 @@ def test_what_waits_in_the_spill_and_what_is_being_built_goes(lab: Lab, engine: 
     fill(lab, engine)
     spill = Spill(lab.folder / "spill")
     spill.write(history())
-    unfinished = lab.folder / DATASETS / ".2026-01-02-0123"
+    unfinished = lab.folder / DATASETS / f".2026-01-02-{'0' * 32}"
     unfinished.mkdir()
     (unfinished / "runs").write_text(WHO)
     once = Forgetting(lab, engine, by="me", at=NOW).find(WHO).counts["stream"]
