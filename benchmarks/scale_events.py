@@ -18,7 +18,8 @@ from armlift.reproduction import take_report
 from armlift.rollup import LOCK
 from armlift.runs import LIVE, of_name
 from armlift.store.tables import feedback, stream_offsets, touched_cells, unit_days
-from armlift_pipelines.steps import STEPS, Context
+from armlift_pipelines.step import Context
+from armlift_pipelines.steps import STEPS
 
 LOOK_SECONDS = 0.02
 Costs = dict[str, tuple[float, int]]

@@ -25,9 +25,11 @@ from armlift.promotions import EVERY_EXPERIMENT
 from armlift.runs import of_name
 from armlift.started import every
 from armlift_pipelines import worker
+from armlift_pipelines.arm_steps import OF_ARM
 from armlift_pipelines.dataset import DATASETS, DataSet
 from armlift_pipelines.job_runs import FAILED, SKIPPED, SUCCEEDED, Heartbeat, JobRun, Key, Record
-from armlift_pipelines.steps import AFTER, BEFORE, OF_ARM, STEPS, Context, Step
+from armlift_pipelines.step import Context, Step
+from armlift_pipelines.steps import AFTER, BEFORE, STEPS
 from armlift_pipelines.worker import StepError, StoppedError
 
 JOB = "nightly"

@@ -8,12 +8,11 @@ import pytest
 from sqlalchemy import Connection, Engine, func, select
 
 from armlift import forgotten
-from armlift.batch import Batch
+from armlift.batch import Batch, write
 from armlift.days import Calendar
 from armlift.erasure import erase
 from armlift.events import Event, Exposure, Feedback, exposure_identity, feedback_identity, request_identity
 from armlift.forgotten import Forgotten
-from armlift.ingest import write
 from armlift.naming import names_in
 from armlift.store import tables
 from armlift.store.database import writing

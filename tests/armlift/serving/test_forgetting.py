@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Engine, delete
 
 from armlift import forgotten
-from armlift.batch import Batch
+from armlift.batch import Batch, write
 from armlift.days import Calendar
 from armlift.events import (
     Alias,
@@ -18,7 +18,6 @@ from armlift.events import (
     feedback_identity,
     request_identity,
 )
-from armlift.ingest import write
 from armlift.serving.forgetting import Forgetting
 from armlift.serving.units import Unit, Units
 from armlift.store import tables
