@@ -23,7 +23,7 @@ from armlift.archive.archive import Archive
 from armlift.archive.closed import archive_closed
 from armlift.days import DAY_MS
 from armlift.lab import Lab, init_lab
-from armlift.metric import Metrics
+from armlift.metric import Metric
 from armlift.rollup import rebuild
 from armlift.runs import IMPORTED, Run, begin, definition_of, subject_of
 from armlift.settings import SparkSettings
@@ -81,7 +81,7 @@ def described(folder: Path) -> Run:
     )  # fmt: skip
 
 
-def added_up(connection: Connection, question: Question, metrics: Metrics) -> Found:
+def added_up(connection: Connection, question: Question, metrics: Mapping[str, Metric]) -> Found:
     """Ask for all aggregates of all metrics."""
     totals = UnitTotals(connection, question, metrics)
     return {name: totals.by_stratum(name) for name in metrics}

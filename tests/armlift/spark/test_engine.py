@@ -122,8 +122,8 @@ def world(seed: int, run: str, *, paired: bool) -> dict[Any, list[tuple[Any, ...
         names = [unit, f"device {number}"] if number % 4 == 0 else [unit]
         for ts, arm, forced in met:
             phase = int(ts > START + 2 * DAY_MS)
-            place = (rng.choice(names), "demo", 0, phase, arm, "1", forced, False)
-            rows[exposures].append((*head(ts, "met", arm), *place))
+            exposed = (rng.choice(names), "demo", 0, phase, arm, "1", forced, False)
+            rows[exposures].append((*head(ts, "met", arm), *exposed))
         rate = 9 if number % 20 == 7 else 2
         for _ in range(rng.randrange(12)):
             ts, who = START + rng.randrange(DAYS * DAY_MS), rng.choice(names)
