@@ -69,18 +69,21 @@ def fill(engine: Engine, behaviours: int) -> None:
 
 
 def do(what: str, folder: Path) -> None:
-    """Do one piece of work in this process, and print what it took."""
+    """Do one piece of work in this process, or write that many behaviours, and print what it took."""
     before, began = _peak(), time.process_time()
-    if what == "build":
-        engine = connect(f"sqlite:///{folder / 'bench.db'}", folder)
+    engine = connect(f"sqlite:///{folder / 'bench.db'}", folder)
+    if what.isdigit():
+        upgrade(engine)
+        fill(engine, int(what))
+    elif what == "build":
         build_from_sql(engine, SPAN, folder / "day")
-        engine.dispose()
     elif what == "learn":
         for _ in Lesson(DataSet(folder / "day"), "weighted", "a", "e", ARMS).histories():
             pass
     else:
         for _ in histories_for("a", ARMS, [*DataSet(folder / "day").learnt("e")], "weighted"):
             pass
+    engine.dispose()
     print(json.dumps(Work(time.process_time() - began, _peak() - before)))
 
 
@@ -91,12 +94,8 @@ def _peak() -> float:
 def measure(behaviours: int) -> dict[str, Work]:
     """Do all pieces of work on so many behaviours."""
     with tempfile.TemporaryDirectory() as name:
-        engine = connect(f"sqlite:///{name}/bench.db", Path(name))
-        upgrade(engine)
-        fill(engine, behaviours)
-        engine.dispose()
         found = {}
-        for what in ("build", "learn", "list"):
+        for what in (str(behaviours), "build", "learn", "list"):
             command = [sys.executable, __file__, what, name]
             told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             found[what] = Work(*json.loads(told))
