@@ -86,8 +86,8 @@ def test_tests_mirror_the_sources(root: Path) -> None:
         "contract",
         "migrations",
     }
-    others |= {"faults", "ingest_faults", "schema", "ingest_group", "balanced", "killed", "dataset_sharded"}
-    others |= {"report"}  # of Spark: the command and its contract
+    others |= {"faults", "ingest_faults", "schema", "ingest_group", "balanced", "killed"}
+    others |= {"dataset_sharded", "report"}
     for path in (root / "tests").rglob("test_*.py"):
         parts = path.relative_to(root / "tests").with_suffix("").parts
         name = parts[-1].removeprefix("test_")

@@ -24,6 +24,8 @@ from armlift.streams.stream import (
 class KafkaStream(EventStream):
     """The topic of kafka://HOST:PORT[,HOST:PORT]/TOPIC, made as the settings say unless it is there.
 
+    Partitions that are added are read and written within seconds; a key may then go to another one.
+
     `buffer_bytes` bounds what `publish` holds in memory. `flush`, and `publish` with a full buffer, wait at
     most `wait_seconds` for the brokers.
 

@@ -17,6 +17,7 @@ from kafka.errors import (
     LogTruncationError,
     OffsetOutOfRangeError,
     RebalanceInProgressError,
+    UnknownMemberIdError,
 )
 from kafka.structs import MemberState
 
@@ -61,9 +62,17 @@ def _complete_joins(coordinator: Any) -> None:
 
     async def joined() -> None:
         assignment = await join()
-        coordinator.rejoining = coordinator.rejoin_needed = False
         now = coordinator._generation
-        await coordinator._on_join_complete_async(now.generation_id, now.member_id, now.protocol, assignment)
+        if now.is_lost():  # a heartbeat has found meanwhile that the group knows no such member
+            raise UnknownMemberIdError
+        coordinator.rejoining = coordinator.rejoin_needed = False
+        try:
+            await coordinator._on_join_complete_async(
+                now.generation_id, now.member_id, now.protocol, assignment
+            )
+        except BaseException:
+            coordinator.request_rejoin()
+            raise
         with coordinator._lock:
             coordinator.state = MemberState.STABLE
             coordinator._enable_heartbeat()
