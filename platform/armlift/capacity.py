@@ -257,7 +257,7 @@ class _Lab:
         cores = self._processes.get("spark", 0)
         busy = self._events * c.rollup_time.value / 3600
         spark = ceil(cores / EXECUTOR_CORES)
-        trainings = tuple(f"arms.{arm}.training" for arm in self._demand.arms)
+        trainings = tuple(source for *_, by, source, _ in self._steps() if by == "training")
         sources = ("spark_dataset_cpu", "spark_report_cpu") if spark else ()
         yield "rollup_by_day", busy, "hours", ("rollup_time",), _beyond(c.rollup_time, self._events)
         yield "spark_executors", spark, "", sources, cores
@@ -308,12 +308,15 @@ class _Lab:
             yield step("shards", c.spark_dataset_time, "spark_dataset_time", window)
         else:
             yield step("data_set", c.dataset_time, "dataset_time", window)
+        learned, users = demand.behaviours / self._labs, demand.users / self._labs
         for arm in demand.arms:
-            cost, passes = c.arms[arm], demand.behaviours / self._labs * demand.epochs
-            yield step(f"training.{arm}", cost.training, f"arms.{arm}.training", passes, by="training")
+            cost, source = c.arms[arm], f"arms.{arm}"
+            yield step(f"fit.{arm}", cost.fit, f"{source}.fit", learned, by="training")
+            if cost.epoch:
+                passes = learned * demand.epochs
+                yield step(f"epochs.{arm}", cost.epoch, f"{source}.epoch", passes, by="training")
             if cost.prompts:
-                users = demand.users / self._labs
-                yield step(f"prompts.{arm}", cost.prompts, f"arms.{arm}.prompts", users)
+                yield step(f"prompts.{arm}", cost.prompts, f"{source}.prompts", users)
         if spark:
             yield step("snapshot", c.spark_report_cpu, "spark_report_cpu", read, by="spark")
         else:
