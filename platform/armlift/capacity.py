@@ -1,7 +1,7 @@
 """Capacity: what so many users need, from what an event, a request or a night was measured to cost.
 
 Costs are taken to be linear. What one process can do sets how many labs the users must be split over, each
-with a stream, a database and nights of its own; every figure is of all labs together. How far a figure goes
+with a topic, a database and nights of its own; every figure is of all labs together. How far a figure goes
 beyond what was measured stands beside it.
 """
 
@@ -174,6 +174,7 @@ class _Lab:
 
     def figures(self) -> Iterator[Figure]:
         """Give what is needed, of all labs."""
+        yield self._brokers()
         for name, value, unit, costs, beyond in (
             *self._stream(), *self._serving(), *self._storage(), *self._nightly()
         ):  # fmt: skip
@@ -217,15 +218,20 @@ class _Lab:
             "a training holds it whole: more memory, or a smaller dim",
         )  # fmt: skip
 
+    def _brokers(self) -> Figure:
+        """Give the brokers of all labs, which may share them: they hold their topics side by side."""
+        c, demand = self._costs, self._demand
+        cores = demand.events_at_peak * c.broker_cpu.value * REPLICAS / UTILISATION
+        disk = demand.events * demand.stream_days * c.stream_bytes.value * REPLICAS
+        brokers = max(REPLICAS, ceil(cores / BROKER_CORES), ceil(disk / BROKER_BYTES))
+        return Figure("brokers", brokers, "", ("broker_cpu", "stream_bytes"), max(1.0, cores))
+
     def _stream(self) -> Iterator[Row]:
         c, peak = self._costs, self._peak
-        cores = peak * c.broker_cpu.value * REPLICAS / UTILISATION
         disk = self._events * self._demand.stream_days * c.stream_bytes.value * REPLICAS
-        brokers = max(REPLICAS, ceil(cores / BROKER_CORES), ceil(disk / BROKER_BYTES))
         ingesters = ceil(peak * c.ingest_time.value / UTILISATION)
         # A partition belongs to one ingester: twice as many leave room for twice the ingesters.
         partitions = max(FEWEST_PARTITIONS, 2 * ingesters)
-        yield "brokers", brokers, "", ("broker_cpu", "stream_bytes"), cores
         yield "topic_disk", disk, "bytes", ("stream_bytes",), _beyond(c.stream_bytes, self._events)
         yield "partitions", partitions, "", ("ingest_time",), partitions / FEWEST_PARTITIONS
         yield "ingest_processes", ingesters, "", ("ingest_time",), ingesters
