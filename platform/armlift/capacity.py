@@ -7,9 +7,9 @@ beyond what was measured stands beside it.
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import ceil, sqrt
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from armlift.costs import Cost, Costs
 from armlift.demand import DAY_SECONDS, Demand, check
@@ -33,15 +33,6 @@ NIGHT_SHARE = 0.5
 """The share of a night that steps of one process may take; the rest is for those that several share."""
 
 
-ASSUMPTIONS = {
-    "utilisation": UTILISATION,
-    "replicas": REPLICAS,
-    "broker_cores": BROKER_CORES,
-    "broker_bytes": BROKER_BYTES,
-    "server_cores": SERVER_CORES,
-    "server_bytes": SERVER_BYTES,
-    "executor_cores": EXECUTOR_CORES,
-}
 Row = tuple[str, float, str, tuple[str, ...], float]
 """A figure of one lab, before it is one of all."""
 
@@ -109,29 +100,6 @@ class Plan:
         """Tell whether all can be kept, in so many labs."""
         return all(limit.split or limit.load <= 1.0 for limit in self.limits)
 
-    def as_dict(self, costs: Costs) -> dict[str, Any]:
-        """Give the plan as plain data, with the costs it was made from."""
-        asked = asdict(self.demand) | {
-            "events": self.demand.events,
-            "events_at_peak": self.demand.events_at_peak,
-            "requests_at_peak": self.demand.requests_at_peak,
-        }
-        return {
-            "demand": asked,
-            "fits": self.fits,
-            "labs": self.labs,
-            "engine": self.engine,
-            "figures": {one.name: _plain(one) for one in self.figures},
-            "night": {"hours": self.night_hours, "steps": {one.name: _plain(one) for one in self.night}},
-            "limits": {one.name: _plain(one) for one in self.limits},
-            "assumptions": ASSUMPTIONS,
-            "costs": {
-                name: cost.model_dump(mode="json") | {"value": cost.value, "growth": cost.growth}
-                for name, cost in costs.named()
-                if name in self.costs
-            },
-        }
-
 
 def plan(demand: Demand, costs: Costs) -> Plan:
     """Plan for a demand; raises InputError where it is out of bounds or names an arm without costs."""
@@ -149,12 +117,6 @@ def _engine(demand: Demand, costs: Costs) -> str:
     days = demand.unit_days * demand.experiment_days
     read = demand.events * demand.window * costs.dataset_time.value + days * costs.report_time.value
     return "sql" if kept and read <= demand.night_hours * 3600 * SQL_SHARE else "spark"
-
-
-def _plain(part: Figure | Step | Limit) -> dict[str, Any]:
-    """Give a part of a plan as plain data, without its name."""
-    found = {name: value for name, value in part._asdict().items() if name != "name"}
-    return found | {"extrapolated": part.beyond > 1.0} if isinstance(part, Figure | Step) else found
 
 
 def _beyond(cost: Cost, size: float) -> float:
