@@ -31,7 +31,10 @@ SIZES = (100_000, 1_000_000, 10_000_000)
 MOST_FOLLOWED = 1_000_000
 """Events that an API process is made to follow, at most."""
 FLAT = 1.5
-ITEMS = {"recommend_cpu": bench_serving.ITEMS, "training": scale_arms.ITEMS, "prompts": scale_arms.ITEMS}
+ITEMS = {
+    "recommend_cpu": bench_serving.ITEMS,
+    **dict.fromkeys(("fit", "epoch", "prompts"), scale_arms.ITEMS),
+}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What a night costs an arm: a pass of training that goes on from a parent, prompts, and memory of the items.
+"""What a night costs an arm: training that goes on from a parent, by pass and beside; prompts; items' memory.
 
     python scale_arms.py ARM UNITS ITEMS LAB > figures.json
 
@@ -29,7 +29,7 @@ ARMS = ("popularity", "sasrec", "recgpt")
 LENGTH, FEW_UNITS = 50, 50
 ITEMS, MANY_ITEMS = 12_000, 60_000
 """The catalogue of trainings, and one beside which their memory is held."""
-ONCE = {"epochs": 1, "pretraining_epochs": 1}
+PASSES = 3
 Costs = dict[str, tuple[float, int]]
 
 
@@ -39,14 +39,12 @@ def measure(lab: Path, units: int) -> Costs:
     for arm in ARMS:
         with told(f"{arm}, {units:,} units"):
             done = _alone(arm, units, ITEMS, lab)
-            few, many = (_alone(arm, FEW_UNITS, items, lab)["parent_peak"] for items in (ITEMS, MANY_ITEMS))
-        behaviours = units * LENGTH
-        found[f"arms.{arm}.training"] = (done["training"] / behaviours, behaviours)
-        if done["prompts"] is not None:
-            found[f"arms.{arm}.prompts"] = (done["prompts"] / units, units)
-        # Never none: the names of items are held, whatever else.
-        grown = max(many - few, MANY_ITEMS - ITEMS)
-        found[f"arms.{arm}.item_memory"] = (grown / (MANY_ITEMS - ITEMS), MANY_ITEMS)
+            few, many = (_alone(arm, 0, items, lab)["parent_peak"] for items in (ITEMS, MANY_ITEMS))
+        sizes = {"fit": units * LENGTH, "epoch": units * LENGTH, "prompts": units}
+        for name, size in sizes.items():
+            if done[name] is not None:
+                found[f"arms.{arm}.{name}"] = (done[name] / size, size)
+        found[f"arms.{arm}.item_memory"] = ((many - few) / (MANY_ITEMS - ITEMS), MANY_ITEMS)
     return found
 
 
@@ -57,21 +55,27 @@ def _alone(arm: str, units: int, items: int, lab: Path) -> dict[str, Any]:
 
 
 def main(name: str, units: int, items: int, folder: Path) -> None:
-    """Train a parent on few units, go on from it with all, let them be prompted, and print what it took."""
+    """Train a parent on few units; go on from it with all, let them be prompted; print what it took."""
     lab, names, now = Lab(folder), [f"v{number:06}" for number in range(items)], utc_now()
-    table, histories = ItemTable(names), [_history(number, names, now) for number in range(units)]
+    table = ItemTable(names)
+    histories = [_history(number, names, now) for number in range(max(units, FEW_UNITS))]
     with tempfile.TemporaryDirectory() as place:
         parent = Path(place) / "parent"
         parent.mkdir()
-        arm = _new(lab, name)
+        arm = _new(lab, name, 1)
         arm.fit(histories[:FEW_UNITS], table, until=now, warm=None)
         arm.save(parent)
-        found: dict[str, float | None] = {"parent_peak": _peak(), "training": None, "prompts": None}
-        if units > FEW_UNITS:
-            arm, goes_on = _new(lab, name), "warm" in arm.capabilities
-            began = time.perf_counter()
-            arm.fit(histories, table, until=now, warm=parent if goes_on else None)
-            found["training"] = time.perf_counter() - began
+        found: dict[str, float | None] = {"parent_peak": _peak()}
+        if units:
+            warm = parent if "warm" in arm.capabilities else None
+            taken = []
+            for passes in (1, PASSES) if warm else (1,):
+                arm = _new(lab, name, passes)
+                began = time.process_time()
+                arm.fit(histories, table, until=now, warm=warm)
+                taken.append(time.process_time() - began)
+            epoch = (taken[-1] - taken[0]) / (PASSES - 1) if warm else None
+            found |= {"fit": taken[0] - (epoch or 0.0), "epoch": epoch, "prompts": None}
             if "prompts" in arm.capabilities:
                 found["prompts"] = _prompts(lab, arm, histories, now, place)
     json.dump(found, sys.stdout)
@@ -84,19 +88,20 @@ def _peak() -> int:
 
 
 def _prompts(lab: Lab, arm: Arm, histories: Sequence[History], now: int, place: str) -> float:
-    """Time how long an arm, stored and loaded as at night, takes to write prompts."""
+    """Give the CPU seconds that an arm, stored and loaded as at night, takes to write prompts."""
     created = "2026-01-01T00:00:00+00:00"
     made = save_artefact(arm, place, data_hash="scale", data_until=now, created=created)
     loaded, _ = load_artefact(place, arm.config.name, made.version)
-    began = time.perf_counter()
+    began = time.process_time()
     write_prompts(lab, loaded, histories, now)
-    return time.perf_counter() - began
+    return time.process_time() - began
 
 
-def _new(lab: Lab, name: str) -> Arm:
-    """Make a stock arm that is trained in one pass."""
+def _new(lab: Lab, name: str, passes: int) -> Arm:
+    """Make a stock arm that is trained in so many passes."""
     definition = lab.arm(name).model_dump()
-    definition |= {key: value for key, value in ONCE.items() if key in definition}
+    given = {"epochs": passes, "patience": passes, "pretraining_epochs": 1}
+    definition |= {key: value for key, value in given.items() if key in definition}
     return new_arm(arm_class(definition["model"]).config_class.model_validate(definition))
 
 

@@ -31,8 +31,9 @@ UNITS = {
     "spark_report_cpu": "core s/event",
     "spark_dataset_cpu": "core s/event",
     "spark_dataset_time": "s/event",
-    "training": "s/behaviour",
-    "prompts": "s/user",
+    "fit": "core s/behaviour",
+    "epoch": "core s/behaviour",
+    "prompts": "core s/user",
     "item_memory": "bytes/item",
 }
 

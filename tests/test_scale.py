@@ -17,7 +17,7 @@ from armlift.costs import Costs, read_costs, stock_costs
 from armlift.days import DAY_MS
 from armlift.events import KINDS, Codec
 
-MEASURED_WITH = {"recommend_cpu": 12_000, "training": 12_000, "prompts": 12_000}
+MEASURED_WITH = {"recommend_cpu": 12_000, "fit": 12_000, "epoch": 12_000, "prompts": 12_000}
 
 
 def test_the_tables_of_the_document_are_those_of_the_stock_costs() -> None:
@@ -59,14 +59,14 @@ def test_messages_are_distinct_events_over_all_days(events: int) -> None:
 def test_results_are_kept_by_size_and_gone_on_from(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     results = Results(path)
-    results.add("events", 100, {"ingest_time": (2.0, 90), "arms.a.training": (1.0, 50)})
+    results.add("events", 100, {"ingest_time": (2.0, 90), "arms.a.fit": (1.0, 50)})
     results.add("events", 1000, {"ingest_time": (3.0, 900)})
     results.add("events", 1000, {"ingest_time": (2.5, 900)})
     again = Results(path)
     assert again.has("events", 100)
     assert not again.has("events", 10)
     assert not again.has("arms", 100)
-    assert again.points() == {"ingest_time": {90: 2.0, 900: 2.5}, "arms.a.training": {50: 1.0}}
+    assert again.points() == {"ingest_time": {90: 2.0, 900: 2.5}, "arms.a.fit": {50: 1.0}}
     assert list(flatness(again)) == [("ingest_time", 90, 900, 1.25)]
 
 

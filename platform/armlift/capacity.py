@@ -1,15 +1,15 @@
 """Capacity: what so many users need, from what an event, a request or a night was measured to cost.
 
 Costs are taken to be linear. What one process can do sets how many labs the users must be split over, each
-with a stream, a database and nights of its own; every figure is of all labs together. How far a figure goes
+with a topic, a database and nights of its own; every figure is of all labs together. How far a figure goes
 beyond what was measured stands beside it.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import ceil, sqrt
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from armlift.costs import Cost, Costs
 from armlift.demand import DAY_SECONDS, Demand, check
@@ -33,15 +33,6 @@ NIGHT_SHARE = 0.5
 """The share of a night that steps of one process may take; the rest is for those that several share."""
 
 
-ASSUMPTIONS = {
-    "utilisation": UTILISATION,
-    "replicas": REPLICAS,
-    "broker_cores": BROKER_CORES,
-    "broker_bytes": BROKER_BYTES,
-    "server_cores": SERVER_CORES,
-    "server_bytes": SERVER_BYTES,
-    "executor_cores": EXECUTOR_CORES,
-}
 Row = tuple[str, float, str, tuple[str, ...], float]
 """A figure of one lab, before it is one of all."""
 
@@ -109,29 +100,6 @@ class Plan:
         """Tell whether all can be kept, in so many labs."""
         return all(limit.split or limit.load <= 1.0 for limit in self.limits)
 
-    def as_dict(self, costs: Costs) -> dict[str, Any]:
-        """Give the plan as plain data, with the costs it was made from."""
-        asked = asdict(self.demand) | {
-            "events": self.demand.events,
-            "events_at_peak": self.demand.events_at_peak,
-            "requests_at_peak": self.demand.requests_at_peak,
-        }
-        return {
-            "demand": asked,
-            "fits": self.fits,
-            "labs": self.labs,
-            "engine": self.engine,
-            "figures": {one.name: _plain(one) for one in self.figures},
-            "night": {"hours": self.night_hours, "steps": {one.name: _plain(one) for one in self.night}},
-            "limits": {one.name: _plain(one) for one in self.limits},
-            "assumptions": ASSUMPTIONS,
-            "costs": {
-                name: cost.model_dump(mode="json") | {"value": cost.value, "growth": cost.growth}
-                for name, cost in costs.named()
-                if name in self.costs
-            },
-        }
-
 
 def plan(demand: Demand, costs: Costs) -> Plan:
     """Plan for a demand; raises InputError where it is out of bounds or names an arm without costs."""
@@ -151,12 +119,6 @@ def _engine(demand: Demand, costs: Costs) -> str:
     return "sql" if kept and read <= demand.night_hours * 3600 * SQL_SHARE else "spark"
 
 
-def _plain(part: Figure | Step | Limit) -> dict[str, Any]:
-    """Give a part of a plan as plain data, without its name."""
-    found = {name: value for name, value in part._asdict().items() if name != "name"}
-    return found | {"extrapolated": part.beyond > 1.0} if isinstance(part, Figure | Step) else found
-
-
 def _beyond(cost: Cost, size: float) -> float:
     return max(1.0, size / cost.size)
 
@@ -174,6 +136,7 @@ class _Lab:
 
     def figures(self) -> Iterator[Figure]:
         """Give what is needed, of all labs."""
+        yield self._brokers()
         for name, value, unit, costs, beyond in (
             *self._stream(), *self._serving(), *self._storage(), *self._nightly()
         ):  # fmt: skip
@@ -217,15 +180,20 @@ class _Lab:
             "a training holds it whole: more memory, or a smaller dim",
         )  # fmt: skip
 
+    def _brokers(self) -> Figure:
+        """Give the brokers of all labs, which may share them: they hold their topics side by side."""
+        c, demand = self._costs, self._demand
+        cores = demand.events_at_peak * c.broker_cpu.value * REPLICAS / UTILISATION
+        disk = demand.events * demand.stream_days * c.stream_bytes.value * REPLICAS
+        brokers = max(REPLICAS, ceil(cores / BROKER_CORES), ceil(disk / BROKER_BYTES))
+        return Figure("brokers", brokers, "", ("broker_cpu", "stream_bytes"), max(1.0, cores))
+
     def _stream(self) -> Iterator[Row]:
         c, peak = self._costs, self._peak
-        cores = peak * c.broker_cpu.value * REPLICAS / UTILISATION
         disk = self._events * self._demand.stream_days * c.stream_bytes.value * REPLICAS
-        brokers = max(REPLICAS, ceil(cores / BROKER_CORES), ceil(disk / BROKER_BYTES))
         ingesters = ceil(peak * c.ingest_time.value / UTILISATION)
         # A partition belongs to one ingester: twice as many leave room for twice the ingesters.
         partitions = max(FEWEST_PARTITIONS, 2 * ingesters)
-        yield "brokers", brokers, "", ("broker_cpu", "stream_bytes"), cores
         yield "topic_disk", disk, "bytes", ("stream_bytes",), _beyond(c.stream_bytes, self._events)
         yield "partitions", partitions, "", ("ingest_time",), partitions / FEWEST_PARTITIONS
         yield "ingest_processes", ingesters, "", ("ingest_time",), ingesters
@@ -257,7 +225,7 @@ class _Lab:
         cores = self._processes.get("spark", 0)
         busy = self._events * c.rollup_time.value / 3600
         spark = ceil(cores / EXECUTOR_CORES)
-        trainings = tuple(f"arms.{arm}.training" for arm in self._demand.arms)
+        trainings = tuple(source for *_, by, source, _ in self._steps() if by == "training")
         sources = ("spark_dataset_cpu", "spark_report_cpu") if spark else ()
         yield "rollup_by_day", busy, "hours", ("rollup_time",), _beyond(c.rollup_time, self._events)
         yield "spark_executors", spark, "", sources, cores
@@ -308,12 +276,15 @@ class _Lab:
             yield step("shards", c.spark_dataset_time, "spark_dataset_time", window)
         else:
             yield step("data_set", c.dataset_time, "dataset_time", window)
+        learned, users = demand.behaviours / self._labs, demand.users / self._labs
         for arm in demand.arms:
-            cost, passes = c.arms[arm], demand.behaviours / self._labs * demand.epochs
-            yield step(f"training.{arm}", cost.training, f"arms.{arm}.training", passes, by="training")
+            cost, source = c.arms[arm], f"arms.{arm}"
+            yield step(f"fit.{arm}", cost.fit, f"{source}.fit", learned, by="training")
+            if cost.epoch:
+                passes = learned * demand.epochs
+                yield step(f"epochs.{arm}", cost.epoch, f"{source}.epoch", passes, by="training")
             if cost.prompts:
-                users = demand.users / self._labs
-                yield step(f"prompts.{arm}", cost.prompts, f"arms.{arm}.prompts", users)
+                yield step(f"prompts.{arm}", cost.prompts, f"{source}.prompts", users)
         if spark:
             yield step("snapshot", c.spark_report_cpu, "spark_report_cpu", read, by="spark")
         else:

@@ -91,12 +91,13 @@ BytesAnEvent = Annotated[Cost, _unit("bytes/event")]
 
 
 class ArmCosts(_Part):
-    """What a night takes for an arm."""
+    """What a night takes for an arm, of one process with one core."""
 
-    training: Annotated[Cost, _unit("s/behaviour")] = Field(
-        description="One process, one pass over what is learned from."
+    fit: Annotated[Cost, _unit("core s/behaviour")] = Field(description="What a training does once.")
+    epoch: Annotated[Cost, _unit("core s/behaviour")] | None = Field(
+        default=None, description="A pass over what is learned from; null: it makes none."
     )
-    prompts: Annotated[Cost, _unit("s/user")] | None = Field(
+    prompts: Annotated[Cost, _unit("core s/user")] | None = Field(
         default=None, description="Null: it writes none."
     )
     item_memory: Annotated[Cost, _unit("bytes/item")] = Field(description="Of the process that trains.")

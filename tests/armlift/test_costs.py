@@ -35,9 +35,9 @@ def test_the_stock_costs_are_sound_and_name_where_they_come_from(root: Path) -> 
     costs = stock_costs()
     named = dict(costs.named())
     assert len(named) == len(Costs.model_fields) - 1 + sum(
-        2 + (one.prompts is not None) for one in costs.arms.values()
+        2 + (one.epoch is not None) + (one.prompts is not None) for one in costs.arms.values()
     )
-    assert {"ingest_time", "arms.recgpt.training", "arms.recgpt.prompts"} <= named.keys()
+    assert {"ingest_time", "arms.recgpt.epoch", "arms.recgpt.prompts"} <= named.keys()
     assert costs.arms["popularity"].prompts is None
     for name, cost in named.items():
         assert (root / "benchmarks" / f"{cost.benchmark}.py").is_file(), name
@@ -61,7 +61,7 @@ def test_a_cost_is_that_of_the_largest_size() -> None:
     ("location", "value", "says"),
     [
         (("ingest_time", "unit"), "ms/event", "ingest_time.unit: 'ms/event' must be 's/event'"),
-        (("arms", "recgpt", "prompts", "unit"), "s/event", "'s/event' must be 's/user'"),
+        (("arms", "recgpt", "prompts", "unit"), "s/event", "'s/event' must be 'core s/user'"),
         (("rollup_time",), None, "rollup_time: is missing"),
         (("rollup_times",), {}, "rollup_times: unknown key, must be one of "),
         (

@@ -41,6 +41,7 @@ def capacity(
     from armlift.capacity import plan
     from armlift.costs import read_costs, stock_costs
     from armlift.demand import EVENTS_PER_REQUEST, Demand
+    from armlift.rendering.capacity_document import document
     from armlift.rendering.capacity_text import text_of
 
     costs = stock_costs() if file is None else read_costs(file)
@@ -52,7 +53,7 @@ def capacity(
     )  # fmt: skip
     made = plan(demand, costs)
     if as_json:
-        write_json(made.as_dict(costs))
+        write_json(document(made, costs))
         return
     for line in text_of(made, costs):
         print(line)

@@ -33,7 +33,7 @@ def test_the_document(capsys: pytest.CaptureFixture[str]) -> None:
         "spark_executors", "training_processes", "item_table.recgpt",
     }  # fmt: skip
     assert found["night"]["steps"].keys() == {
-        "archive", "data_set", "shards", "training.recgpt", "prompts.recgpt", "snapshot",
+        "archive", "data_set", "shards", "fit.recgpt", "epochs.recgpt", "prompts.recgpt", "snapshot",
     }  # fmt: skip
     assert found["limits"].keys() == {"rollup", "following", "night", "postgresql", "item_table"}
     for one in (*found["figures"].values(), *found["night"]["steps"].values()):
@@ -61,8 +61,8 @@ def test_options_change_what_is_planned(capsys: pytest.CaptureFixture[str]) -> N
     asked |= {"window": 10, "epochs": 2, "memory": 32e9}
     assert {name: demand[name] for name in asked} == asked
     assert found["night"]["hours"] <= 4
-    trained = {name for name in found["night"]["steps"] if name.startswith(("training.", "prompts."))}
-    assert trained == {"training.popularity", "training.sasrec"}
+    trained = {name for name in found["night"]["steps"] if name.startswith(("fit.", "epochs.", "prompts."))}
+    assert trained == {"fit.popularity", "fit.sasrec", "epochs.sasrec"}
 
 
 def test_the_table_names_sources_and_extrapolations(capsys: pytest.CaptureFixture[str]) -> None:
