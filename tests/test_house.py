@@ -86,7 +86,7 @@ def test_tests_mirror_the_sources(root: Path) -> None:
         "contract",
         "migrations",
     }
-    others |= {"faults", "ingest_faults", "schema", "ingest_group", "balanced", "killed"}
+    others |= {"faults", "ingest_faults", "schema", "ingest_group", "balanced"}
     others |= {"dataset_sharded", "report"}
     for path in (root / "tests").rglob("test_*.py"):
         parts = path.relative_to(root / "tests").with_suffix("").parts
