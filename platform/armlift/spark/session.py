@@ -1,6 +1,7 @@
 """A Spark session: of this machine, of a cluster, or by Spark Connect, as the settings say."""
 
 import atexit
+import logging
 import os
 import re
 import shutil
@@ -136,7 +137,11 @@ def _java(conf: "SparkConf", said: IO[bytes]) -> Any:
 
 
 def _end(gateway: Any) -> None:
-    """Have Java end, which it does when its input ends, and wait for it."""
+    """Have Java end, which it does when its input ends, and wait for it.
+
+    What Python still holds of it and lets go of later cannot be told to it any more, which is no error.
+    """
+    logging.getLogger("py4j").setLevel(logging.CRITICAL + 1)
     if gateway.proc is not None:
         gateway.proc.stdin.close()
         with suppress(subprocess.TimeoutExpired):

@@ -193,7 +193,7 @@ def test_settings_that_are_not_text_are_one_line(lab: Path, refused: Refused) ->
             "unknown variable, must be one of ARMLIFT_DATABASE_URL, ARMLIFT_STREAM_URL, "
             "ARMLIFT_ARTEFACT_URL, ARMLIFT_ARCHIVE_URL, ARMLIFT_TIMEZONE, ARMLIFT_DEFAULT_ARM, "
             "ARMLIFT_HOLDOUT, ARMLIFT_KINDS, ARMLIFT_KAFKA, ARMLIFT_DASHBOARD, ARMLIFT_SERVE, "
-            "ARMLIFT_LATENESS, ARMLIFT_HISTORY_LIMIT "
+            "ARMLIFT_SPARK, ARMLIFT_LATENESS, ARMLIFT_HISTORY_LIMIT "
             "(did you mean ARMLIFT_TIMEZONE?)",
         ),
     ],

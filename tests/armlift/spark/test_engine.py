@@ -293,7 +293,8 @@ def test_a_snapshot_of_sql_is_verified_on_spark(case: Case, session: "SparkSessi
     with engine_on(session).connect() as spark:
         read = SparkReading(session, spark, case.archive)
         assert verify(case.engine, snapshot, read=read, digits=9) == ([], [], [])
-    answers = {**stored.answers, "left_out": {"forced": 3.0 + 1e-5}}
+    left_out = stored.answers["left_out"]
+    answers = {**stored.answers, "left_out": {**left_out, "forced": left_out["forced"] + 1e-5}}
     wrong = snapshot._replace(aggregates={**snapshot.aggregates, "answers": answers})
-    found = verify(case.engine, wrong, digits=9)
-    assert found.aggregates[0].startswith("answers/left_out/forced: was 3.00001, is ")
+    (line,) = verify(case.engine, wrong, digits=9).aggregates
+    assert line.startswith("answers/left_out/forced: was ")
