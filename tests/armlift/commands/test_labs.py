@@ -106,7 +106,7 @@ BAD_SETTINGS = {
         "timezon =",
         11,
         "timezon: unknown key, must be one of archive_url, artefact_url, dashboard, database_url, "
-        "default_arm, history_limit, holdout, kafka, kinds, lateness, serve, stream_url, timezone "
+        "default_arm, history_limit, holdout, kafka, kinds, lateness, serve, spark, stream_url, timezone "
         "(did you mean timezone?)",
     ),
     "unknown table": ("[holdout]", "[holdut]", 22, "holdut: unknown key, must be one of"),

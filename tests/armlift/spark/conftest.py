@@ -1,5 +1,6 @@
 """Fixtures of Spark's tests: one session, with a Java that starts fast; skipped where there is no Java."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -39,7 +40,10 @@ def session(quick_spark: SparkSettings) -> Iterator["SparkSession"]:
 
 
 @pytest.fixture
-def spark_toml(quick_spark: SparkSettings) -> str:
-    """Give the settings as they stand in armlift.toml."""
-    lines = "\n".join(f'"{name}" = "{value}"' for name, value in quick_spark.conf.items())
-    return f'\n[spark]\nurl = "{quick_spark.url}"\nmemory = "{quick_spark.memory}"\n[spark.conf]\n{lines}\n'
+def spark_environment(quick_spark: SparkSettings) -> dict[str, str]:
+    """Give the settings as environment variables."""
+    return {
+        "ARMLIFT_SPARK__URL": quick_spark.url,
+        "ARMLIFT_SPARK__MEMORY": quick_spark.memory,
+        "ARMLIFT_SPARK__CONF": json.dumps(quick_spark.conf),
+    }

@@ -78,19 +78,18 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def test_the_document_is_that_of_sql(lab: Path, spark_toml: str, tmp_path: Path) -> None:
+def test_the_document_is_that_of_sql(lab: Path, spark_environment: dict[str, str], tmp_path: Path) -> None:
     own = shutil.copytree(lab, tmp_path / "lab")
-    with (own / "armlift.toml").open("a") as file:
-        file.write(spark_toml)
     in_sql = called(own, "report", "demo", "--json")
     words = ("--engine", "spark", "--archive", str(own / "archive"))
-    on_spark = called(own, "report", "demo", *words, "--json")
+    on_spark = called(own, "report", "demo", *words, "--json", **spark_environment)
     assert (on_spark.returncode, on_spark.stderr) == (0, "")
     wanted, found = json.loads(in_sql.stdout), json.loads(on_spark.stdout)
     assert wanted.pop("snapshot") != found.pop("snapshot")
     assert same(wanted, found)
     assert any(one["status"] == "ok" for one in found["comparisons"])
-    verified = called(own, "report", "--snapshot", json.loads(in_sql.stdout)["snapshot"], "--verify", *words)
+    stored = json.loads(in_sql.stdout)["snapshot"]
+    verified = called(own, "report", "--snapshot", stored, "--verify", *words, **spark_environment)
     assert (verified.returncode, verified.stderr) == (0, "")
     assert "aggregates from the archive: equal, to 9 digits" in verified.stdout
     engine = open_database(Lab(own))
