@@ -18,7 +18,7 @@ from armlift.arm import Behaviour, History, ItemTable
 
 DIM = 64
 CATALOGUES = (10_000, 100_000, 1_000_000)
-UNITS = (2_000, 40_000)
+UNITS = (2_000, 20_000)
 """Units with `LENGTH` behaviours each, over 1,000 items."""
 LENGTH = 50
 BYTES = 28
@@ -78,7 +78,7 @@ def in_this_process(items: int, units: int) -> Fit:
 
     config = DecoderConfig(
         name="arm", model="sasrec", dim=DIM, length=LENGTH, epochs=1, patience=1,
-        batch_tokens=512 if units < 1_000 else 16_384,
+        batch_tokens=512 if units < 1_000 else 2_048,
     )  # fmt: skip
     arm, told, before = SasRec(config), list[Epoch](), peak()
     with fitting(told.append):
