@@ -1,4 +1,4 @@
-"""`armlift report --engine spark` in processes of its own: one document with SQL, or one line."""
+"""Sessions of Spark, in processes that report: one document with SQL, or one line that says what is missing."""
 
 import json
 import os
