@@ -1,4 +1,4 @@
-"""Sessions of Spark, in processes that report: one document with SQL, or one line that says what is missing."""
+"""Sessions of Spark, in processes that report: one document with SQL, or one line on what is missing."""
 
 import json
 import os
