@@ -27,7 +27,7 @@ from armlift.store.database import open_database, writing
 
 ARMS = ("popularity", "sasrec", "recgpt")
 LENGTH, FEW_UNITS = 50, 50
-ITEMS, MANY_ITEMS = 12_000, 60_000
+ITEMS, MANY_ITEMS = 100_000, 200_000
 """The catalogue of trainings, and one beside which their memory is held."""
 PASSES = 3
 Costs = dict[str, tuple[float, int]]
