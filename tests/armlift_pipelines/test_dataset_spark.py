@@ -92,9 +92,9 @@ def test_a_night_learns_from_the_archive(lab: Lab, engine: Engine) -> None:
     day = FIRST + timedelta(days=6)
     now = (day.toordinal() - date(1970, 1, 1).toordinal() + 30) * DAY_MS
     hashes = []
-    with (lab.folder / "armlift.toml").open("a") as file:
-        file.write('[spark]\nurl = "local[2]"\nmemory = "1g"\n')
-        file.write('conf = {"spark.sql.shuffle.partitions" = "4"}\n')
+    settings = lab.folder / "armlift.toml"
+    given = settings.read_text().replace('"local[*]"', '"local[2]"').replace('memory = "2g"', 'memory = "1g"')
+    settings.write_text(given + '[spark.conf]\n"spark.sql.shuffle.partitions" = "4"\n')
     for name in ("sql", "spark"):
         (lab.folder / "nightly.yaml").write_text(f"{NIGHTLY}{arms}data: {{engine: {name}}}\n")
         result = Night(lab.again(), engine, day, now=now).run()
