@@ -304,6 +304,8 @@ def state_of(lab: Lab, engine: Engine) -> dict[str, Any]:
 @sqlite_only
 def test_killed_at_every_step_it_is_resumed_to_the_same(lab: Lab, engine: Engine, tmp_path: Path) -> None:
     day = DAY + timedelta(days=1)
+    with (lab.folder / "nightly.yaml").open("a") as file:
+        file.write("archive: {after: 1d}\n")
     night(lab, engine)
     kills: list[str] = []
     for name in STEPS:
@@ -321,7 +323,7 @@ def test_killed_at_every_step_it_is_resumed_to_the_same(lab: Lab, engine: Engine
     # The same nights without any harm.
     folder = tmp_path / "reference"
     subprocess.run(["cp", "-r", str(lab.folder), str(folder)], check=True)
-    for name in ("models", "datasets", "checkpoints", "logs"):
+    for name in ("models", "datasets", "checkpoints", "logs", "archive"):
         subprocess.run(["rm", "-rf", str(folder / name)], check=True)
     reference = connect(f"sqlite:///{folder / 'reference.db'}", folder)
     upgrade(reference)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from armlift.cli import run
-from armlift.commands import replays
+from armlift.commands import reports
 
 Refused = Callable[..., str]
 REASON = ("--reason", "it is well liked", "--by", "ada")
@@ -50,7 +50,7 @@ def test_a_snapshot_is_verified(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(replays, "MOST_SHOWN", 2)
+    monkeypatch.setattr(reports, "MOST_SHOWN", 2)
     words = ("report", "--snapshot", report["snapshot"], "--verify", "--lab", lab)
     assert said(capsys, *words).splitlines() == [
         "report from the stored aggregates: equal, bit for bit",
