@@ -5,6 +5,8 @@ Each takes its share of the rows of every batch, and gradients are averaged over
 """
 
 import atexit
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -51,10 +53,18 @@ def told() -> Iterator[None]:
     except RuntimeError as error:
         if count() == 1 or "gloo" not in str(error).lower():
             raise
+        atexit.register(_leave)
         raise OthersError(
             "training: another of its processes has failed or cannot be reached; see what it says; "
             f"start all of them again to go on ({str(error).splitlines()[0]})"
         ) from error
+
+
+def _leave() -> None:
+    """End at once with 2: what was shared with a process that is gone cannot always be taken apart."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(2)
 
 
 def in_parallel(module: nn.Module) -> nn.Module:

@@ -153,7 +153,7 @@ def test_the_other_process_ends_with_one_line(
     team[killed].send_signal(signal.SIGKILL)
     other = team[1 - killed]
     _, err = other.communicate(timeout=PATIENCE)
-    assert other.returncode == 2
+    assert other.returncode == 2, err
     line = err.splitlines()[-1]
     assert line.startswith("armlift: training: another of its processes has failed or cannot be reached; ")
     assert "Traceback" not in err
