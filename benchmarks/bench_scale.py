@@ -30,6 +30,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SIZES = (100_000, 1_000_000, 10_000_000)
 MOST_FOLLOWED = 1_000_000
 """Events that an API process is made to follow, at most."""
+MOST_LEARNED = 1_000_000
+"""Events above which arms learn from no more units: theirs are costs of a behaviour, and take minutes."""
 FLAT = 1.5
 ITEMS = {
     "recommend_cpu": bench_serving.ITEMS,
@@ -61,7 +63,7 @@ def main() -> None:
 
 def measure(server: Server, results: Results, size: int) -> None:
     """Measure every part at a size, but those that were; each size has a broker of its own."""
-    parts = {"events": size, "serving": min(size, MOST_FOLLOWED), "arms": size}
+    parts = {"events": size, "serving": min(size, MOST_FOLLOWED), "arms": min(size, MOST_LEARNED)}
     left = {part: at for part, at in parts.items() if not results.has(part, at)}
     if not left:
         return

@@ -134,5 +134,5 @@ def messages(lab: ScaleLab) -> Iterator[tuple[str, bytes]]:
             if place:
                 kind = ("click", "long_view")[place % 2]
                 name = feedback_identity(request, item, kind, 0)
-                events.append(Feedback(name, LIVE, ts + 1000, request, unit, item, kind, 1.0, 0))
+                events.append(Feedback(name, LIVE, ts + 1, request, unit, item, kind, 1.0, 0))
         yield unit, codec.encode(events)
