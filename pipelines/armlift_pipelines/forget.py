@@ -64,7 +64,8 @@ def forget(
         )
     elif yes:
         _show(found, unit)
-    say("erased, and recorded, so that what comes late is not taken in")
+    done = "erased, and recorded" if found.counts else "recorded"
+    say(f"{done}, so that what comes late is not taken in")
     if not found.counts:
         raise typer.Exit(1)
 
