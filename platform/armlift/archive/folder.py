@@ -12,6 +12,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from armlift.errors import InputError
+from armlift.streams.segment import sync_folder
 
 UNFINISHED = ".unfinished"
 """How the name of a file ends that is to take another's place, until it does."""
@@ -70,7 +71,7 @@ class Folder:
                 shutil.copyfileobj(source, file, 1 << 20)
                 self._sync(file)
             if self._local:
-                _sync_folder(Path(whole).parent)
+                sync_folder(Path(whole).parent)
 
     def replace(self, path: str, content: bytes) -> None:
         """Write a small file at once: whoever reads it has the old content or the new one."""
@@ -85,7 +86,7 @@ class Folder:
                 file.write(content)
                 self._sync(file)
             os.replace(scratch, whole)
-            _sync_folder(Path(whole).parent)
+            sync_folder(Path(whole).parent)
 
     def remove(self, path: str) -> None:
         """Remove a file."""
@@ -107,11 +108,3 @@ class Folder:
         except self._faults as error:
             reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
             raise self.error(path, f"{what}: {reason}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
