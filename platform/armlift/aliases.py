@@ -23,6 +23,7 @@ from sqlalchemy import (
     union_all,
 )
 
+from armlift.store.lookups import look_up
 from armlift.store.sink import insert_or
 from armlift.store.tables import NAME, aliases, feedback, impressions
 
@@ -34,6 +35,7 @@ cell_ids = Table(
     Column("day", Integer, primary_key=True, autoincrement=False),
     Column("id", NAME, primary_key=True, comment="the unit's own, or one merged into it"),
     prefixes=["TEMPORARY"],
+    postgresql_on_commit="DELETE ROWS",
 )
 """Whose events make which cell; a temporary table of the connection."""
 
@@ -47,6 +49,11 @@ def merged_into(run: ColumnElement[str], identity: ColumnElement[str]) -> Column
     a = aliases.alias().c
     first = select(a.unit_id).where(a.run == run, a.anonymous_id == identity)
     return first.order_by(a.ts, a.unit_id).limit(1).scalar_subquery()
+
+
+def any_merged(connection: Connection, run: str) -> bool:
+    """Tell whether an id of a run was ever merged into a unit."""
+    return connection.execute(select(aliases.c.run).where(aliases.c.run == run).limit(1)).first() is not None
 
 
 def unit_of(table: Table) -> ColumnElement[str]:
@@ -89,18 +96,15 @@ def follow(connection: Connection, run: str, units: Table) -> None:
     connection.execute(fresh.on_conflict_do_nothing())
 
 
-def days_of(run: str, units: Table) -> Subquery:
-    """Select the cells of some units of a run, `unit_id`, on all days; a unit without any has NO_DAY.
-
-    Events are joined from the left, so that a database without statistics does not begin with them.
-    """
+def days_of(connection: Connection, run: str, units: Table) -> Subquery:
+    """Select the cells of some units of a run, `unit_id`, on all days; a unit without any has NO_DAY."""
     u, a = units.c, aliases.c
     of_unit = units.outerjoin(aliases, and_(a.run == run, a.unit_id == u.unit_id))
     parts = []
     for table in (impressions, feedback):
         for source, identity in ((units, u.unit_id), (of_unit, a.anonymous_id)):
             same = and_(table.c.run == run, table.c.unit_id == identity)
-            day = func.coalesce(table.c.day, NO_DAY).label("day")
-            named = select(literal(run).label("run"), u.unit_id, day)
-            parts.append(named.select_from(source.outerjoin(table, same)))
+            rows, found = look_up(connection, source, table, same)
+            day = func.coalesce(found.day, NO_DAY).label("day")
+            parts.append(select(literal(run).label("run"), u.unit_id, day).select_from(rows))
     return union_all(*parts).subquery()

@@ -7,8 +7,8 @@ unit's first exposure arrives or moves, or an id is merged into it, all of its d
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
 from sqlalchemy import (
     BigInteger,
@@ -31,11 +31,12 @@ from sqlalchemy import (
 )
 
 from armlift.aliases import cell_ids, days_of, find_ids, follow
-from armlift.rollup_rows import MarkedCells, Subject, rows_of
+from armlift.rollup_rows import MarkedCells, Scope, Subject, WholeRun, rows_of
 from armlift.store.database import writing
+from armlift.store.lookups import delete_each, look_up
 from armlift.store.partitions import first_whole_day
 from armlift.store.sink import insert_or
-from armlift.store.tables import exposures, feedback, impressions, touched_cells, unit_days
+from armlift.store.tables import exposures, touched_cells, unit_days
 
 cells = Table(
     "cells",
@@ -44,8 +45,19 @@ cells = Table(
     Column("unit_id", String(200), primary_key=True),
     Column("day", Integer, primary_key=True),
     prefixes=["TEMPORARY"],
+    postgresql_on_commit="DELETE ROWS",
 )
 """The cells of one run that are computed; a temporary table of the connection."""
+
+named = Table(
+    "named",
+    MetaData(),
+    Column("experiment", String(200), primary_key=True),
+    *(Column(column.name, column.type, primary_key=True) for column in cells.c),
+    prefixes=["TEMPORARY"],
+    postgresql_on_commit="DELETE ROWS",
+)
+"""The cells that marks name, of each experiment; a temporary table of the connection."""
 
 taken = Table(
     "taken",
@@ -57,14 +69,21 @@ taken = Table(
     Column("arm", String(200)),
     Column("ts", BigInteger),
     prefixes=["TEMPORARY"],
+    postgresql_on_commit="DELETE ROWS",
 )
 """The marks that are worked on; a temporary table of the connection."""
 
-moved = Table("moved", MetaData(), Column("unit_id", String(200), primary_key=True), prefixes=["TEMPORARY"])
+moved = Table(
+    "moved",
+    MetaData(),
+    Column("unit_id", String(200), primary_key=True),
+    prefixes=["TEMPORARY"],
+    postgresql_on_commit="DELETE ROWS",
+)
 """The units of one run of which all days are computed; a temporary table of the connection."""
 
 MARKS = 50_000
-"""Marks a transaction takes at most."""
+"""Marks that a transaction takes from the oldest on, at most."""
 LOCK = 0x61726D6E
 """PostgreSQL's advisory lock of whoever computes the rollup."""
 
@@ -74,24 +93,27 @@ Subjects = Callable[[Connection, set[str]], Sequence[Subject]]
 
 
 def roll_up(connection: Connection, subjects: Subjects, marks: int = MARKS) -> int:
-    """Compute the cells of the oldest marks and delete these; gives how many, 0 if another process is at it.
+    """Compute the cells of the oldest marks; gives how many marks are done, 0 if another process is at it.
 
     What is committed with a mark is seen here, as the mark is read first; what comes later has a later mark.
+    Later marks of the same cells are done too, so that each cell of a backlog is computed once.
     """
     if not _alone(connection, "pg_try_advisory_xact_lock"):
         return 0
-    for table in (cells, taken, moved):
+    for table in (cells, named, taken, moved):
         table.create(connection, checkfirst=True)
-    connection.execute(delete(taken))
+        connection.execute(delete(table))
     oldest = select(*(touched_cells.c[column.name] for column in taken.c)).order_by(touched_cells.c.mark)
     connection.execute(insert(taken).from_select(list(taken.c), oldest.limit(marks)))
     found = _number(connection, taken)
     if found:
         _count(connection, taken)
-        for subject in subjects(connection, {*connection.execute(select(taken.c.run).distinct()).scalars()}):
+        concerned = subjects(connection, {*connection.execute(select(taken.c.run).distinct()).scalars()})
+        for subject in concerned:
             _find_cells(connection, subject)
+        found = _delete_marks(connection, Counter(subject.run for subject in concerned))
+        for subject in concerned:
             _compute(connection, subject)
-        connection.execute(delete(touched_cells).where(touched_cells.c.mark.in_(select(taken.c.mark))))
     return found
 
 
@@ -108,11 +130,13 @@ def roll_up_all(engine: Engine, subjects: Subjects, *, wait: float = 60.0) -> No
         with writing(engine) as connection:
             if roll_up(connection, subjects):
                 deadline = time.monotonic() + wait
-            marked = select(func.count()).where(touched_cells.c.mark <= newest)
-            left = connection.execute(marked).scalar_one()
+            marked = select(touched_cells.c.mark).where(touched_cells.c.mark <= newest)
+            left = connection.execute(marked.limit(1)).first()
         if not left:
             return
         if time.monotonic() > deadline:
+            with engine.connect() as connection:
+                left = waiting(connection)
             raise TimeoutError(f"{left:,} marked cells of the rollup were not computed for {wait:g} s")
         time.sleep(0.01)
 
@@ -149,46 +173,61 @@ def _count(connection: Connection, table: Table) -> None:
         connection.execute(text(f"ANALYZE {table.name}"))
 
 
-@contextmanager
-def _looking_up(connection: Connection) -> Iterator[None]:
-    """Have PostgreSQL join by looking rows up.
-
-    As long as it has not counted the events of a run, reading them all seems to it as good as one unit's.
-    """
-    others = ("hashjoin", "mergejoin", "material") if connection.dialect.name == "postgresql" else ()
-    for other in others:
-        connection.execute(text(f"SET LOCAL enable_{other} = off"))
-    yield
-    for other in others:
-        connection.execute(text(f"SET LOCAL enable_{other} TO DEFAULT"))
-
-
 def rebuild(connection: Connection, subject: Subject) -> None:
     """Compute all of a run's cells again, as they would be had its events come one by one.
 
     Those of days whose events retention has begun to delete stay as they are.
     """
     hold(connection)
-    cells.create(connection, checkfirst=True)
-    connection.execute(delete(cells))
     whole = first_whole_day(connection)
-    known = union(
-        *(
-            select(t.c.run, t.c.unit_id, t.c.day).where(t.c.run == subject.run, t.c.day >= whole)
-            for t in (impressions, feedback)
-        )
-    )
-    connection.execute(insert(cells).from_select(list(cells.c), known))
-    _compute(connection, subject)
+    u = unit_days.c
+    mine = (u.run == subject.run, u.experiment == subject.experiment, u.day >= whole)
+    connection.execute(delete(unit_days).where(*mine))
+    _fill(connection, subject, WholeRun(connection, whole))
+
+
+def _delete_marks(connection: Connection, experiments: Mapping[str, int]) -> int:
+    """Delete the marks taken, and all others of cells that each experiment of their run computes."""
+    deleted = delete_each(connection, taken, touched_cells, {"mark": taken.c.mark})
+    n, t = named.c, touched_cells.c
+    _count(connection, named)
+    for run, number in experiments.items():
+        of_all = select(n.unit_id, n.day).where(n.run == run).group_by(n.unit_id, n.day)
+        same = tuple_(t.unit_id, t.day).in_(of_all.having(func.count() == number))
+        deleted += connection.execute(delete(touched_cells).where(t.run == run, same)).rowcount
+    return deleted
 
 
 def _compute(connection: Connection, subject: Subject) -> None:
-    """Compute `cells`, which are of one run."""
+    """Compute the cells of a subject that marks name."""
+    n = named.c
+    connection.execute(delete(cells))
+    mine = select(n.run, n.unit_id, n.day).where(n.run == subject.run, n.experiment == subject.experiment)
+    connection.execute(insert(cells).from_select(list(cells.c), mine))
     find_ids(connection, cells)
     _count(connection, cells)
     _count(connection, cell_ids)
-    _forget(connection, subject)
-    connection.execute(insert(unit_days).from_select(list(unit_days.c), rows_of(subject, MarkedCells(cells))))
+    c = cells.c
+    of_cell = {"run": c.run, "experiment": literal(subject.experiment), "unit_id": c.unit_id, "day": c.day}
+    # Those that vanish must not stay.
+    delete_each(connection, cells, unit_days, of_cell)
+    _fill(connection, subject, MarkedCells(connection))
+
+
+def _fill(connection: Connection, subject: Subject, scope: Scope) -> None:
+    """Compute the rows of a scope.
+
+    PostgreSQL is to sort them in memory, and to join by hash what it does not look up: it takes a run that it
+    has not counted for small, and would hold each row of one side against all of the other.
+    """
+    settings = {"enable_nestloop": "off", "work_mem": "64MB", "jit": "off"}
+    if connection.dialect.name != "postgresql":
+        settings = {}
+    for name, value in settings.items():
+        connection.execute(text(f"SET LOCAL {name} = '{value}'"))
+    connection.execute(insert(unit_days).from_select(list(unit_days.c), rows_of(subject, scope)))
+    for name in settings:
+        connection.execute(text(f"SET LOCAL {name} TO DEFAULT"))
 
 
 def _find_cells(connection: Connection, subject: Subject) -> None:
@@ -198,17 +237,18 @@ def _find_cells(connection: Connection, subject: Subject) -> None:
     """
     t, e = taken.c, exposures.c
     mine = t.run == subject.run
-    connection.execute(delete(cells))
-    of_events = select(t.run, t.unit_id, t.day).where(mine, t.day.is_not(None)).distinct()
-    connection.execute(insert(cells).from_select(list(cells.c), of_events))
-    same = (e.run == t.run, e.experiment == subject.experiment, e.unit_id == t.unit_id, e.arm == t.arm)
+    experiment = literal(subject.experiment)
+    of_events = select(experiment, t.run, t.unit_id, t.day).where(mine, t.day.is_not(None)).distinct()
+    connection.execute(insert(named).from_select(list(named.c), of_events))
+    same = and_(e.run == t.run, e.experiment == subject.experiment, e.unit_id == t.unit_id, e.arm == t.arm)
+    rows, found = look_up(connection, taken, exposures, same)
     first = (
         select(t.unit_id)
-        .join(exposures, and_(*same))
-        .where(mine)
+        .select_from(rows)
+        .where(mine, t.arm.is_not(None))
         # A mark does not name its experiment: those of others have times of their own.
         .group_by(t.unit_id, t.arm, t.ts)
-        .having(func.min(e.ts) == t.ts)
+        .having(func.min(found.ts) == t.ts)
     )
     merged = select(t.unit_id).where(mine, t.day.is_(None), t.arm.is_(None))
     anew = union(first, merged).subquery()
@@ -218,15 +258,7 @@ def _find_cells(connection: Connection, subject: Subject) -> None:
         return
     follow(connection, subject.run, moved)
     _count(connection, moved)
-    days = days_of(subject.run, moved)
-    found = select(days).distinct().where(days.c.day >= first_whole_day(connection))
-    fresh = insert_or(connection, cells).from_select(list(cells.c), found)
-    with _looking_up(connection):
-        connection.execute(fresh.on_conflict_do_nothing())
-
-
-def _forget(connection: Connection, subject: Subject) -> None:
-    """Delete the cells' rows, so that those that vanish do not stay."""
-    key = tuple_(unit_days.c.run, unit_days.c.experiment, unit_days.c.unit_id, unit_days.c.day)
-    computed = select(cells.c.run, literal(subject.experiment), cells.c.unit_id, cells.c.day)
-    connection.execute(delete(unit_days).where(key.in_(computed)))
+    days = days_of(connection, subject.run, moved)
+    whole = select(experiment, days).distinct().where(days.c.day >= first_whole_day(connection))
+    fresh = insert_or(connection, named).from_select(list(named.c), whole)
+    connection.execute(fresh.on_conflict_do_nothing())

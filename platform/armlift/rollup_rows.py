@@ -12,6 +12,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnCollection,
     ColumnElement,
+    Connection,
     Float,
     FromClause,
     Integer,
@@ -27,10 +28,11 @@ from sqlalchemy import (
     union_all,
 )
 
-from armlift.aliases import cell_ids, unit_of
+from armlift.aliases import any_merged, cell_ids, unit_of
 from armlift.events import IMPRESSION_KIND, MOST_DAYS_AFTER, MOST_DAYS_BEFORE
 from armlift.metric import Metric, cuped_of, measures, window_of
-from armlift.store.sums import OrderedSum
+from armlift.store.lookups import look_up
+from armlift.store.sums import OrderedSum, Scanned, sorted_by
 from armlift.store.tables import exposures, feedback, impressions
 
 
@@ -84,7 +86,11 @@ class Events(NamedTuple):
 
 
 class Scope(Protocol):
-    """Which events are rolled up."""
+    """Which events are rolled up, and where they are."""
+
+    @property
+    def connection(self) -> Connection:
+        """Give the connection to them."""
 
     def exposures(self, subject: Subject) -> Events:
         """Give the exposures of the units concerned to the subject's experiment."""
@@ -94,44 +100,47 @@ class Scope(Protocol):
 
 
 class MarkedCells:
-    """The events of the cells in `cells`, found by the ids in `cell_ids`; see `aliases.find_ids`.
+    """The events of the cells that `cell_ids` names, looked up one by one; see `aliases.find_ids`.
 
-    Events are joined from the left, and the run is taken from the cells too, so that a database without
-    statistics looks events up by cell instead of reading the whole run; cells without events give empty
-    rows, which are of no kind. Events lie near their requests in time, so most partitions need not be looked
-    into.
+    Cells without events give empty rows, which are of no kind. Events lie near their requests in time, so
+    most partitions need not be looked into.
     """
 
-    def __init__(self, cells: Table) -> None:
-        self._cells = cells
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
 
     def exposures(self, subject: Subject) -> Events:
         """Give the exposures of the cells' units; units without any give an empty row."""
         units = select(cell_ids.c.run, cell_ids.c.unit_id, cell_ids.c.id).distinct().subquery()
         e = exposures.c
         of_unit = and_(e.run == units.c.run, e.experiment == subject.experiment, e.unit_id == units.c.id)
-        return Events(units.outerjoin(exposures, of_unit), e, units.c.unit_id)
+        rows, found = look_up(self.connection, units, exposures, of_unit)
+        return Events(rows, found, units.c.unit_id)
 
     def events(self, subject: Subject, table: Table) -> Events:
         """Give the cells' events; cells without any give an empty row."""
-        c, all_cells = cell_ids.c, self._cells.alias("all_cells")
-        first, last = (select(of(all_cells.c.day)).scalar_subquery() for of in (func.min, func.max))
+        c = cell_ids.c
         # A day of the lab's zone has parts of two days in UTC.
-        near = table.c.request_day.between(first - MOST_DAYS_AFTER - 1, last + MOST_DAYS_BEFORE + 1)
-        same_cell = (table.c.run == c.run, table.c.unit_id == c.id, table.c.day == c.day)
-        return Events(cell_ids.outerjoin(table, and_(*same_cell, near)), table.c, c.unit_id)
+        near = table.c.request_day.between(c.day - MOST_DAYS_AFTER - 1, c.day + MOST_DAYS_BEFORE + 1)
+        same_cell = and_(table.c.run == c.run, table.c.unit_id == c.id, table.c.day == c.day, near)
+        rows, found = look_up(self.connection, cell_ids, table, same_cell)
+        return Events(rows, found, c.unit_id)
 
 
 class WholeRun:
-    """All events of the subject's run."""
+    """All events of the subject's run, from a day on; exposures of all days."""
+
+    def __init__(self, connection: Connection, first_day: int | None = None) -> None:
+        self.connection, self._first_day = connection, first_day
 
     def exposures(self, subject: Subject) -> Events:
         """Give all exposures to the subject's experiment."""
         return self._all(subject, exposures, exposures.c.experiment == subject.experiment)
 
     def events(self, subject: Subject, table: Table) -> Events:
-        """Give all events of a table."""
-        return self._all(subject, table)
+        """Give the events of a table."""
+        since = () if self._first_day is None else (table.c.day >= self._first_day,)
+        return self._all(subject, table, *since)
 
     def _all(self, subject: Subject, table: Table, *more: ColumnElement[bool]) -> Events:
         counted = unit_of(table).label("counts_for")
@@ -206,11 +215,11 @@ def _sums(subject: Subject, scope: Scope, asked: dict[Asked, int]) -> CTE:
         )
     ).cte("asks")
     side = case((events.c.ts >= first.c.ts, "post"), else_="pre").label("side")
-    same_unit = events.c.unit_id == first.c.unit_id
+    same_unit = Scanned(events.c.unit_id) == first.c.unit_id
     if subject.paired:
-        same_unit = and_(same_unit, events.c.arm == first.c.arm)
+        same_unit = and_(same_unit, Scanned(events.c.arm) == first.c.arm)
     within = and_(
-        events.c.kind == asks.c.kind,
+        Scanned(events.c.kind) == asks.c.kind,
         or_(asks.c.low.is_(None), events.c.value >= asks.c.low),
         or_(asks.c.high.is_(None), events.c.value <= asks.c.high),
         or_(asks.c.after.is_(None), events.c.ts - first.c.ts < asks.c.after),
@@ -269,7 +278,11 @@ def _events(subject: Subject, scope: Scope) -> CTE:
     reaction = select(
         f.event_id, done.unit.label("unit_id"), f.day, f.ts, f.kind, f.value, arm.label("arm")
     ).select_from(rows)
-    return union_all(impression, reaction).cte("events")
+    both = union_all(impression, reaction)
+    # An index gives the events of one id in order.
+    if scope.connection.dialect.name == "sqlite" and any_merged(scope.connection, subject.run):
+        both = sorted_by("event_id", both)
+    return both.cte("events")
 
 
 def _arms_of_items(shown: Events) -> CTE:

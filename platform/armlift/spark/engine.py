@@ -80,7 +80,7 @@ def roll_up(spark: Connection, run: Run) -> None:
     """Compute `unit_days` of a run from its events, for as long as the connection lasts."""
     columns = {column.name: column.type for column in unit_days.c}
     table = make_table(spark, unit_days.name, [key.name for key in unit_days.primary_key], columns)
-    fill(spark, table, rows_of(subject_of(run), WholeRun()))
+    fill(spark, table, rows_of(subject_of(run), WholeRun(spark)))
 
 
 def _carried(run: Run) -> dict[Table, ColumnElement[bool]]:
