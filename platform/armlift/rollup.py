@@ -8,7 +8,8 @@ unit's first exposure arrives or moves, or an id is merged into it, all of its d
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from sqlalchemy import (
     BigInteger,
@@ -194,7 +195,8 @@ def _delete_marks(connection: Connection, experiments: Mapping[str, int]) -> int
     for run, number in experiments.items():
         of_all = select(n.unit_id, n.day).where(n.run == run).group_by(n.unit_id, n.day)
         same = tuple_(t.unit_id, t.day).in_(of_all.having(func.count() == number))
-        deleted += connection.execute(delete(touched_cells).where(t.run == run, same)).rowcount
+        with _hashing(connection):
+            deleted += connection.execute(delete(touched_cells).where(t.run == run, same)).rowcount
     return deleted
 
 
@@ -215,17 +217,23 @@ def _compute(connection: Connection, subject: Subject) -> None:
 
 
 def _fill(connection: Connection, subject: Subject, scope: Scope) -> None:
-    """Compute the rows of a scope.
+    with _hashing(connection):
+        connection.execute(insert(unit_days).from_select(list(unit_days.c), rows_of(subject, scope)))
 
-    PostgreSQL is to sort them in memory, and to join by hash what it does not look up: it takes a run that it
-    has not counted for small, and would hold each row of one side against all of the other.
+
+@contextmanager
+def _hashing(connection: Connection) -> Iterator[None]:
+    """Have PostgreSQL join by hash what it does not look up, and sort in memory.
+
+    It takes a run that it has not counted for small, and would hold each row of one side against all of the
+    other.
     """
     settings = {"enable_nestloop": "off", "work_mem": "64MB", "jit": "off"}
     if connection.dialect.name != "postgresql":
         settings = {}
     for name, value in settings.items():
         connection.execute(text(f"SET LOCAL {name} = '{value}'"))
-    connection.execute(insert(unit_days).from_select(list(unit_days.c), rows_of(subject, scope)))
+    yield
     for name in settings:
         connection.execute(text(f"SET LOCAL {name} TO DEFAULT"))
 
