@@ -17,7 +17,7 @@ from armlift.spark.engine import open_reading
 from armlift_pipelines.dataset import Span
 from armlift_pipelines.dataset_spark import build_from_archive
 
-LEAST_ON_SPARK = 1_000_000
+LEAST_ON_SPARK = 10_000_000
 """Events under which Spark's own work hides what an event takes."""
 Costs = dict[str, tuple[float, int]]
 
