@@ -128,7 +128,7 @@ class _Lab:
 
     def __init__(self, demand: Demand, costs: Costs, labs: int, engine: str) -> None:
         self._demand, self._costs, self._labs, self._engine = demand, costs, labs, engine
-        self._events = demand.events / labs
+        self._events, self._counted = demand.events / labs, demand.counted / labs
         self._peak = demand.events_at_peak / labs
         beside = demand.window if engine == "sql" else min(demand.window, DAYS_BESIDE_ARCHIVE)
         self._days_kept = demand.days_kept or beside
@@ -158,7 +158,7 @@ class _Lab:
         """Give what cannot be spread within a lab."""
         c, demand = self._costs, self._demand
         yield Limit(
-            "rollup", self._events * c.rollup_time.value / DAY_SECONDS / UTILISATION, True,
+            "rollup", self._counted * c.rollup_time.value / DAY_SECONDS / UTILISATION, True,
             "one process at a time: more labs, or fewer metrics",
         )  # fmt: skip
         yield Limit(
@@ -223,7 +223,7 @@ class _Lab:
     def _nightly(self) -> Iterator[Row]:
         c, processes = self._costs, self._processes["training"]
         cores = self._processes.get("spark", 0)
-        busy = self._events * c.rollup_time.value / 3600
+        busy = self._counted * c.rollup_time.value / 3600
         spark = ceil(cores / EXECUTOR_CORES)
         trainings = tuple(source for *_, by, source, _ in self._steps() if by == "training")
         sources = ("spark_dataset_cpu", "spark_report_cpu") if spark else ()
@@ -240,7 +240,7 @@ class _Lab:
 
     def _sql_cores(self) -> float:
         c = self._costs
-        counted = self._events / DAY_SECONDS * c.rollup_sql_cpu.value
+        counted = self._counted / DAY_SECONDS * c.rollup_sql_cpu.value
         return (self._peak * c.ingest_sql_cpu.value + counted) / UTILISATION
 
     def _shared_processes(self) -> dict[str, int]:

@@ -64,6 +64,12 @@ class Demand:
         return self.users * min(1.0, self.requests_per_day)
 
     @property
+    def counted(self) -> float:
+        """Give the events the rollup reads in a day: after each request of a unit all of its day so far."""
+        requests = self.users * self.requests_per_day / self.unit_days
+        return self.events * (requests + 1) / 2
+
+    @property
     def behaviours(self) -> float:
         """Give the behaviours that arms learn from."""
         return self.events * self.window * BEHAVIOURS

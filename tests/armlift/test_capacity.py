@@ -82,9 +82,10 @@ def test_a_small_demand_by_hand() -> None:
     assert values["api_processes"] == ceil(work / (0.6 - 200 * 1e-5)) == 1
     assert values["api_cores"] == pytest.approx((work + 200 * 1e-5) / 0.6)
     assert values["postgresql_disk"] == 8_640_000 * 30 * 500 + 86_400 * 365 * 1000
-    assert values["postgresql_cores"] == pytest.approx((200 * 1e-5 + 100 * 1e-5) / 0.6)
+    assert values["postgresql_cores"] == pytest.approx((200 * 1e-5 + 5.5 * 100 * 1e-5) / 0.6)
     assert values["archive_disk"] == 8_640_000 * 365 * 50
-    assert values["rollup_by_day"] == pytest.approx(86.4 / 3600)
+    # Ten requests of a unit a day: its first events are read ten times, its last ones once.
+    assert values["rollup_by_day"] == pytest.approx(5.5 * 86.4 / 3600)
     assert values["spark_executors"] == 0
     assert values["training_processes"] == 1
     assert values["item_table.plain"] == 100_000 * 100
@@ -149,12 +150,12 @@ def test_spark_and_trainings_fill_what_is_left_of_the_night() -> None:
 
 def test_what_one_process_cannot_do_splits_the_users_over_labs() -> None:
     demand = replace(SMALL, users=100 * SMALL.users)
-    found = plan(demand, costs(rollup_time=1e-4))
+    found = plan(demand, costs(rollup_time=2e-5))
     first = found.limits[0]
     assert first.name == "rollup"
-    assert first.load == pytest.approx(864e6 * 1e-4 / 86_400 / UTILISATION)
+    assert first.load == pytest.approx(5.5 * 864e6 * 2e-5 / 86_400 / UTILISATION)
     assert found.labs == ceil(first.load) == 2
-    half = plan(replace(demand, users=demand.users // 2), costs(rollup_time=1e-4))
+    half = plan(replace(demand, users=demand.users // 2), costs(rollup_time=2e-5))
     assert half.labs == 1
     for name, one in by_name(half).items():
         if not name.startswith(("item_table", "brokers")):
