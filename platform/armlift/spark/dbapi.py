@@ -73,8 +73,11 @@ class Connection:
         """Take nothing back."""
 
     def close(self) -> None:
-        """Drop the temporary tables; the session is whoever's that opened it."""
-        for name in list(self._tables):
+        """Drop the temporary tables; the session is whoever's that opened it.
+
+        The newest go first: those made of others are looked up by what they are made of (Spark Connect).
+        """
+        for name in reversed([*self._tables]):
             self._drop(name)
 
     def run(self, statement: str, values: Values) -> "DataFrame | None":

@@ -61,6 +61,9 @@ def open_session(settings: SparkSettings) -> Iterator["SparkSession"]:
     except ModuleNotFoundError as error:
         raise InputError(f"Spark needs {error.name}: run `pip install 'armlift[spark]'`") from error
     warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
+    # It writes every error of a query to stderr, with Java's stack; what fails is told in one line.
+    for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     _check_reachable(settings)
     session = _connect(settings) if settings.remote else _start(settings)
     try:
