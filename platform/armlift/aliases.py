@@ -10,7 +10,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Integer,
-    MetaData,
     Subquery,
     Table,
     and_,
@@ -26,16 +25,14 @@ from sqlalchemy import (
 from armlift.store.lookups import look_up
 from armlift.store.sink import insert_or
 from armlift.store.tables import NAME, aliases, feedback, impressions
+from armlift.store.ways import temporary
 
-cell_ids = Table(
+cell_ids = temporary(
     "cell_ids",
-    MetaData(),
     Column("run", NAME, primary_key=True),
     Column("unit_id", NAME, primary_key=True),
     Column("day", Integer, primary_key=True, autoincrement=False),
     Column("id", NAME, primary_key=True, comment="the unit's own, or one merged into it"),
-    prefixes=["TEMPORARY"],
-    postgresql_on_commit="DELETE ROWS",
 )
 """Whose events make which cell; a temporary table of the connection."""
 

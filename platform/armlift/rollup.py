@@ -17,7 +17,6 @@ from sqlalchemy import (
     Connection,
     Engine,
     Integer,
-    MetaData,
     String,
     Table,
     and_,
@@ -38,48 +37,37 @@ from armlift.store.lookups import delete_each, look_up
 from armlift.store.partitions import first_whole_day
 from armlift.store.sink import insert_or
 from armlift.store.tables import exposures, touched_cells, unit_days
+from armlift.store.ways import temporary
 
-cells = Table(
+cells = temporary(
     "cells",
-    MetaData(),
     Column("run", String(200), primary_key=True),
     Column("unit_id", String(200), primary_key=True),
     Column("day", Integer, primary_key=True),
-    prefixes=["TEMPORARY"],
-    postgresql_on_commit="DELETE ROWS",
 )
 """The cells of one run that are computed; a temporary table of the connection."""
 
-named = Table(
+named = temporary(
     "named",
-    MetaData(),
     Column("experiment", String(200), primary_key=True),
     *(Column(column.name, column.type, primary_key=True) for column in cells.c),
-    prefixes=["TEMPORARY"],
-    postgresql_on_commit="DELETE ROWS",
 )
 """The cells that marks name, of each experiment; a temporary table of the connection."""
 
-taken = Table(
+taken = temporary(
     "taken",
-    MetaData(),
     Column("mark", BigInteger, primary_key=True, autoincrement=False),
     Column("run", String(200), nullable=False),
     Column("unit_id", String(200), nullable=False),
     Column("day", Integer),
     Column("arm", String(200)),
     Column("ts", BigInteger),
-    prefixes=["TEMPORARY"],
-    postgresql_on_commit="DELETE ROWS",
 )
 """The marks that are worked on; a temporary table of the connection."""
 
-moved = Table(
+moved = temporary(
     "moved",
-    MetaData(),
     Column("unit_id", String(200), primary_key=True),
-    prefixes=["TEMPORARY"],
-    postgresql_on_commit="DELETE ROWS",
 )
 """The units of one run of which all days are computed; a temporary table of the connection."""
 

@@ -50,6 +50,11 @@ def way_of(connection: Connection) -> Way:
     return _WAYS[connection.dialect.name]
 
 
+def temporary(name: str, *columns: Column[Any]) -> Table:
+    """Define a temporary table of a connection; in PostgreSQL it is empty after each transaction."""
+    return Table(name, MetaData(), *columns, prefixes=["TEMPORARY"], postgresql_on_commit="DELETE ROWS")
+
+
 def make_table(connection: Connection, name: str, key: Sequence[str], columns: Mapping[str, Any]) -> Table:
     """Make an empty temporary table, instead of one of that name."""
     keyed = way_of(connection).keyed
