@@ -87,11 +87,13 @@ def added_up(connection: Connection, question: Question, metrics: Mapping[str, M
     return {name: totals.by_stratum(name) for name in metrics}
 
 
-def seconds(work: Callable[[], Found]) -> tuple[float, Found]:
-    """Do a piece of work; gives its seconds, and what it found."""
+def seconds(name: str, work: Callable[[], Found]) -> tuple[float, Found]:
+    """Do a piece of work and tell its seconds at once, for all take an hour; gives them and what it found."""
     start = time.perf_counter()
     found = work()
-    return time.perf_counter() - start, found
+    took = time.perf_counter() - start
+    print(f"{name}: {took:.1f} s", flush=True)
+    return took, found
 
 
 def check(found: Found, wanted: Found) -> None:
@@ -122,24 +124,24 @@ def measure(engine: Engine, folder: Path) -> list[Figure]:
         with engine.connect() as connection:
             return added_up(connection, question, subject.metrics)
 
-    both, wanted = seconds(rolled_up)
+    both, wanted = seconds("PostgreSQL, from its events", rolled_up)
     with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         connection.execute(text("VACUUM ANALYZE unit_days"))
-    alone, _ = seconds(stored)
+    alone, _ = seconds("PostgreSQL, from the rollup it stores", stored)
     archive = Archive(str(folder / "archive"))
     writing_took = archive_closed(engine, archive, (end + 1) * DAY_MS, after=0).seconds
     began = time.perf_counter()
     with open_reading(SparkSettings(url="local[2]", memory=MEMORY), archive) as read:
         started = time.perf_counter() - began
+        print(f"archived in {writing_took:.1f} s; Spark started in {started:.1f} s", flush=True)
 
         def on_spark() -> Found:
             with read(engine, run, question) as connection:
                 return added_up(connection, question, subject.metrics)
 
-        spark, found = seconds(on_spark)
+        spark, found = seconds("Spark, from the archive", on_spark)
     check(found, wanted)
     size = f"{EVENTS:,} events"
-    print(f"archived in {writing_took:.1f} s; Spark started in {started:.1f} s", flush=True)
     return [
         Figure(
             f"rollup and aggregates on Spark, {size}", spark, "s", "PostgreSQL, the same from its events",
