@@ -10,6 +10,7 @@ from armlift.arm import Request, Slate
 from armlift.errors import ArmliftError
 from armlift.events import Codec, Exposure, exposure_identity
 from armlift.hashing import key_of, mix
+from armlift.refreshing import line_of
 from armlift.runs import LIVE
 from armlift.serving.arms import Key, Served
 from armlift.serving.asking import ArmAsker
@@ -84,6 +85,12 @@ class Recommender:
         self._codec, self._figures = codec, figures
         self._reading = Batcher("units", units.read, most=TOGETHER, waiting=10_000)
         self._read_after = 0.0
+        self._failure: str | None = None
+
+    @property
+    def failure(self) -> str | None:
+        """Say why no unit is read now: the database failed, and is not asked for a while."""
+        return self._failure if monotonic() < self._read_after else None
 
     def close(self) -> None:
         """Read no more."""
@@ -137,8 +144,9 @@ class Recommender:
             except (TimeoutError, BusyError):
                 pass
             except DATABASE_ERRORS as error:
-                self._read_after = monotonic() + READ_AGAIN
-                logger.warning("units cannot be read: %s", type(error).__name__)
+                if self.failure is None:  # of many that were asked for together, one tells
+                    logger.warning("units cannot be read: %s", line_of(error))
+                self._failure, self._read_after = line_of(error), monotonic() + READ_AGAIN
         if found is None:
             self._figures.unknown.inc()
         return found

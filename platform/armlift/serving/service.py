@@ -104,6 +104,7 @@ class Service:
         found = [f"experiments: {self.live.failure}"] if self.live.failure else []
         if self.live.read and not self.live.all:
             found.append("no experiment was started; `armlift experiment start NAME` starts one")
+        found += [f"units: {self.recommender.failure}"] if self.recommender.failure else []
         found += [f"items: {self.catalogue.failure}"] if self.catalogue.failure else []
         found += [f"forgotten units: {self.forgetting.failure}"] if self.forgetting.failure else []
         arms = self.arms.standing
