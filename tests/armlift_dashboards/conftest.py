@@ -133,9 +133,12 @@ def filled_pages(filled: Lab, serve: Serve) -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Start Debian's Chromium; skips where it is not installed."""
+    """Start Debian's Chromium; skips where it is not installed.
+
+    Its driver's event loop runs as long as it does, and no other can beside it: it ends with the module.
+    """
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("Chromium is not installed")
@@ -191,11 +194,15 @@ def _view(name: str) -> None:
 Shown = Callable[..., AppTest]
 
 
-@pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
-    """Give what shows a page of this process's lab: `shown("traffic", experiment="demo")`."""
-    # A page takes the place of the main module, from which processes of later tests would start.
+@pytest.fixture(autouse=True)
+def main_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the main module, from which processes of later tests start: a page's test takes its place."""
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+
+
+@pytest.fixture
+def shown() -> Shown:
+    """Give what shows a page of this process's lab: `shown("traffic", experiment="demo")`."""
 
     def show(name: str, **query: str) -> AppTest:
         app = AppTest.from_function(_view, args=(name,), default_timeout=30)
