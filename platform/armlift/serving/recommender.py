@@ -138,15 +138,16 @@ class Recommender:
     async def _know(self, run: str, unit: str) -> Unit | None:
         """Give what is known of a unit; None where the database cannot tell in time."""
         found = self._units.known(run, unit)
-        if found is None and monotonic() >= self._read_after:
+        if found is None and self.failure is None:
             try:
                 found = await self._reading.ask((run, unit), self._budget)
             except (TimeoutError, BusyError):
                 pass
             except DATABASE_ERRORS as error:
+                line = line_of(error)
                 if self.failure is None:  # of many that were asked for together, one tells
-                    logger.warning("units cannot be read: %s", line_of(error))
-                self._failure, self._read_after = line_of(error), monotonic() + READ_AGAIN
+                    logger.warning("units cannot be read: %s", line)
+                self._failure, self._read_after = line, monotonic() + READ_AGAIN
         if found is None:
             self._figures.unknown.inc()
         return found

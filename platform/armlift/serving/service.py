@@ -101,12 +101,16 @@ class Service:
 
     def reasons(self) -> list[str]:
         """Say what is amiss."""
-        found = [f"experiments: {self.live.failure}"] if self.live.failure else []
+        # Each is asked once: it may be well again a moment later.
+        failures = {
+            "experiments": self.live.failure,
+            "units": self.recommender.failure,
+            "items": self.catalogue.failure,
+            "forgotten units": self.forgetting.failure,
+        }
+        found = [f"{part}: {failure}" for part, failure in failures.items() if failure]
         if self.live.read and not self.live.all:
             found.append("no experiment was started; `armlift experiment start NAME` starts one")
-        found += [f"units: {self.recommender.failure}"] if self.recommender.failure else []
-        found += [f"items: {self.catalogue.failure}"] if self.catalogue.failure else []
-        found += [f"forgotten units: {self.forgetting.failure}"] if self.forgetting.failure else []
         arms = self.arms.standing
         found += list(dict.fromkeys(arms.missing.values()))
         found += [f"arm {name}: {line}" for name, line in arms.failures.items()]
