@@ -32,12 +32,19 @@ class Due(NamedTuple):
     times: list[datetime]
 
 
+class LentJobStore(SQLAlchemyJobStore):  # type: ignore[misc]  # APScheduler has no types
+    """APScheduler's job store on an engine that others use too."""
+
+    def shutdown(self) -> None:
+        """Leave the engine as it is: disposing of it would strand the connections that others hold."""
+
+
 class Timetable(BaseScheduler):  # type: ignore[misc]  # APScheduler has no types
     """Jobs by name, each with its trigger and its next time, shared by all schedulers of one database."""
 
     def __init__(self, engine: Engine, clock: Clock) -> None:
         self._engine, self._clock = engine, clock
-        store = SQLAlchemyJobStore(engine=engine, tablename=scheduled_jobs.name)
+        store = LentJobStore(engine=engine, tablename=scheduled_jobs.name)
         super().__init__(jobstores={STORE: store}, timezone=UTC)
         self.start(paused=True)
 

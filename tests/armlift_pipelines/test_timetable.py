@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, inspect
+from sqlalchemy import Engine, inspect, select
 
 from armlift.errors import InputError
 from armlift.nightly import Schedule
@@ -41,6 +41,14 @@ def test_a_job_is_due_once_a_night(engine: Engine) -> None:
     assert timetable.next_times() == {"nightly": at("2026-01-03T03:30")}
     timetable.shutdown()
     assert "apscheduler_jobs" not in inspect(engine).get_table_names()  # it is in a table of ours
+
+
+def test_a_timetable_that_ends_leaves_the_connections_of_others(engine: Engine) -> None:
+    timetable, pool = Timetable(engine, clock("2026-01-01T12:00")), engine.pool
+    with engine.connect() as connection:
+        timetable.shutdown()
+        assert connection.scalar(select(1)) == 1
+    assert engine.pool is pool  # where the connection has come back to, and is closed with the engine
 
 
 def test_what_was_missed_is_due_after_downtime_at_once(engine: Engine) -> None:
