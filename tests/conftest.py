@@ -1,6 +1,7 @@
 """Fixtures every test may use."""
 
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -17,6 +18,12 @@ from armlift.store.database import connect, upgrade
 ROOT = Path(__file__).resolve().parents[1]
 SERVERS: list[str] = []
 """The servers that were started, for the summary."""
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C end the tests and what they start, also where a script runs them in the background."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

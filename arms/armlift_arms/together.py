@@ -19,7 +19,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from armlift import processes
-from armlift.errors import InputError, OthersError
+from armlift.errors import ArmliftError, InputError, OthersError
 
 PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others before it ends with an error."""
@@ -28,11 +28,22 @@ Number = TypeVar("Number", bound=np.generic)
 
 
 def join() -> None:
-    """Meet the other processes that `torchrun` started, if there are any, once for all runs."""
-    if processes.count() > 1 and not distributed.is_initialized():
-        backend = "nccl" if torch.cuda.is_available() else "gloo"
+    """Meet the other processes that `torchrun` started, if there are any, once for all runs.
+
+    Raises ArmliftError where they do not meet.
+    """
+    if processes.count() == 1 or distributed.is_initialized():
+        return
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    try:
         distributed.init_process_group(backend, timeout=PATIENCE)
-        atexit.register(distributed.destroy_process_group)
+    except (ValueError, RuntimeError) as error:  # what it is told is wrong; what it is told does not answer
+        address = ":".join(os.environ.get(name, "(not set)") for name in ("MASTER_ADDR", "MASTER_PORT"))
+        raise ArmliftError(
+            f"training: its processes cannot meet at {address} ({str(error).splitlines()[0]}); all must be "
+            f"given the MASTER_ADDR of the first, and a MASTER_PORT that is free there, as torchrun does"
+        ) from error
+    atexit.register(distributed.destroy_process_group)
 
 
 def count() -> int:

@@ -32,7 +32,7 @@ from armlift.commands import (
     serving,
     simulations,
 )
-from armlift.errors import ArmliftError
+from armlift.errors import ArmliftError, InputError
 
 GROUP = "armlift.commands"
 SHARED = "train"
@@ -68,11 +68,11 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line and give its exit code; whatever armlift raises on purpose becomes one line."""
     given = sys.argv[1:] if arguments is None else arguments
-    if processes.count() > 1 and given[:1] != [SHARED]:
-        return _complain(
-            f"WORLD_SIZE: {processes.count()} processes run this, must be 1; {SHARED} runs in more"
-        )
     try:
+        if processes.count() > 1 and given[:1] != [SHARED]:
+            raise InputError(
+                f"WORLD_SIZE: {processes.count()} processes run this, must be 1; {SHARED} runs in more"
+            )
         # Whoever asks for nothing is shown what there is to ask for.
         code = build()(given or ["--help"], standalone_mode=False, prog_name="armlift")
         sys.stdout.flush()

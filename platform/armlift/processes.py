@@ -4,10 +4,18 @@ import os
 import socket
 from collections.abc import Iterator
 
+from armlift.errors import InputError
+
 
 def count() -> int:
-    """Count the processes that `torchrun` started for this command; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """Count the processes that `torchrun` started for this command; 1 without it.
+
+    Raises InputError where the environment has no number of them.
+    """
+    told = os.environ.get("WORLD_SIZE", "1")
+    if not (told.isascii() and told.isdigit() and int(told)):
+        raise InputError(f"WORLD_SIZE: {told!r} must be the number of processes, 1 where there are no others")
+    return int(told)
 
 
 def places(number: int) -> Iterator[dict[str, str]]:

@@ -3,6 +3,7 @@
 import pytest
 
 from armlift import processes
+from armlift.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -17,6 +18,13 @@ def test_the_environment_tells(
         if value is not None:
             monkeypatch.setenv(name, value)
     assert (processes.count(), processes.is_first()) == found
+
+
+@pytest.mark.parametrize("told", ["", "two", "0", "-1", "1.5"])
+def test_a_number_that_is_none(monkeypatch: pytest.MonkeyPatch, told: str) -> None:
+    monkeypatch.setenv("WORLD_SIZE", told)
+    with pytest.raises(InputError, match=f"^WORLD_SIZE: '{told}' must be the number of processes"):
+        processes.count()
 
 
 def test_each_process_has_a_place_and_all_one_address() -> None:

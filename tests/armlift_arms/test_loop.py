@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from armlift import processes
 from armlift.errors import InputError
 from armlift.fitting import Epoch, fitting
 from armlift_arms.decoder import Decoder, Shape
@@ -229,19 +229,15 @@ def fitted_line() -> tuple[list[float], list[float], dict[str, float]]:
 
 def in_two_processes(words: list[str], **environment: str) -> list[tuple[str, str]]:
     """Start a Python program twice, as torchrun does; gives what each wrote on stdout and stderr."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = str(listener.getsockname()[1])
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
     started = [
         subprocess.Popen(
             [sys.executable, *words],
-            env=os.environ | place | environment | {"RANK": rank, "LOCAL_RANK": rank},
+            env=os.environ | {"OMP_NUM_THREADS": "1"} | environment | place,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for rank in "01"
+        for place in processes.places(2)
     ]
     try:
         said = [process.communicate(timeout=900) for process in started]

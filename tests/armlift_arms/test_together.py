@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,8 +14,8 @@ from typing import Any
 
 import psutil
 import pytest
-from databases import free_port
 
+from armlift import processes
 from armlift.cli import run
 from armlift.lab import init_lab
 
@@ -71,10 +72,9 @@ def start(*words: str | Path, **environment: str) -> "subprocess.Popen[str]":
 
 def start_two(first: Path, second: Path, lab: Path) -> "list[subprocess.Popen[str]]":
     """Start two processes as on two machines, where nobody looks after both; each is given its own file."""
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
     return [
-        start(sys.executable, *TRAIN, "--lab", lab, "--sequences", file, RANK=rank, LOCAL_RANK=rank, **place)
-        for rank, file in zip("01", (first, second), strict=True)
+        start(sys.executable, *TRAIN, "--lab", lab, "--sequences", file, **place)
+        for place, file in zip(processes.places(2), (first, second), strict=True)
     ]
 
 
@@ -169,3 +169,20 @@ def test_processes_that_see_other_data_are_told(
     for one in said:
         assert one.startswith("armlift: training: the number of batches is ")
         assert one.endswith("must be the same: all must see the same data and the same folder of the lab\n")
+
+
+def test_processes_that_cannot_meet_are_told(
+    lab: Path, file: Path, ended: "list[subprocess.Popen[str]]"
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        first, _ = processes.places(2)
+        taken = first | {"MASTER_PORT": str(other.getsockname()[1])}
+        unset = {name: value for name, value in first.items() if name != "MASTER_ADDR"}
+        train = (sys.executable, *TRAIN, "--lab", lab, "--sequences", file)
+        ended += [start(*train, **taken), start(*train, **unset)]
+        said = [process.communicate(timeout=PATIENCE)[1] for process in ended]
+    assert [process.returncode for process in ended] == [2, 2], said
+    begins = "armlift: training: its processes cannot meet at "
+    assert said[0].startswith(f"{begins}127.0.0.1:{taken['MASTER_PORT']} (The server socket has failed")
+    assert said[1].startswith(f"{begins}(not set):{first['MASTER_PORT']} (")
+    assert [one.count("\n") for one in said] == [1, 1]

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from databases import free_port
 
+from armlift import processes
 from armlift.cli import run
 from armlift.fitted import FittedArms
 
@@ -192,9 +192,8 @@ def test_training_that_was_killed_goes_on(
 
 
 def test_two_processes_train_together(lab: Path, tiny: Path, file: Path) -> None:
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
     words = ("train", "tiny", "--lab", lab, "--sequences", file, "--json")
-    started = [armlift(words, RANK=rank, LOCAL_RANK=rank, **place) for rank in "01"]
+    started = [armlift(words, **place) for place in processes.places(2)]
     try:
         (out, err), (other_out, other_err) = [process.communicate(timeout=900) for process in started]
     finally:
