@@ -198,7 +198,11 @@ def test_the_containers_are_set_as_the_settings_take_it(
 
 def test_the_five_minutes_of_the_api_run(root: Path, place: Path) -> None:
     recipe = subprocess.run(
-        ["make", "-n", "-o", ".venv/installed", "serve"], cwd=root, capture_output=True, text=True, check=True
+        ["make", "-n", "--no-print-directory", "-o", ".venv/installed", "serve"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     made, served = (line.removeprefix(".venv/bin/armlift ").split() for line in recipe.splitlines())
     assert served[:4] == ["serve", "--all", "--lab", "demo"]

@@ -32,9 +32,9 @@ def quick_spark() -> SparkSettings:
     return SparkSettings(url="local[2]", memory="1g", conf=QUICK)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def session(quick_spark: SparkSettings) -> Iterator["SparkSession"]:
-    """Start Spark for this session of tests."""
+    """Start Spark for this module's tests: a process has one at a time."""
     with open_session(quick_spark) as opened:
         yield opened
 
