@@ -88,10 +88,12 @@ def ended() -> "Iterator[list[subprocess.Popen[str]]]":
         process.communicate()
 
 
-def until_it_learns(lab: Path) -> None:
+def until_it_learns(lab: Path, *team: "subprocess.Popen[str]") -> None:
     """Wait for the first checkpoint."""
     end = time.monotonic() + PATIENCE
     while not [*lab.glob("checkpoints/tiny/*/*.safetensors")]:
+        for one in team:
+            assert one.poll() is None, one.communicate()[1]
         assert time.monotonic() < end
         time.sleep(0.02)
 
@@ -131,7 +133,7 @@ def test_where_a_process_is_killed_torchrun_ends_with_an_error(
     slow(lab)
     process = start(*TORCHRUN, *TRAIN, "--lab", lab, "--sequences", file)
     ended.append(process)
-    until_it_learns(lab)
+    until_it_learns(lab, process)
     team = psutil.Process(process.pid).children()
     assert len(team) == 2
     team[1].kill()
@@ -149,7 +151,7 @@ def test_the_other_process_ends_with_one_line(
     slow(lab)
     team = start_two(file, file, lab)
     ended += team
-    until_it_learns(lab)
+    until_it_learns(lab, *team)
     team[killed].send_signal(signal.SIGKILL)
     other = team[1 - killed]
     _, err = other.communicate(timeout=PATIENCE)

@@ -2,6 +2,7 @@
 
 import re
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -192,10 +193,27 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     # The driver's own transaction handling is switched off; `_begin_sqlite` begins them.
     connection.isolation_level = None
     connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
-    connection.execute("PRAGMA journal_mode = WAL")
+    _keep_log(connection)
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute("PRAGMA cache_size = -4096")
+
+
+def _keep_log(connection: sqlite3.Connection) -> None:
+    """Have changes written to a log beside the file, so that readers go on.
+
+    SQLite waits for no other process that opens a new file in that moment, so it is waited for here.
+    """
+    end = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _refuse_writes(connection: sqlite3.Connection, _record: object) -> None:

@@ -3,7 +3,9 @@
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -224,3 +226,17 @@ def test_several_processes_may_make_the_tables_at_once(folder: Path) -> None:
     ]
     ended = [process.communicate(timeout=60) for process in started]
     assert ended == [(f"{SCHEMA_REVISION}\n", "")] * 4
+
+
+def test_a_new_file_may_be_opened_by_several_at_once(folder: Path) -> None:
+    def look(engine: Engine) -> str | None:
+        together.wait()
+        return revision(engine)
+
+    together = Barrier(3)
+    with ThreadPoolExecutor(3) as pool:
+        for number in range(100):  # each is a race, that a few in a hundred lose
+            engines = [connect(f"sqlite:///{number}.db", folder) for _ in range(3)]
+            assert [*pool.map(look, engines)] == [None] * 3
+            for engine in engines:
+                engine.dispose()
