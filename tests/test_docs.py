@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -15,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
+from databases import free_port
 from event_rows import FIRST, store_events
 from serving_lab import serving
 from sqlalchemy import text as text_of
@@ -244,13 +244,6 @@ def bash(script: str) -> "subprocess.CompletedProcess[str]":
     environment = {**os.environ, "PATH": f"{ARMLIFT.parent}:{os.environ['PATH']}", "no_proxy": "127.0.0.1"}
     words = ["bash", "-e", "-o", "pipefail", "-c", script]
     return subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
-
-
-def free_port() -> int:
-    """Give a port of 127.0.0.1 where nobody listens."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def test_the_error_shown_is_the_error_given(root: Path, place: Path) -> None:

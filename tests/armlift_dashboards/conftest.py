@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from uuid import uuid4
 
 import pytest
 import streamlit
+from databases import free_port
 from demos import Demo
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 from sqlalchemy import Engine
@@ -81,13 +81,6 @@ def commanded(lab: Path, *words: str, port: int | None = None, **environment: st
         finally:
             server.terminate()
             server.wait(20)
-
-
-def free_port() -> int:
-    """Give a port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Fixtures of nights: servers that alerts are told to, a lab with some days of events, an arm that fails."""
 
 import json
-import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 from aiosmtpd.controller import Controller
+from databases import free_port
 from sqlalchemy import Engine
 from walkers import fill, make_lab
 
@@ -92,12 +92,6 @@ class Mailbox:
         self.mails.append(mail)
         self.rcpt_tos.append(envelope.rcpt_tos)
         return "250 OK"
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @contextmanager
